@@ -1,0 +1,192 @@
+"""``microgrid-sync demo``: a microgrid listed, followed live and commanded."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.tree import Tree
+
+from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.model import (
+    BatteryData,
+    Component,
+    ComponentCategory,
+    EVChargerData,
+    Metadata,
+    MeterData,
+)
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError
+from microgrid_sync.simulator import Simulator
+from microgrid_sync.topology import Topology
+
+FollowedReceiver = Receiver[EVChargerData] | Receiver[BatteryData] | Receiver[MeterData]
+Followed = Sequence[tuple[Component, FollowedReceiver]]
+
+_MOST_OF_A_KIND = 4
+"""So many chargers and batteries are followed at the most: a screen is only so large."""
+
+_CALL_TIMEOUT = 10.0
+_FIRST_VALUE_TIMEOUT = 10.0
+_REACTION_TIMEOUT = 10.0
+_NEW_POWER = 5000.0
+"""W: what the demo sets a charger to; less than its car takes, and enough for it to charge."""
+
+
+@click.command()
+@click.argument("url", required=False)
+@click.option(
+    "--seconds",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(0.0, 3600.0),
+    help="How long to follow the data.",
+)
+def demo(url: str | None, seconds: float) -> None:
+    """List a microgrid, follow its data, and command it.
+
+    Without a URL, a simulated microgrid is started and a charger of it is commanded. With one,
+    such as grpc://host:port, that server is only read.
+    """
+    console = Console()
+    try:
+        with contextlib.ExitStack() as stack:
+            simulated = url is None
+            if url is None:
+                url = stack.enter_context(Simulator(sample_interval=0.2)).url
+                console.print(f"A simulated microgrid serves on {url}", highlight=False)
+            client = stack.enter_context(MicrogridApiClient(url, timeout=_CALL_TIMEOUT))
+            topology = Topology(client.components(), client.connections())
+            _print_site(console, topology, client.metadata())
+            followed = _follow(client, topology)
+            _show_live(console, followed, seconds)
+            summary = f"{len(topology.components())} components listed"
+            summary += f", {len(followed)} followed for {seconds:g} s"
+            if simulated:
+                summary += f", {_command_a_charger(console, client, topology)}"
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except (ApiClientError, ReceiverStoppedError, TimeoutError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
+
+
+def _print_site(console: Console, topology: Topology, metadata: Metadata) -> None:
+    number = "unknown" if metadata.microgrid_id is None else str(metadata.microgrid_id)
+    tree = Tree(f"microgrid {number}{_place(metadata)}")
+    branches = {0: tree}
+    for line in topology.tree():
+        branch = branches[line.depth].add(_describe(line.component))
+        branches[line.depth + 1] = branch
+    console.print(tree, highlight=False)
+
+
+def _place(metadata: Metadata) -> str:
+    location = metadata.location
+    if location is None or location.latitude is None or location.longitude is None:
+        return ""
+    zone = "" if location.timezone is None else f", {location.timezone.key}"
+    return f" at {location.latitude:.4f}° N, {location.longitude:.4f}° E{zone}"
+
+
+def _describe(component: Component) -> str:
+    name = component.category.name.replace("_", " ").lower()
+    if component.type is not None:
+        name = f"{component.type.name.lower()} {name}"
+    if component.metadata is not None and component.metadata.fuse is not None:
+        name += f", fuse {component.metadata.fuse.max_current:g} A"
+    return f"{component.component_id}: {name}"
+
+
+def _follow(client: MicrogridApiClient, topology: Topology) -> Followed:
+    """Subscribe to the chargers, the batteries and the main meter."""
+    chargers = topology.components(ComponentCategory.EV_CHARGER)[:_MOST_OF_A_KIND]
+    batteries = topology.components(ComponentCategory.BATTERY)[:_MOST_OF_A_KIND]
+    main_meter = topology.main_meter()
+    meters = [main_meter] if main_meter else topology.components(ComponentCategory.METER)[:1]
+    return [
+        *((c, client.ev_charger_data(c.component_id)) for c in chargers),
+        *((c, client.battery_data(c.component_id)) for c in batteries),
+        *((c, client.meter_data(c.component_id)) for c in meters),
+    ]
+
+
+def _show_live(console: Console, followed: Followed, seconds: float) -> None:
+    """Show the newest values for some seconds: in place on a terminal, else a line a second."""
+    for _, receiver in followed:
+        receiver.receive(timeout=_FIRST_VALUE_TIMEOUT)
+    if not console.is_terminal:
+        for _ in _ticks(seconds, 1.0):
+            console.print(
+                "  ".join(f"{_label(c)}: {_newest(r)}" for c, r in followed),
+                highlight=False,
+                soft_wrap=True,
+            )
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for _ in _ticks(seconds, 0.2):
+            live.update(_table(followed), refresh=True)
+
+
+def _ticks(seconds: float, interval: float) -> Iterator[None]:
+    """Come back every interval until the seconds are over, once at least."""
+    end = time.monotonic() + seconds
+    while True:
+        yield
+        if time.monotonic() >= end:
+            return
+        time.sleep(min(interval, max(0.0, end - time.monotonic())))
+
+
+def _table(followed: Followed) -> Table:
+    table = Table("component", "now", "sample of")
+    for component, receiver in followed:
+        newest = receiver.latest()
+        stamp = "" if newest is None else f"{newest.timestamp:%H:%M:%S.%f}"[:-4] + " UTC"
+        table.add_row(_label(component), _newest(receiver), stamp)
+    return table
+
+
+def _label(component: Component) -> str:
+    return f"{component.category.name.replace('_', ' ').lower()} {component.component_id}"
+
+
+def _newest(receiver: FollowedReceiver) -> str:
+    newest = receiver.latest()
+    if newest is None:
+        return "nothing yet"
+    if isinstance(newest, BatteryData):
+        return f"{newest.soc:.2f} %"
+    return f"{newest.active_power:.0f} W"
+
+
+def _command_a_charger(console: Console, client: MicrogridApiClient, topology: Topology) -> str:
+    """Set a charger's power and wait until the meter before it shows it; tell what happened."""
+    charger = topology.components(ComponentCategory.EV_CHARGER)[0].component_id
+    meter = topology.predecessors(charger)[0].component_id
+    with client.meter_data(meter) as meter_data, client.ev_charger_data(charger) as charger_data:
+        before = meter_data.receive(_FIRST_VALUE_TIMEOUT).active_power
+        drawn = charger_data.receive(_FIRST_VALUE_TIMEOUT).active_power
+        started = time.monotonic()
+        client.set_power(charger, _NEW_POWER)
+        # Half of the way is more than its neighbours wander.
+        threshold = before - (drawn - _NEW_POWER) / 2
+        after = _first_below(meter_data, threshold, started + _REACTION_TIMEOUT)
+        reaction = time.monotonic() - started
+    what = (
+        f"charger {charger} set from {drawn:.0f} W to {_NEW_POWER:.0f} W: "
+        f"meter {meter} went from {before:.0f} W to {after:.0f} W within {reaction:.1f} s"
+    )
+    console.print(what[0].upper() + what[1:], highlight=False, soft_wrap=True)
+    return what
+
+
+def _first_below(receiver: Receiver[MeterData], threshold: float, deadline: float) -> float:
+    while True:
+        power = receiver.receive(max(0.0, deadline - time.monotonic())).active_power
+        if power < threshold:
+            return power

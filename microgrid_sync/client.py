@@ -1,0 +1,476 @@
+"""The client: every call of the API, blocking."""
+
+import logging
+import math
+import operator
+import threading
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import grpc
+import tenacity
+
+from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
+from microgrid_sync.model import (
+    BatteryData,
+    Component,
+    ComponentCategory,
+    Connection,
+    EVChargerData,
+    InverterData,
+    Metadata,
+    MeterData,
+)
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver
+from microgrid_sync.transport.calls import CallCounters, CallOptions
+from microgrid_sync.transport.channel import (
+    DEFAULT_CHANNEL_OPTIONS,
+    ChannelOptions,
+    check_not_forked,
+    parse_url,
+)
+from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, Strategy
+from microgrid_sync.transport.session import Session
+from microgrid_sync.transport.streams import StreamStats
+from microgrid_sync.wire import GENERATION, UnaryRequest
+
+T = TypeVar("T")
+
+_LARGEST_ID = 2**64 - 1
+"""IDs are unsigned 64-bit integers."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClientStats:
+    """What a client has done so far."""
+
+    streams: tuple[StreamStats, ...]
+    """The streams that are open now, in the order of their components' IDs."""
+
+    calls: int
+    """How many unary calls have ended, over all connections."""
+
+    retries: int
+    """How many attempts they made beyond their first ones."""
+
+    failures: int
+    """How many of them ended by an error."""
+
+
+class MicrogridApiClient:
+    """Reads and commands a microgrid over the Frequenz Microgrid API.
+
+    Its methods block; any number of threads may use one client at once. In a ``with`` block it is
+    connected on entry and disconnected on exit. When the program's main thread ends, a client
+    that is still connected is disconnected.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        channel_defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS,
+        connect: bool = True,
+        retry_strategy: Strategy | None = None,
+        timeout: float = 60.0,
+        call_retry: tenacity.Retrying | None = DEFAULT_CALL_RETRY,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            server_url: ``grpc://host[:port][?parameter=value...]``, with port 9090 unless given.
+                Parameters: ``ssl``, ``ssl_root_certificates_path``, ``ssl_private_key_path``,
+                ``ssl_certificate_chain_path``, ``keep_alive``, ``keep_alive_interval_s``,
+                ``keep_alive_timeout_s``.
+            channel_defaults: How to connect where the URL does not say it.
+            connect: Whether to connect at once. Nothing is sent before the first call, so that
+                a server that is down is no error here.
+            retry_strategy: How streams reconnect; every 3 to 4 s without end unless given. Each
+                stream gets a copy.
+            timeout: Seconds for a whole unary call, its retries included.
+            call_retry: When unary calls are tried again; ``None`` for a single attempt.
+
+        Raises:
+            TypeError: If an argument is of the wrong type.
+            ValueError: If the URL or the timeout is wrong.
+            RuntimeError: In a process forked off one in which a client had been connected.
+        """
+        parse_url(server_url, channel_defaults)
+        if call_retry is not None and not isinstance(call_retry, tenacity.Retrying):
+            raise TypeError(f"call_retry must be a tenacity.Retrying or None, not {call_retry!r}")
+        if retry_strategy is not None and not isinstance(retry_strategy, Strategy):
+            raise TypeError(
+                "retry_strategy must be a LinearBackoff, an ExponentialBackoff or None, "
+                f"not {retry_strategy!r}"
+            )
+        self._server_url = server_url
+        self._channel_defaults = channel_defaults
+        self._strategy = (retry_strategy or LinearBackoff()).copy()
+        self._timeout = _seconds(timeout)
+        self._call_retry = call_retry
+        self._counters = CallCounters()
+        # Serializes connecting and disconnecting: protects the URL and the session. Re-entrant,
+        # so that a signal handler may disconnect.
+        self._lock = threading.RLock()
+        self._session: Session | None = None
+        if connect:
+            self.connect()
+
+    def __repr__(self) -> str:
+        """Name the server."""
+        state = "connected" if self.is_connected else "not connected"
+        return f"<MicrogridApiClient of {self._server_url}, {state}>"
+
+    # The connection
+
+    @property
+    def server_url(self) -> str:
+        """The URL of the server."""
+        return self._server_url
+
+    @property
+    def channel_defaults(self) -> ChannelOptions:
+        """How to connect where the URL does not say it."""
+        return self._channel_defaults
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether `connect` was called after the last `disconnect`; the server may be down."""
+        return self._session is not None
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The gRPC channel, for what this package does not offer.
+
+        Raises:
+            ClientNotConnected: If the client is not connected.
+        """
+        return self._require_session("channel").channel
+
+    @property
+    def stub(self) -> Any:
+        """The blocking stub of the Microgrid service, for what this package does not offer.
+
+        Raises:
+            ClientNotConnected: If the client is not connected.
+        """
+        return self._require_session("stub").stub
+
+    def connect(self, server_url: str | None = None) -> None:
+        """Connect to a server; nothing is sent before the first call.
+
+        Connected to the same URL already, nothing happens. With another URL, everything of the
+        old connection ends first.
+
+        Args:
+            server_url: The server's URL; the one used before unless given.
+
+        Raises:
+            TypeError: If the URL is not a string.
+            ValueError: If the URL is wrong; the old connection stays.
+            RuntimeError: In a process forked off one in which a client had been connected.
+        """
+        check_not_forked()
+        if server_url is not None:
+            parse_url(server_url, self._channel_defaults)
+        with self._lock:
+            if server_url is None:
+                server_url = self._server_url
+            old = self._session
+            if old is not None and old.server_url == server_url:
+                return
+            self._server_url = server_url
+            self._session = None
+            # Under the lock, which closing does not need, so that nobody connects in between.
+            if old is not None:
+                old.close()
+            self._session = Session(
+                server_url,
+                channel_defaults=self._channel_defaults,
+                generation=GENERATION,
+                strategy=self._strategy,
+                call_options=self._options(None),
+                counters=self._counters,
+            )
+
+    def disconnect(self) -> None:
+        """End every stream and call, and the threads behind them, within about a second.
+
+        A `Receiver.receive` that waits in another thread raises `ReceiverStoppedError`. Not
+        connected, nothing happens. May be called from any thread.
+        """
+        session = self._session
+        if session is None:
+            return
+        # Ended before the lock is asked for: the other way round, a thread that is about to
+        # connect, and waits for the end of its old connection, would have to be waited for.
+        session.close()
+        with self._lock:
+            if self._session is session:
+                self._session = None
+
+    def __enter__(self) -> Self:
+        """Connect."""
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Disconnect."""
+        self.disconnect()
+
+    def stats(self) -> ClientStats:
+        """Give the counters of the client's streams and calls; cheap, from any thread."""
+        session = self._session
+        calls, retries, failures = self._counters.read()
+        return ClientStats(
+            streams=() if session is None else session.streams.stats(),
+            calls=calls,
+            retries=retries,
+            failures=failures,
+        )
+
+    # What the microgrid is made of
+
+    def components(self, *, timeout: float | None = None) -> Iterable[Component]:
+        """Ask for all components of the microgrid but its sensors.
+
+        Args:
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            The components, in the server's order.
+
+        Raises:
+            ApiClientError: If it fails.
+        """
+        options = self._options(timeout)
+        return self._require_session("ListComponents()").components(options)
+
+    def connections(
+        self,
+        starts: Set[int] = frozenset(),
+        ends: Set[int] = frozenset(),
+        *,
+        timeout: float | None = None,
+    ) -> Iterable[Connection]:
+        """Ask for the connections between components.
+
+        Connections with a start or an end that is not among the components, such as those of
+        sensors, are left out; number 0 is allowed.
+
+        Args:
+            starts: Give only connections that start at one of these; all if empty.
+            ends: Give only connections that end at one of these; all if empty.
+            timeout: Seconds for everything; the client's unless given.
+
+        Returns:
+            The connections, in the server's order.
+
+        Raises:
+            ValueError: If an ID cannot be one.
+            ApiClientError: If it fails.
+        """
+        request = GENERATION.list_connections(
+            {_component_id(start) for start in starts}, {_component_id(end) for end in ends}
+        )
+        options = self._options(timeout)
+        return self._require_session(request.operation).connections(request, options)
+
+    def metadata(self, *, timeout: float | None = None) -> Metadata:
+        """Ask for the microgrid's number and place.
+
+        Args:
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            The metadata; empty after an error of the API, which is logged.
+        """
+        options = self._options(timeout)
+        try:
+            return self._call(GENERATION.get_metadata(), options)
+        except ApiClientError as error:
+            _logger.error("No metadata: %s", error)
+            return Metadata()
+
+    # Data
+
+    def meter_data(
+        self, component_id: int, maxsize: int = RECEIVER_MAX_SIZE
+    ) -> Receiver[MeterData]:
+        """Receive what a meter measures.
+
+        All receivers of one component share one stream. It reconnects by itself.
+
+        Args:
+            component_id: The meter.
+            maxsize: How many values the receiver holds; when full, it drops the oldest.
+
+        Returns:
+            A receiver.
+
+        Raises:
+            ValueError: If the component is unknown, or no meter.
+            ApiClientError: If the list of components had to be asked for, and that failed.
+        """
+        return self._subscribe(component_id, ComponentCategory.METER, maxsize)
+
+    def battery_data(
+        self, component_id: int, maxsize: int = RECEIVER_MAX_SIZE
+    ) -> Receiver[BatteryData]:
+        """Receive what a battery measures; see `meter_data`."""
+        return self._subscribe(component_id, ComponentCategory.BATTERY, maxsize)
+
+    def inverter_data(
+        self, component_id: int, maxsize: int = RECEIVER_MAX_SIZE
+    ) -> Receiver[InverterData]:
+        """Receive what an inverter measures; see `meter_data`."""
+        return self._subscribe(component_id, ComponentCategory.INVERTER, maxsize)
+
+    def ev_charger_data(
+        self, component_id: int, maxsize: int = RECEIVER_MAX_SIZE
+    ) -> Receiver[EVChargerData]:
+        """Receive what an EV charger measures; see `meter_data`."""
+        return self._subscribe(component_id, ComponentCategory.EV_CHARGER, maxsize)
+
+    def _subscribe(
+        self, component_id: int, category: ComponentCategory, maxsize: int
+    ) -> Receiver[Any]:
+        component_id = _component_id(component_id)
+        session = self._require_session(f"StreamComponentData(id={component_id})")
+        return session.subscribe(component_id, category, maxsize)
+
+    # Commands
+
+    def set_power(self, component_id: int, power_w: float, *, timeout: float | None = None) -> None:
+        """Set the active power of a component.
+
+        A newer call for the same component ends an older one that is still waiting.
+
+        Args:
+            component_id: The component: an inverter or an EV charger, usually.
+            power_w: The power in W: positive charges, negative discharges, 0 stops.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If an argument is not a number.
+            ValueError: If the ID cannot be one, or the power is not finite, or too large.
+            SetPointSuperseded: If a newer call has taken this one's place.
+            ApiClientError: If it fails.
+        """
+        component_id = _component_id(component_id)
+        request = GENERATION.set_power(component_id, _finite("power_w", power_w))
+        self._call(request, self._options(timeout), ("active power", component_id))
+
+    def set_reactive_power(
+        self, component_id: int, reactive_power_var: float, *, timeout: float | None = None
+    ) -> None:
+        """Set the reactive power of a component.
+
+        A newer call for the same component ends an older one that is still waiting.
+
+        Args:
+            component_id: The component.
+            reactive_power_var: The reactive power in VAr: negative is inductive (lagging),
+                positive capacitive (leading).
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If an argument is not a number.
+            ValueError: If the ID cannot be one, or the power is not finite, or too large.
+            SetPointSuperseded: If a newer call has taken this one's place.
+            ApiClientError: If it fails.
+        """
+        component_id = _component_id(component_id)
+        value = _finite("reactive_power_var", reactive_power_var)
+        request = GENERATION.set_reactive_power(component_id, value)
+        self._call(request, self._options(timeout), ("reactive power", component_id))
+
+    def set_bounds(
+        self, component_id: int, lower: float, upper: float, *, timeout: float | None = None
+    ) -> None:
+        """Narrow the active power that a component may be set to.
+
+        The server adds these inclusion bounds to those it has, and drops them after a time of
+        its own choice.
+
+        Args:
+            component_id: The component.
+            lower: The lowest power in W, 0 or less.
+            upper: The highest power in W, 0 or more.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If an argument is not a number.
+            ValueError: If the ID cannot be one, a bound is not finite or too large, the lower
+                one is above 0 or the upper one below 0.
+            ApiClientError: If it fails.
+        """
+        component_id = _component_id(component_id)
+        lower, upper = _finite("lower", lower), _finite("upper", upper)
+        if lower > 0:
+            raise ValueError(f"lower must be 0 W or less, not {lower}")
+        if upper < 0:
+            raise ValueError(f"upper must be 0 W or more, not {upper}")
+        request = GENERATION.add_inclusion_bounds(component_id, lower, upper)
+        self._call(request, self._options(timeout))
+
+    def _call(
+        self,
+        request: UnaryRequest[T],
+        options: CallOptions,
+        order_by: tuple[str, int] | None = None,
+    ) -> T:
+        return self._require_session(request.operation).call(request, options, order_by)
+
+    def _require_session(self, operation: str) -> Session:
+        session = self._session
+        if session is None:
+            raise ClientNotConnected(server_url=self._server_url, operation=operation)
+        return session
+
+    def _options(self, timeout: float | None) -> CallOptions:
+        return CallOptions(
+            self._timeout if timeout is None else _seconds(timeout), self._call_retry
+        )
+
+
+def _component_id(value: int) -> int:
+    """Check an ID; any kind of integer will do, numpy's too."""
+    if isinstance(value, bool):
+        raise TypeError(f"a component ID must be an integer, not {value!r}")
+    try:
+        component_id = operator.index(value)
+    except TypeError:
+        raise TypeError(f"a component ID must be an integer, not {value!r}") from None
+    if not 0 <= component_id <= _LARGEST_ID:
+        raise ValueError(f"a component ID must be 0 to {_LARGEST_ID}, not {component_id}")
+    return component_id
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a number, not {value!r}") from None
+    except OverflowError:
+        # An integer beyond every float.
+        return math.copysign(math.inf, value)
+
+
+def _finite(name: str, value: float) -> float:
+    number = _number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    return number
+
+
+def _seconds(value: float) -> float:
+    number = _number("timeout", value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"timeout must be a positive, finite number of seconds, not {value!r}")
+    return number

@@ -1,0 +1,351 @@
+"""The errors of the API, and the one place that turns a gRPC error into one of them."""
+
+from typing import Any, ClassVar, Self, TypeVar
+
+import grpc
+
+_Error = TypeVar("_Error", bound="ApiClientError")
+
+
+def _restore(cls: type[_Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> _Error:
+    """Make an error again of what was pickled or copied of it."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+class ApiClientError(Exception):
+    """Something went wrong between the client and the API.
+
+    Errors of this kind can be copied and pickled.
+
+    Attributes:
+        server_url: The URL of the server that was asked.
+        operation: What was asked of it.
+        description: What went wrong.
+        is_retryable: Whether asking again may help. When in doubt, it may.
+        attempts: How often it was tried, where that was counted.
+    """
+
+    def __init__(
+        self, *, server_url: str, operation: str, description: str, retryable: bool
+    ) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+            description: What went wrong.
+            retryable: Whether asking again may help.
+        """
+        super().__init__(f"{operation} on {server_url} failed: {description}")
+        self.server_url = server_url
+        self.operation = operation
+        self.description = description
+        self.is_retryable = retryable
+        self.attempts: int | None = None
+
+    def __str__(self) -> str:
+        """Say what was asked of whom, what went wrong and how often it was tried."""
+        text = super().__str__()
+        if self.attempts is None:
+            return text
+        return f"{text} ({self.attempts} attempt{'' if self.attempts == 1 else 's'})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without calling the constructor, which wants keywords."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+    @classmethod
+    def from_grpc_error(
+        cls, *, server_url: str, operation: str, grpc_error: grpc.RpcError
+    ) -> "GrpcError":
+        """Make the error that fits the status code of a gRPC error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+            grpc_error: What the gRPC library raised: any `grpc.RpcError` that is also a
+                `grpc.Call`, as those of the blocking stack are, after the call has ended.
+
+        Returns:
+            An error of the class for that status code, `UnrecognizedGrpcStatus` if there is
+                none. It keeps a `GrpcStatus`, not the error itself.
+        """
+        status = GrpcStatus.of(grpc_error)
+        code = status.code()
+        error_class = _CLASS_BY_CODE.get(code) if code is not None else None
+        return (error_class or UnrecognizedGrpcStatus)(
+            server_url=server_url, operation=operation, grpc_error=status
+        )
+
+
+class GrpcStatus:
+    """How a gRPC call ended: a copy of what its error says that can be kept and pickled."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode | None,
+        details: str | None,
+        trailing_metadata: tuple[tuple[str, str | bytes], ...] = (),
+    ) -> None:
+        """Make a status.
+
+        Args:
+            code: The status code, if there is one.
+            details: The server's own words, if any.
+            trailing_metadata: The keys and values that came with the status.
+        """
+        self._code = code
+        self._details = details
+        self._trailing_metadata = trailing_metadata
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> Self:
+        """Copy what an error of the gRPC library says."""
+        if not isinstance(error, grpc.Call):
+            return cls(None, str(error) or type(error).__name__)
+        metadata = tuple((key, value) for key, value in error.trailing_metadata() or ())
+        return cls(error.code(), error.details(), metadata)
+
+    def code(self) -> grpc.StatusCode | None:
+        """Give the status code."""
+        return self._code
+
+    def details(self) -> str | None:
+        """Give the server's own words."""
+        return self._details
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Give the keys and values that came with the status."""
+        return self._trailing_metadata
+
+    def __str__(self) -> str:
+        """Say code and details."""
+        name = "no status code" if self._code is None else self._code.name
+        return f"{name}: {self._details}" if self._details else name
+
+
+class ClientNotConnected(ApiClientError):
+    """The client is not connected to a server."""
+
+    def __init__(self, *, server_url: str, operation: str) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that would have been asked.
+            operation: What would have been asked of it.
+        """
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description="the client is not connected; call connect() first",
+            retryable=True,
+        )
+
+
+class SetPointSuperseded(ApiClientError):
+    """A newer set-point for the same component was given before this one had been confirmed.
+
+    It is not known whether the server has applied this one; it will not be tried again.
+    """
+
+    def __init__(self, *, server_url: str, operation: str) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+        """
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description="a newer set-point for the same component has taken its place",
+            retryable=False,
+        )
+
+
+class GrpcError(ApiClientError):
+    """The server, or the way to it, answered with a gRPC status other than OK.
+
+    Attributes:
+        grpc_error: The status, with its ``code()``, ``details()`` and ``trailing_metadata()``.
+    """
+
+    def __init__(
+        self,
+        *,
+        server_url: str,
+        operation: str,
+        description: str,
+        grpc_error: "grpc.RpcError | GrpcStatus",
+        retryable: bool,
+    ) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+            description: What went wrong.
+            grpc_error: What the gRPC library raised, or a `GrpcStatus`.
+            retryable: Whether asking again may help.
+        """
+        status = grpc_error if isinstance(grpc_error, GrpcStatus) else GrpcStatus.of(grpc_error)
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description=f"{description} ({status})",
+            retryable=retryable,
+        )
+        self.grpc_error = status
+
+
+class _StatusError(GrpcError):
+    """What the errors for one status code have in common."""
+
+    _description: ClassVar[str]
+    _retryable: ClassVar[bool] = True
+
+    def __init__(
+        self, *, server_url: str, operation: str, grpc_error: grpc.RpcError | GrpcStatus
+    ) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+            grpc_error: What the gRPC library raised, or a `GrpcStatus`.
+        """
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description=self._description,
+            grpc_error=grpc_error,
+            retryable=self._retryable,
+        )
+
+
+class OperationCancelled(_StatusError):
+    """The call was cancelled, by the client or the server."""
+
+    _description = "the call was cancelled"
+
+
+class UnknownError(_StatusError):
+    """The server failed in a way that no other status describes."""
+
+    _description = "an error that the server has no better name for"
+
+
+class InvalidArgument(_StatusError, ValueError):
+    """The request makes no sense to the server, whatever state the microgrid is in."""
+
+    _description = "the server takes the request for invalid"
+    _retryable = False
+
+
+class OperationTimedOut(_StatusError):
+    """The time for the call ran out; the server may have done what was asked all the same."""
+
+    _description = "no answer in time; it may have been carried out all the same"
+
+
+class EntityNotFound(_StatusError):
+    """The server does not know what was asked for, a component for instance."""
+
+    _description = "the server does not know such a thing"
+
+
+class EntityAlreadyExists(_StatusError):
+    """What should be created exists already."""
+
+    _description = "it exists already"
+
+
+class PermissionDenied(_StatusError):
+    """The caller is known, and may not do this."""
+
+    _description = "this caller may not do this"
+
+
+class ResourceExhausted(_StatusError):
+    """Something of the server is used up: memory, a quota, the number of calls at once."""
+
+    _description = "the server has run out of something that this needs"
+
+
+class OperationPreconditionFailed(_StatusError):
+    """The microgrid is not in a state in which this can be done."""
+
+    _description = "the state of the microgrid does not allow this now"
+
+
+class OperationAborted(_StatusError):
+    """The server gave up, usually because something else came in between."""
+
+    _description = "the server gave up half-way"
+
+
+class OperationOutOfRange(_StatusError):
+    """A value is outside what is allowed now; other bounds may allow it later."""
+
+    _description = "a value is outside what is allowed now"
+
+
+class OperationNotImplemented(_StatusError):
+    """The server, or the component, cannot do this at all."""
+
+    _description = "the server cannot do this"
+    _retryable = False
+
+
+class InternalError(_StatusError):
+    """Something that the server or the gRPC library relies on is broken."""
+
+    _description = "something is broken in the server or on the way to it"
+
+
+class ServiceUnavailable(_StatusError):
+    """The server cannot be reached, or not now."""
+
+    _description = "the server cannot be reached now"
+
+
+class DataLoss(_StatusError):
+    """Data is lost or damaged beyond repair."""
+
+    _description = "data is lost or damaged"
+    _retryable = False
+
+
+class OperationUnauthenticated(_StatusError):
+    """The server does not know who is asking."""
+
+    _description = "the server does not know who is asking"
+    _retryable = False
+
+
+class UnrecognizedGrpcStatus(_StatusError):
+    """The gRPC library reported a status that this package has no name for."""
+
+    _description = "a status that this client does not know"
+
+
+_CLASS_BY_CODE: dict[grpc.StatusCode, type[_StatusError]] = {
+    grpc.StatusCode.CANCELLED: OperationCancelled,
+    grpc.StatusCode.UNKNOWN: UnknownError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.DEADLINE_EXCEEDED: OperationTimedOut,
+    grpc.StatusCode.NOT_FOUND: EntityNotFound,
+    grpc.StatusCode.ALREADY_EXISTS: EntityAlreadyExists,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.FAILED_PRECONDITION: OperationPreconditionFailed,
+    grpc.StatusCode.ABORTED: OperationAborted,
+    grpc.StatusCode.OUT_OF_RANGE: OperationOutOfRange,
+    grpc.StatusCode.UNIMPLEMENTED: OperationNotImplemented,
+    grpc.StatusCode.INTERNAL: InternalError,
+    grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
+    grpc.StatusCode.DATA_LOSS: DataLoss,
+    grpc.StatusCode.UNAUTHENTICATED: OperationUnauthenticated,
+}

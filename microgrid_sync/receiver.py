@@ -1,0 +1,338 @@
+"""Receivers: bounded, thread-safe queues from a stream to those who read it."""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+
+RECEIVER_MAX_SIZE = 50
+"""How many values a receiver holds unless told otherwise."""
+
+_LOG_INTERVAL = 10.0
+"""Seconds between two lines about the values that one receiver has dropped."""
+
+_WAIT_SLICE = 1.0
+"""Seconds of one wait at the most: some platforms deliver Ctrl-C only between two waits."""
+
+_logger = logging.getLogger(__name__)
+
+
+class ReceiverStoppedError(Exception):
+    """Nothing more will come from a receiver: it is closed and empty.
+
+    If an error ended it, that error is the ``__cause__``.
+    """
+
+
+class Receiver(Generic[T]):
+    """Takes what a stream sends, and holds it until it is read.
+
+    One thread, the stream's, writes with `put` and `end`; any number of threads read. Each value
+    goes to one of them. A full receiver drops its oldest value, and counts it.
+
+    A receiver that nobody refers to any more counts as closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        maxsize: int = RECEIVER_MAX_SIZE,
+        name: str = "receiver",
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        """Make an empty receiver.
+
+        Args:
+            maxsize: How many values it holds, 1 at least.
+            name: What it receives, as its errors and log lines call it.
+            on_close: Called once, without any lock held, when it is closed by a reader.
+
+        Raises:
+            TypeError: If `maxsize` is not an integer.
+            ValueError: If `maxsize` is less than 1.
+        """
+        if not isinstance(maxsize, int) or isinstance(maxsize, bool):
+            raise TypeError(f"maxsize must be an integer, 1 or more, not {maxsize!r}")
+        if maxsize < 1:
+            raise ValueError(f"maxsize must be 1 or more, not {maxsize}")
+        self._name = name
+        self._maxsize = maxsize
+        self._on_close = on_close
+        # Protects everything below. Re-entrant, so that a signal handler may close the receiver
+        # which the thread that it interrupts is reading.
+        self._changed = threading.Condition(threading.RLock())
+        self._queue: deque[T] = deque()
+        self._latest: T | None = None
+        self._latest_asked = False
+        self._dropped = 0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._merged_into: Receiver[T] | None = None
+        self._last_logged = -math.inf
+
+    def __repr__(self) -> str:
+        """Say what it receives and how full it is."""
+        state = "closed" if self._ended else "open"
+        return f"<Receiver of {self._name}, {state}, {len(self._queue)}/{self._maxsize} waiting>"
+
+    @property
+    def name(self) -> str:
+        """What it receives, as its errors and log lines call it."""
+        return self._name
+
+    @property
+    def maxsize(self) -> int:
+        """How many values it holds."""
+        return self._maxsize
+
+    @property
+    def dropped(self) -> int:
+        """How many values it has dropped because it was full."""
+        return self._dropped
+
+    # The reader's side
+
+    def receive(self, timeout: float | None = None) -> T:
+        """Wait for the next value.
+
+        Args:
+            timeout: How many seconds to wait at the most; 0 does not wait, ``None`` waits until
+                a value comes or the receiver ends.
+
+        Returns:
+            The oldest value that has not been read.
+
+        Raises:
+            TimeoutError: If none has come in time.
+            ReceiverStoppedError: If the receiver is closed and empty; the error that ended the
+                stream, if any, is its cause.
+            ValueError: If the timeout is negative or not a number.
+            RuntimeError: If the receiver has been merged into another one.
+        """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be 0 or more seconds, or None, not {timeout!r}")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._queue:
+                self._raise_if_nothing_will_come()
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise TimeoutError(f"nothing from {self._name} within {timeout} s")
+                self._changed.wait(min(remaining, _WAIT_SLICE))
+            return self._queue.popleft()
+
+    def _raise_if_nothing_will_come(self) -> None:
+        if self._merged_into is not None:
+            raise RuntimeError(f"{self._name} has been merged; read from what merge() gave")
+        if self._ended:
+            reason = "by an error" if self._error is not None else "closed"
+            raise ReceiverStoppedError(f"{self._name} has ended: {reason}") from self._error
+
+    def __iter__(self) -> Iterator[T]:
+        """Give itself: a receiver is read in a ``for`` loop."""
+        return self
+
+    def __next__(self) -> T:
+        """Wait for the next value; end after a close, raise the error that ended the stream."""
+        try:
+            return self.receive()
+        except ReceiverStoppedError as stopped:
+            if stopped.__cause__ is None:
+                raise StopIteration from None
+            # One error may be raised in many readers: each starts with a traceback of its own.
+            raise stopped.__cause__.with_traceback(None) from None
+
+    def latest(self) -> T | None:
+        """Give the newest value that has come, read or not; ``None`` before the first.
+
+        A reader that asks for nothing else needs no queue, and is not told that it is full.
+        """
+        self._latest_asked = True
+        return self._latest
+
+    def drain(self) -> list[T]:
+        """Take all values that are waiting, oldest first, without waiting for more."""
+        with self._changed:
+            values = list(self._queue)
+            self._queue.clear()
+            return values
+
+    def close(self) -> None:
+        """Receive nothing more; what is waiting can still be read. Closing again does nothing."""
+        with self._changed:
+            if self._ended:
+                return
+            self._ended = True
+            on_close, self._on_close = self._on_close, None
+            merged_into = self._merged_into
+            self._changed.notify_all()
+        if on_close is not None:
+            on_close()
+        if merged_into is not None:
+            merged_into._source_ended(None)
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    # The writer's side
+
+    def put(self, value: T) -> int:
+        """Add a value, at the expense of the oldest one if the receiver is full.
+
+        Args:
+            value: The value.
+
+        Returns:
+            How many values were dropped for it: 0 or 1.
+        """
+        with self._changed:
+            if self._ended:
+                return 0
+            self._latest = value
+            merged_into = self._merged_into
+            if merged_into is None:
+                dropped, log_due = self._enqueue(value)
+        if merged_into is not None:
+            return merged_into.put(value)
+        if log_due:
+            _logger.warning(
+                "%s: nobody reads fast enough; %d values dropped so far", self._name, self._dropped
+            )
+        return dropped
+
+    def _enqueue(self, value: T) -> tuple[int, bool]:
+        """Add a value under the lock; tell how many were dropped and whether to log it."""
+        dropped = 0
+        if len(self._queue) == self._maxsize:
+            self._queue.popleft()
+            self._dropped += 1
+            dropped = 1
+        self._queue.append(value)
+        self._changed.notify()
+        if not dropped:
+            return 0, False
+        now = time.monotonic()
+        if now - self._last_logged < _LOG_INTERVAL:
+            return 1, False
+        self._last_logged = now
+        log_due = not self._latest_asked
+        self._latest_asked = False
+        return 1, log_due
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more will come; what is waiting can still be read.
+
+        Args:
+            error: What ended the stream, if it was an error.
+        """
+        with self._changed:
+            if self._ended:
+                return
+            self._ended = True
+            self._error = error
+            self._on_close = None
+            merged_into = self._merged_into
+            self._changed.notify_all()
+        if merged_into is not None:
+            merged_into._source_ended(error)
+
+    # Merging
+
+    def _merge_into(self, target: "Receiver[T]") -> None:
+        """Send everything to `target` from now on, and what is waiting first."""
+        with self._changed:
+            if self._merged_into is not None:
+                raise ValueError(f"{self._name} has been merged already")
+            self._merged_into = target
+            # The target's lock inside this one: a target never takes a source's lock while it
+            # holds its own, so they cannot wait for each other. It keeps the values' order.
+            while self._queue:
+                target.put(self._queue.popleft())
+            ended, error = self._ended, self._error
+            self._changed.notify_all()
+        if ended:
+            target._source_ended(error)
+
+    def _source_ended(self, error: BaseException | None) -> None:
+        """Only what `merge` gives has sources."""
+        raise NotImplementedError
+
+
+class _MergedReceiver(Receiver[T]):
+    """The values of several receivers; it owns them."""
+
+    def __init__(self, sources: tuple[Receiver[T], ...]) -> None:
+        super().__init__(
+            maxsize=sum(source.maxsize for source in sources),
+            name=" + ".join(source.name for source in sources),
+            on_close=self._close_sources,
+        )
+        self._sources = sources
+        self._open_sources = len(sources)
+
+    def _close_sources(self) -> None:
+        for source in self._sources:
+            source.close()
+
+    def _source_ended(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._open_sources -= 1
+            last = self._open_sources == 0
+        if error is not None or last:
+            self.end(error)
+        if error is not None:
+            self._close_sources()
+
+
+def merge(*receivers: Receiver[T]) -> Receiver[T]:
+    """Read several receivers as one.
+
+    What is waiting in them comes first. They belong to the merged receiver from then on: closing
+    it closes them, and reading from one of them raises `RuntimeError`. A source that is closed
+    just leaves; one that ends by an error ends the merged receiver by that error, and closes
+    the others.
+
+    Args:
+        *receivers: The receivers, each of them once.
+
+    Returns:
+        A receiver of all their values in the order in which they come, as large as they are
+            together.
+
+    Raises:
+        ValueError: If there are none, or one of them is there twice or merged already.
+    """
+    if not receivers:
+        raise ValueError("merge() needs at least one receiver")
+    for receiver in receivers:
+        if receiver._merged_into is not None or receivers.count(receiver) > 1:
+            raise ValueError(f"{receiver.name} can be merged only once")
+    merged = _MergedReceiver(receivers)
+    for receiver in receivers:
+        receiver._merge_into(merged)
+    return merged
+
+
+class ReceiverFetcher(Protocol[T]):
+    """Something that can be received as often as one likes."""
+
+    def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[T]:
+        """Make a new receiver.
+
+        Args:
+            maxsize: How many values it holds.
+
+        Returns:
+            A receiver that gets every value from now on. One of a status or of bounds starts
+                with the latest.
+        """

@@ -1,0 +1,6 @@
+"""An embedded microgrid: a site that behaves, served over real gRPC."""
+
+from microgrid_sync.simulator.server import Simulator
+from microgrid_sync.simulator.site import Site, demo_site
+
+__all__ = ["Simulator", "Site", "demo_site"]

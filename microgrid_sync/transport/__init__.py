@@ -1,0 +1,1 @@
+"""The way to the server: the channel, unary calls with their retries, and streams."""

@@ -1,0 +1,212 @@
+"""Unary calls: the one way in which all of them go, with deadline, retries and errors."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import tenacity
+
+from microgrid_sync.exceptions import (
+    ApiClientError,
+    ClientNotConnected,
+    GrpcError,
+    SetPointSuperseded,
+)
+from microgrid_sync.transport.retry import for_one_call
+from microgrid_sync.wire import UnaryRequest
+
+T = TypeVar("T")
+
+
+class CallCounters:
+    """How many unary calls a client has made, over all of its connections."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        # Protects the three numbers.
+        self._lock = threading.RLock()
+        self._calls = 0
+        self._retries = 0
+        self._failures = 0
+
+    def count(self, *, retries: int, failed: bool) -> None:
+        """Count a call that has ended."""
+        with self._lock:
+            self._calls += 1
+            self._retries += retries
+            self._failures += failed
+
+    def read(self) -> tuple[int, int, int]:
+        """Give calls, retries and failures."""
+        with self._lock:
+            return self._calls, self._retries, self._failures
+
+
+class _OngoingCall:
+    """A call that has begun; another thread may end it at any time."""
+
+    def __init__(self) -> None:
+        # Serializes the start of an attempt with the end of the call, so that no attempt starts
+        # after the end and none goes on unseen. Starting and cancelling a gRPC call do not wait.
+        self._lock = threading.RLock()
+        self._attempt: Any = None
+        self.attempts = 0
+        self.ended = threading.Event()
+        self.superseded = False
+
+    def start_attempt(self, start: Callable[[], Any]) -> Any:
+        """Start an attempt, unless the call has ended: then give ``None``."""
+        with self._lock:
+            if self.ended.is_set():
+                return None
+            self._attempt = start()
+            self.attempts += 1
+            return self._attempt
+
+    def end(self, *, superseded: bool = False) -> None:
+        """Start no further attempt, and cancel the one that is under way."""
+        with self._lock:
+            self.superseded = self.superseded or superseded
+            self.ended.set()
+            if self._attempt is not None:
+                self._attempt.cancel()
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """How one call is made."""
+
+    timeout: float
+    """Seconds for the call with all of its attempts."""
+
+    retry: tenacity.Retrying | None
+    """When to try again; ``None`` for a single attempt."""
+
+
+class UnaryCalls:
+    """The unary calls of one connection. Any number of threads call; any thread may end them."""
+
+    def __init__(self, server_url: str, stub: Any, counters: CallCounters) -> None:
+        """Make no call yet.
+
+        Args:
+            server_url: The server's URL, for errors.
+            stub: The generation's stub.
+            counters: Where calls are counted.
+        """
+        self._server_url = server_url
+        self._stub = stub
+        self._counters = counters
+        # Protects the three below. A call's own lock is taken inside it, never the other way
+        # round. Re-entrant, so that a signal handler may disconnect.
+        self._lock = threading.RLock()
+        self._ongoing: set[_OngoingCall] = set()
+        self._newest: dict[Hashable, _OngoingCall] = {}
+        self._closed = False
+
+    def call(
+        self, request: UnaryRequest[T], options: CallOptions, *, order_by: Hashable = None
+    ) -> T:
+        """Make a call and wait for its answer.
+
+        Args:
+            request: What to ask.
+            options: How long to wait, and when to try again.
+            order_by: What the call sets. A newer call with an equal value ends this one, and
+                starts its first attempt after that.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ApiClientError: The last error, with the number of attempts in its text.
+        """
+        deadline = time.monotonic() + options.timeout
+        ongoing = _OngoingCall()
+        self._begin(ongoing, request.operation, order_by)
+        failed = True
+        try:
+            answer = self._try(ongoing, request, options, deadline)
+            failed = False
+        except ApiClientError as error:
+            error.attempts = ongoing.attempts
+            if ongoing.superseded and error.is_retryable:
+                superseded = SetPointSuperseded(
+                    server_url=self._server_url, operation=request.operation
+                )
+                superseded.attempts = ongoing.attempts
+                raise superseded from error
+            raise
+        finally:
+            # Ctrl-C, too, leaves nothing behind that goes on by itself.
+            ongoing.end()
+            self._finish(ongoing, order_by)
+            self._counters.count(retries=max(0, ongoing.attempts - 1), failed=failed)
+        return request.decode(answer)
+
+    def _begin(self, ongoing: _OngoingCall, operation: str, order_by: Hashable) -> None:
+        with self._lock:
+            if self._closed:
+                raise ClientNotConnected(server_url=self._server_url, operation=operation)
+            self._ongoing.add(ongoing)
+            if order_by is None:
+                return
+            older = self._newest.get(order_by)
+            self._newest[order_by] = ongoing
+            if older is not None:
+                # Inside the lock: a third call must not start before the first is cancelled.
+                older.end(superseded=True)
+
+    def _finish(self, ongoing: _OngoingCall, order_by: Hashable) -> None:
+        with self._lock:
+            self._ongoing.discard(ongoing)
+            if self._newest.get(order_by) is ongoing:
+                del self._newest[order_by]
+
+    def _try(
+        self,
+        ongoing: _OngoingCall,
+        request: UnaryRequest[Any],
+        options: CallOptions,
+        deadline: float,
+    ) -> Any:
+        """Make as many attempts as the policy and the time allow."""
+        method = getattr(self._stub, request.method)
+        last_error: ApiClientError | None = None
+
+        def attempt() -> Any:
+            nonlocal last_error
+            remaining = max(0.0, deadline - time.monotonic())
+            future = ongoing.start_attempt(lambda: method.future(request.message, remaining))
+            if future is None:
+                raise last_error or ClientNotConnected(
+                    server_url=self._server_url, operation=request.operation
+                )
+            try:
+                return future.result()
+            except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                # A future that was cancelled here raises an error without a status; it has one.
+                status = error if isinstance(error, grpc.RpcError) else future
+                last_error = self._translate(request.operation, status)
+                raise last_error from error
+
+        if options.retry is None:
+            return attempt()
+        policy = for_one_call(options.retry, seconds=options.timeout, ended=ongoing.ended)
+        return policy(attempt)
+
+    def _translate(self, operation: str, error: Any) -> GrpcError:
+        return ApiClientError.from_grpc_error(
+            server_url=self._server_url, operation=operation, grpc_error=error
+        )
+
+    def close(self) -> None:
+        """End all calls, and refuse new ones."""
+        with self._lock:
+            self._closed = True
+            ongoing = list(self._ongoing)
+        for call in ongoing:
+            call.end()

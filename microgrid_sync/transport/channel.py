@@ -1,0 +1,291 @@
+"""From a server's URL to a gRPC channel."""
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import grpc
+import grpc.experimental
+
+
+@dataclass(frozen=True)
+class SslOptions:
+    """Whether and how the connection is encrypted."""
+
+    enabled: bool = True
+    """Whether it is."""
+
+    root_certificates: str | os.PathLike[str] | bytes | None = None
+    """The authorities to trust: a path to a PEM file, or its bytes; ``None`` for gRPC's own."""
+
+    private_key: str | os.PathLike[str] | bytes | None = None
+    """The client's key: a path to a PEM file, or its bytes; needs `certificate_chain`."""
+
+    certificate_chain: str | os.PathLike[str] | bytes | None = None
+    """The client's certificates: a path to a PEM file, or its bytes; needs `private_key`."""
+
+
+@dataclass(frozen=True)
+class KeepAliveOptions:
+    """Whether and how a silent connection is checked with HTTP/2 pings."""
+
+    enabled: bool = True
+    """Whether it is."""
+
+    timeout: timedelta = timedelta(seconds=20)
+    """How long the answer to a ping may take before the connection counts as broken."""
+
+    interval: timedelta = timedelta(seconds=60)
+    """How long the connection may be silent before a ping is sent."""
+
+
+@dataclass(frozen=True)
+class ChannelOptions:
+    """How to connect, where the server's URL does not say it."""
+
+    port: int = 9090
+    """The TCP port."""
+
+    ssl: SslOptions = field(default_factory=SslOptions)
+    """Encryption."""
+
+    keep_alive: KeepAliveOptions = field(default_factory=KeepAliveOptions)
+    """Checks of a silent connection."""
+
+
+DEFAULT_CHANNEL_OPTIONS = ChannelOptions(ssl=SslOptions(enabled=False))
+"""What the client uses unless told otherwise: no encryption."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and how to connect: a URL that has been read and checked."""
+
+    host: str
+    """Name or address; an IPv6 address is in brackets."""
+
+    options: ChannelOptions
+    """How to connect."""
+
+    credentials: tuple[bytes | None, bytes | None, bytes | None]
+    """Root certificates, private key and certificate chain, read from their files."""
+
+    @property
+    def address(self) -> str:
+        """Host and port, as gRPC takes them."""
+        return f"{self.host}:{self.options.port}"
+
+
+def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> Target:
+    """Read and check a server's URL.
+
+    Args:
+        url: ``grpc://host[:port][?parameter=value...]``. The parameters are ``ssl``,
+            ``ssl_root_certificates_path``, ``ssl_private_key_path``,
+            ``ssl_certificate_chain_path``, ``keep_alive``, ``keep_alive_interval_s`` and
+            ``keep_alive_timeout_s``.
+        defaults: What holds where the URL is silent.
+
+    Returns:
+        Where and how to connect.
+
+    Raises:
+        TypeError: If the URL is not a string.
+        ValueError: If something in it is wrong, or a file that it names cannot be read.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"a server's URL must be a string like grpc://host:port, not {url!r}")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError(f"white space or an unprintable character in the URL {url!r}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"the URL {url!r} cannot be read: {error}") from None
+    _refuse_foreign_parts(url, parts)
+    if port == 0:
+        raise ValueError(f"port 0 in the URL {url!r}; a port is 1 to 65535")
+    options = _apply_parameters(url, parts.query, defaults)
+    if port is not None:
+        options = replace(options, port=port)
+    _check_options(options)
+    # urlsplit makes host names lower-case and takes the brackets off IPv6 addresses.
+    hostname = parts.hostname or ""
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return Target(host, options, _read_credentials(options.ssl))
+
+
+def _refuse_foreign_parts(url: str, parts: SplitResult) -> None:
+    if parts.scheme != "grpc":
+        raise ValueError(f"scheme {parts.scheme!r} in the URL {url!r}; it must be grpc://")
+    if not parts.hostname:
+        raise ValueError(f"no host in the URL {url!r}; it must be grpc://host:port")
+    if "@" in parts.netloc:
+        raise ValueError(f"a user in the URL {url!r}; gRPC knows none, leave out what is before @")
+    if parts.path:
+        raise ValueError(f"path {parts.path!r} in the URL {url!r}; leave it out")
+    if parts.fragment or "#" in url:
+        raise ValueError(f"fragment {parts.fragment!r} in the URL {url!r}; leave it out")
+
+
+def _apply_parameters(url: str, query: str, defaults: ChannelOptions) -> ChannelOptions:
+    """Change the defaults as the URL's parameters say; the last one wins when repeated."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    ssl_changes: dict[str, Any] = {}
+    keep_alive_changes: dict[str, Any] = {}
+    for name, value in given.items():
+        match name:
+            case "ssl":
+                ssl_changes["enabled"] = _boolean(name, value)
+            case (
+                "ssl_root_certificates_path" | "ssl_private_key_path" | "ssl_certificate_chain_path"
+            ):
+                ssl_changes[name.removeprefix("ssl_").removesuffix("_path")] = value
+            case "keep_alive":
+                keep_alive_changes["enabled"] = _boolean(name, value)
+            case "keep_alive_interval_s" | "keep_alive_timeout_s":
+                field_name = name.removeprefix("keep_alive_").removesuffix("_s")
+                keep_alive_changes[field_name] = _seconds(name, value)
+            case _:
+                raise ValueError(f"unknown parameter {name!r} in the URL {url!r}")
+    options = ChannelOptions(
+        port=defaults.port,
+        ssl=replace(defaults.ssl, **ssl_changes),
+        keep_alive=replace(defaults.keep_alive, **keep_alive_changes),
+    )
+    for name, value in given.items():
+        if name.startswith("ssl_") and not options.ssl.enabled:
+            raise ValueError(f"{name}={value!r} in the URL {url!r} while ssl is off; add ssl=on")
+        if name.startswith("keep_alive_") and not options.keep_alive.enabled:
+            raise ValueError(
+                f"{name}={value!r} in the URL {url!r} while keep_alive is off; add keep_alive=on"
+            )
+    return options
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value.lower() in ("true", "1", "on"):
+        return True
+    if value.lower() in ("false", "0", "off"):
+        return False
+    raise ValueError(f"{name}={value!r} must be true, 1, on, false, 0 or off")
+
+
+def _seconds(name: str, value: str) -> timedelta:
+    try:
+        return timedelta(seconds=float(value))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}={value!r} must be a number of seconds") from None
+
+
+def _check_options(options: ChannelOptions) -> None:
+    """Check what may come from the defaults as well as from a URL."""
+    if not isinstance(options.port, int) or not 1 <= options.port <= 65535:
+        raise ValueError(f"port {options.port!r}; a port is 1 to 65535")
+    for name, value in (
+        ("interval", options.keep_alive.interval),
+        ("timeout", options.keep_alive.timeout),
+    ):
+        # gRPC counts milliseconds in 32 bits.
+        if not timedelta(milliseconds=1) <= value <= timedelta(milliseconds=2**31 - 1):
+            raise ValueError(
+                f"keep-alive {name} of {value.total_seconds()} s; it must be 0.001 s to 24 days"
+            )
+    if (options.ssl.private_key is None) != (options.ssl.certificate_chain is None):
+        present, absent = "private key", "certificate chain"
+        if options.ssl.private_key is None:
+            present, absent = absent, present
+        raise ValueError(f"a {present} without a {absent}: the client's identity needs both")
+
+
+def _read_credentials(ssl: SslOptions) -> tuple[bytes | None, bytes | None, bytes | None]:
+    if not ssl.enabled:
+        return None, None, None
+    return (
+        _read("ssl_root_certificates_path", ssl.root_certificates),
+        _read("ssl_private_key_path", ssl.private_key),
+        _read("ssl_certificate_chain_path", ssl.certificate_chain),
+    )
+
+
+def _read(name: str, source: str | os.PathLike[str] | bytes | None) -> bytes | None:
+    if source is None or isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}={os.fspath(source)!r} cannot be read: {error}") from error
+
+
+# The process in which the first channel was made; gRPC does not work in its forked children.
+_grpc_process: int | None = None
+
+
+def check_not_forked() -> None:
+    """Refuse to work in a child that was forked after a channel had been made.
+
+    gRPC's threads do not exist there, and every call hangs past its deadline.
+
+    Raises:
+        RuntimeError: In such a child.
+    """
+    if _grpc_process is not None and _grpc_process != os.getpid():
+        raise RuntimeError(
+            f"gRPC was in use in process {_grpc_process} before this one, {os.getpid()}, was "
+            "forked off, and does not work here; start the process with the method 'spawn' "
+            "(multiprocessing.set_start_method), or connect only after the fork"
+        )
+
+
+def open_channel(target: Target) -> grpc.Channel:
+    """Make a channel; it connects when it is first used.
+
+    Args:
+        target: Where and how to connect.
+
+    Returns:
+        The channel.
+
+    Raises:
+        RuntimeError: In a process forked off one that had a channel.
+    """
+    global _grpc_process
+    check_not_forked()
+    _grpc_process = os.getpid()
+    arguments = _channel_arguments(target.options.keep_alive)
+    if not target.options.ssl.enabled:
+        return grpc.insecure_channel(target.address, options=arguments)
+    credentials = grpc.ssl_channel_credentials(*target.credentials)
+    return grpc.secure_channel(target.address, credentials, options=arguments)
+
+
+def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:
+    arguments: list[tuple[str, Any]] = [
+        # The thread that reads a stream drives it: a quarter of the CPU of gRPC's default.
+        (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+        # Streams of small messages have no use for bandwidth estimates.
+        ("grpc.http2.bdp_probe", 0),
+        # gRPC's own back-off hides a server's return: for a minute by default, 1 s here.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # How long one attempt to connect may take: on a dead line the next packet that asks
+        # for a connection comes with the next attempt, not after TCP's own growing pauses.
+        ("grpc.min_reconnect_backoff_ms", 5000),
+        # A connection of its own for each client, gone when the client is.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if keep_alive.enabled:
+        arguments += [
+            ("grpc.keepalive_time_ms", _milliseconds(keep_alive.interval)),
+            ("grpc.keepalive_timeout_ms", _milliseconds(keep_alive.timeout)),
+            # A stream may be silent for longer than two pings take.
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+    return arguments
+
+
+def _milliseconds(interval: timedelta) -> int:
+    return max(1, round(interval.total_seconds() * 1000))

@@ -1,0 +1,376 @@
+"""Version 0.15 of the API: the gRPC package ``frequenz.api.microgrid``.
+
+Numbers are 32-bit floats on the wire. A field that a message leaves out reads as zero.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC
+from typing import Any, TypeVar
+
+import grpc
+from frequenz.api.common import components_pb2, metrics_pb2
+from frequenz.api.common.metrics import electrical_pb2
+from frequenz.api.microgrid import (
+    battery_pb2,
+    inverter_pb2,
+    microgrid_pb2,
+    microgrid_pb2_grpc,
+)
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+
+from microgrid_sync.model import (
+    BatteryComponentState,
+    BatteryData,
+    BatteryError,
+    BatteryErrorCode,
+    BatteryRelayState,
+    Component,
+    ComponentCategory,
+    ComponentData,
+    Connection,
+    ErrorLevel,
+    EVChargerCableState,
+    EVChargerComponentState,
+    EVChargerData,
+    Fuse,
+    GridMetadata,
+    InverterComponentState,
+    InverterData,
+    InverterError,
+    InverterErrorCode,
+    InverterType,
+    Location,
+    Metadata,
+    MeterData,
+)
+from microgrid_sync.model.data import PerPhase
+from microgrid_sync.model.decoders import register_decoder
+from microgrid_sync.wire.requests import StreamRequest, UnaryRequest, UndecodableMessage
+
+D = TypeVar("D", bound=ComponentData)
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""The largest number that a 32-bit float holds (IEEE 754, binary32)."""
+
+_SERVICE = "/frequenz.api.microgrid.Microgrid/"
+
+
+# Requests
+
+
+def make_stub(channel: grpc.Channel) -> microgrid_pb2_grpc.MicrogridStub:
+    """Make the stub of the Microgrid service."""
+    return microgrid_pb2_grpc.MicrogridStub(channel)
+
+
+def list_components() -> UnaryRequest[list[Component]]:
+    """Ask for all components but sensors."""
+    return UnaryRequest(
+        "ListComponents()", "ListComponents", microgrid_pb2.ComponentFilter(), _components
+    )
+
+
+def list_connections(starts: Iterable[int], ends: Iterable[int]) -> UnaryRequest[list[Connection]]:
+    """Ask for the connections with these starts and ends; none means all."""
+    message = microgrid_pb2.ConnectionFilter(starts=sorted(starts), ends=sorted(ends))
+    operation = f"ListConnections(starts={list(message.starts)}, ends={list(message.ends)})"
+    return UnaryRequest(operation, "ListConnections", message, _connections)
+
+
+def get_metadata() -> UnaryRequest[Metadata]:
+    """Ask for the microgrid's metadata."""
+    return UnaryRequest("GetMicrogridMetadata()", "GetMicrogridMetadata", Empty(), _metadata)
+
+
+def set_power(component_id: int, power_w: float) -> UnaryRequest[None]:
+    """Set active power, in W; ``ValueError`` for a value that cannot be sent."""
+    _require_float32("power_w", power_w)
+    message = microgrid_pb2.SetPowerActiveParam(component_id=component_id, power=power_w)
+    operation = f"SetPowerActive(component_id={component_id}, power_w={power_w})"
+    return UnaryRequest(operation, "SetPowerActive", message, _nothing)
+
+
+def set_reactive_power(component_id: int, reactive_power_var: float) -> UnaryRequest[None]:
+    """Set reactive power, in VAr; ``ValueError`` for a value that cannot be sent."""
+    _require_float32("reactive_power_var", reactive_power_var)
+    message = microgrid_pb2.SetPowerReactiveParam(
+        component_id=component_id, power=reactive_power_var
+    )
+    operation = (
+        f"SetPowerReactive(component_id={component_id}, reactive_power_var={reactive_power_var})"
+    )
+    return UnaryRequest(operation, "SetPowerReactive", message, _nothing)
+
+
+def add_inclusion_bounds(component_id: int, lower: float, upper: float) -> UnaryRequest[None]:
+    """Narrow the active power allowed, in W; ``ValueError`` for a value that cannot be sent."""
+    _require_float32("lower", lower)
+    _require_float32("upper", upper)
+    message = microgrid_pb2.SetBoundsParam(
+        component_id=component_id,
+        target_metric=microgrid_pb2.SetBoundsParam.TARGET_METRIC_POWER_ACTIVE,
+        bounds=metrics_pb2.Bounds(lower=lower, upper=upper),
+    )
+    operation = f"AddInclusionBounds(component_id={component_id}, lower={lower}, upper={upper})"
+    return UnaryRequest(operation, "AddInclusionBounds", message, _nothing)
+
+
+def stream_data(component_id: int, category: ComponentCategory) -> StreamRequest:
+    """Ask for the data of a component of that category."""
+    field, make = _DATA_OF_CATEGORY[category]
+
+    def decode(payload: bytes) -> ComponentData:
+        try:
+            message = microgrid_pb2.ComponentData.FromString(payload)
+            # A timestamp outside of the years that a datetime knows raises ValueError or, beyond
+            # what the arithmetic holds, OverflowError.
+            if message.id == component_id and message.WhichOneof("data") == field:
+                return make(message)
+        except (DecodeError, ValueError, OverflowError) as error:
+            raise UndecodableMessage(f"it cannot be decoded: {error}") from error
+        raise UndecodableMessage(
+            f"it carries {message.WhichOneof('data') or 'no'} data of component {message.id}"
+        )
+
+    return StreamRequest(
+        operation=f"StreamComponentData(id={component_id})",
+        path=_SERVICE + "StreamComponentData",
+        payload=microgrid_pb2.ComponentIdParam(id=component_id).SerializeToString(),
+        decode=decode,
+    )
+
+
+def _require_float32(name: str, value: float) -> None:
+    if abs(value) > FLOAT32_MAX:
+        raise ValueError(
+            f"{name} must be between -{FLOAT32_MAX:.7e} and {FLOAT32_MAX:.7e}, not {value!r}: "
+            "the API has 32-bit numbers"
+        )
+
+
+# Answers
+
+
+def _nothing(_: Any) -> None:
+    """Decode an answer that says nothing more than that it is one."""
+
+
+def _components(message: microgrid_pb2.ComponentList) -> list[Component]:
+    return [
+        _component(component)
+        for component in message.components
+        if component.category != components_pb2.COMPONENT_CATEGORY_SENSOR
+    ]
+
+
+def _component(message: microgrid_pb2.Component) -> Component:
+    try:
+        category = ComponentCategory(message.category)
+    except ValueError:
+        category = ComponentCategory.NONE
+    return Component(
+        message.id,
+        category,
+        _inverter_type(message.inverter.type) if category is ComponentCategory.INVERTER else None,
+        _grid_metadata(message) if category is ComponentCategory.GRID else None,
+    )
+
+
+def _inverter_type(number: int) -> InverterType | None:
+    try:
+        return InverterType(number)
+    except ValueError:
+        return None
+
+
+def _grid_metadata(message: microgrid_pb2.Component) -> GridMetadata:
+    if not message.HasField("grid"):
+        return GridMetadata()
+    return GridMetadata(fuse=Fuse(max_current=float(message.grid.rated_fuse_current)))
+
+
+def _connections(message: microgrid_pb2.ConnectionList) -> list[Connection]:
+    return [Connection(connection.start, connection.end) for connection in message.connections]
+
+
+def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
+    location = None
+    if message.HasField("location"):
+        location = Location(
+            latitude=message.location.latitude, longitude=message.location.longitude
+        )
+    return Metadata(microgrid_id=message.microgrid_id, location=location)
+
+
+# Data
+
+
+def _meter_data(message: microgrid_pb2.ComponentData) -> MeterData:
+    ac = message.meter.data.ac
+    data = MeterData(
+        component_id=message.id,
+        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        active_power=ac.power_active.value,
+        active_power_per_phase=_active_power_per_phase(ac),
+        reactive_power=ac.power_reactive.value,
+        reactive_power_per_phase=_reactive_power_per_phase(ac),
+        current_per_phase=_current_per_phase(ac),
+        voltage_per_phase=_voltage_per_phase(ac),
+        frequency=ac.frequency.value,
+    )
+    return _with_raw(data, message)
+
+
+def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
+    battery = message.battery
+    soc = battery.data.soc
+    power = battery.data.dc.power
+    data = BatteryData(
+        component_id=message.id,
+        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        soc=soc.avg,
+        soc_lower_bound=soc.system_inclusion_bounds.lower,
+        soc_upper_bound=soc.system_inclusion_bounds.upper,
+        capacity=battery.properties.capacity,
+        power_inclusion_lower_bound=power.system_inclusion_bounds.lower,
+        power_exclusion_lower_bound=power.system_exclusion_bounds.lower,
+        power_inclusion_upper_bound=power.system_inclusion_bounds.upper,
+        power_exclusion_upper_bound=power.system_exclusion_bounds.upper,
+        temperature=battery.data.temperature.avg,
+        relay_state=BatteryRelayState.from_pb(battery.state.relay_state),
+        component_state=BatteryComponentState.from_pb(battery.state.component_state),
+        errors=[_battery_error(error) for error in battery.errors],
+    )
+    return _with_raw(data, message)
+
+
+def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
+    inverter = message.inverter
+    ac = inverter.data.ac
+    inclusion = ac.power_active.system_inclusion_bounds
+    exclusion = ac.power_active.system_exclusion_bounds
+    data = InverterData(
+        component_id=message.id,
+        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        active_power=ac.power_active.value,
+        active_power_per_phase=_active_power_per_phase(ac),
+        reactive_power=ac.power_reactive.value,
+        reactive_power_per_phase=_reactive_power_per_phase(ac),
+        current_per_phase=_current_per_phase(ac),
+        voltage_per_phase=_voltage_per_phase(ac),
+        active_power_inclusion_lower_bound=inclusion.lower,
+        active_power_exclusion_lower_bound=exclusion.lower,
+        active_power_inclusion_upper_bound=inclusion.upper,
+        active_power_exclusion_upper_bound=exclusion.upper,
+        frequency=ac.frequency.value,
+        component_state=InverterComponentState.from_pb(inverter.state.component_state),
+        errors=[_inverter_error(error) for error in inverter.errors],
+    )
+    return _with_raw(data, message)
+
+
+def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
+    charger = message.ev_charger
+    ac = charger.data.ac
+    inclusion = ac.power_active.system_inclusion_bounds
+    exclusion = ac.power_active.system_exclusion_bounds
+    data = EVChargerData(
+        component_id=message.id,
+        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        active_power=ac.power_active.value,
+        active_power_per_phase=_active_power_per_phase(ac),
+        current_per_phase=_current_per_phase(ac),
+        reactive_power=ac.power_reactive.value,
+        reactive_power_per_phase=_reactive_power_per_phase(ac),
+        voltage_per_phase=_voltage_per_phase(ac),
+        active_power_inclusion_lower_bound=inclusion.lower,
+        active_power_exclusion_lower_bound=exclusion.lower,
+        active_power_inclusion_upper_bound=inclusion.upper,
+        active_power_exclusion_upper_bound=exclusion.upper,
+        frequency=ac.frequency.value,
+        cable_state=EVChargerCableState.from_pb(charger.state.cable_state),
+        component_state=EVChargerComponentState.from_pb(charger.state.component_state),
+    )
+    return _with_raw(data, message)
+
+
+def _with_raw(data: D, message: microgrid_pb2.ComponentData) -> D:
+    """Attach the message; values are frozen for everybody else."""
+    object.__setattr__(data, "raw", message)
+    return data
+
+
+def _active_power_per_phase(ac: electrical_pb2.AC) -> PerPhase:
+    return (
+        ac.phase_1.power_active.value,
+        ac.phase_2.power_active.value,
+        ac.phase_3.power_active.value,
+    )
+
+
+def _reactive_power_per_phase(ac: electrical_pb2.AC) -> PerPhase:
+    return (
+        ac.phase_1.power_reactive.value,
+        ac.phase_2.power_reactive.value,
+        ac.phase_3.power_reactive.value,
+    )
+
+
+def _current_per_phase(ac: electrical_pb2.AC) -> PerPhase:
+    return ac.phase_1.current.value, ac.phase_2.current.value, ac.phase_3.current.value
+
+
+def _voltage_per_phase(ac: electrical_pb2.AC) -> PerPhase:
+    return ac.phase_1.voltage.value, ac.phase_2.voltage.value, ac.phase_3.voltage.value
+
+
+def _battery_error(message: battery_pb2.Error) -> BatteryError:
+    return BatteryError(
+        code=BatteryErrorCode.from_pb(message.code),
+        level=ErrorLevel.from_pb(message.level),
+        message=message.msg,
+    )
+
+
+def _inverter_error(message: inverter_pb2.Error) -> InverterError:
+    return InverterError(
+        code=InverterErrorCode.from_pb(message.code),
+        level=ErrorLevel.from_pb(message.level),
+        message=message.msg,
+    )
+
+
+_DATA_OF_CATEGORY: dict[
+    ComponentCategory, tuple[str, Callable[[microgrid_pb2.ComponentData], ComponentData]]
+] = {
+    ComponentCategory.METER: ("meter", _meter_data),
+    ComponentCategory.BATTERY: ("battery", _battery_data),
+    ComponentCategory.INVERTER: ("inverter", _inverter_data),
+    ComponentCategory.EV_CHARGER: ("ev_charger", _ev_charger_data),
+}
+
+
+def _register_data(
+    value_type: type[D], field: str, make: Callable[[microgrid_pb2.ComponentData], D]
+) -> None:
+    """Register the decoder of one category's data, which refuses that of all others."""
+
+    def decode(message: microgrid_pb2.ComponentData) -> D:
+        carried = message.WhichOneof("data")
+        if carried != field:
+            raise ValueError(
+                f"a {value_type.__name__} needs a message with {field} data; that of "
+                f"component {message.id} carries {carried or 'no'} data"
+            )
+        return make(message)
+
+    register_decoder(value_type, microgrid_pb2.ComponentData.DESCRIPTOR.full_name, decode)
+
+
+_register_data(MeterData, "meter", _meter_data)
+_register_data(BatteryData, "battery", _battery_data)
+_register_data(InverterData, "inverter", _inverter_data)
+_register_data(EVChargerData, "ev_charger", _ev_charger_data)
+register_decoder(BatteryError, battery_pb2.Error.DESCRIPTOR.full_name, _battery_error)
+register_decoder(InverterError, inverter_pb2.Error.DESCRIPTOR.full_name, _inverter_error)

@@ -1,0 +1,5 @@
+"""All that setuptools needs to know stands in setup.cfg."""
+
+from setuptools import setup
+
+setup()
