@@ -458,8 +458,8 @@ def _number(name: str, value: float) -> float:
     except TypeError:
         raise TypeError(f"{name} must be a number, not {value!r}") from None
     except OverflowError:
-        # An integer beyond every float.
-        return math.copysign(math.inf, value)
+        # An integer beyond every float; not finite, as far as a number of W is concerned.
+        return math.inf
 
 
 def _finite(name: str, value: float) -> float:

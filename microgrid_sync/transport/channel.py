@@ -1,6 +1,7 @@
 """From a server's URL to a gRPC channel."""
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import grpc
 import grpc.experimental
+
+
+# A name, or an address; that of IPv6 may end with % and the name of an interface.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._~-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,12 @@ def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> T
 def _refuse_foreign_parts(url: str, parts: SplitResult) -> None:
     if parts.scheme != "grpc":
         raise ValueError(f"scheme {parts.scheme!r} in the URL {url!r}; it must be grpc://")
-    if not parts.hostname:
-        raise ValueError(f"no host in the URL {url!r}; it must be grpc://host:port")
     if "@" in parts.netloc:
         raise ValueError(f"a user in the URL {url!r}; gRPC knows none, leave out what is before @")
+    if not parts.hostname:
+        raise ValueError(f"no host in the URL {url!r}; it must be grpc://host:port")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ValueError(f"host {parts.hostname!r} in the URL {url!r}; it must be a name or an IP")
     if parts.path:
         raise ValueError(f"path {parts.path!r} in the URL {url!r}; leave it out")
     if parts.fragment or "#" in url:
