@@ -193,7 +193,7 @@ class Receiver(Generic[T]):
             value: The value.
 
         Returns:
-            How many values were dropped for it: 0 or 1.
+            How many values were dropped for it, 0 or 1.
         """
         with self._changed:
             if self._ended:

@@ -23,6 +23,7 @@ from microgrid_sync import (
     Metadata,
     MicrogridApiClient,
     OperationTimedOut,
+    Receiver,
     ReceiverStoppedError,
     ServiceUnavailable,
     SslOptions,
@@ -220,9 +221,10 @@ def test_each_category_has_its_data() -> None:
     components = [component(n, name) for n, name in
                   enumerate(("meter", "battery", "inverter", "ev_charger"))]  # fmt: skip
     with ScriptedServer(*components) as server, MicrogridApiClient(server.url) as client:
-        for number, method in enumerate(
-            (client.meter_data, client.battery_data, client.inverter_data, client.ev_charger_data)
-        ):
+        methods: list[Callable[..., Receiver[Any]]] = [
+            client.meter_data, client.battery_data, client.inverter_data, client.ev_charger_data,
+        ]  # fmt: skip
+        for number, method in enumerate(methods):
             receiver = method(number, maxsize=3)
             assert receiver.receive(PATIENCE).component_id == number
             assert receiver.maxsize == 3
@@ -239,9 +241,9 @@ def test_unknown_id_is_refused_after_one_more_list_call(server: ScriptedServer) 
 
 
 def test_other_category_is_refused_and_both_are_named(server: ScriptedServer) -> None:
-    with MicrogridApiClient(server.url) as client:
-        with pytest.raises(ValueError, match=r"component 1 .* METER, not EV_CHARGER"):
-            client.ev_charger_data(1)
+    words = "component 1 .* METER, not EV_CHARGER"
+    with MicrogridApiClient(server.url) as client, pytest.raises(ValueError, match=words):
+        client.ev_charger_data(1)
 
 
 def test_component_that_has_been_added_is_found(server: ScriptedServer) -> None:
@@ -256,9 +258,12 @@ def test_component_that_has_been_added_is_found(server: ScriptedServer) -> None:
 
 def test_long_lists_of_candidates_are_cut() -> None:
     components = [component(n, "meter") for n in range(100)]
-    with ScriptedServer(*components) as server, MicrogridApiClient(server.url) as client:
-        with pytest.raises(ValueError, match=r"18, 19, \.\.\.$"):
-            client.meter_data(500)
+    with (
+        ScriptedServer(*components) as server,
+        MicrogridApiClient(server.url) as client,
+        pytest.raises(ValueError, match=r"18, 19, \.\.\.$"),
+    ):
+        client.meter_data(500)
 
 
 def test_list_that_fails_reaches_the_subscriber(server: ScriptedServer) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import grpc
 import pytest
@@ -33,25 +34,28 @@ CODES = [
 
 
 class RpcError(grpc.RpcError, grpc.Call):
-    """What the blocking stack raises: an error that is a call that has ended."""
+    """What the blocking stack raises: an error that is a call that has ended.
+
+    Typed more loosely than the library's stubs, which the library itself does not keep to.
+    """
 
     def __init__(self, code: grpc.StatusCode | None) -> None:
         self._code = code
 
-    def code(self) -> grpc.StatusCode | None:
+    def code(self) -> Any:
         return self._code
 
     def details(self) -> str:
         return "the details"
 
-    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+    def trailing_metadata(self) -> Any:
         return (("key", "value"),)
 
-    def initial_metadata(self) -> None: ...
+    def initial_metadata(self) -> Any: ...
     def is_active(self) -> bool:
         return False
 
-    def time_remaining(self) -> None: ...
+    def time_remaining(self) -> Any: ...
     def cancel(self) -> bool:
         return False
 

@@ -217,7 +217,7 @@ GRPC_ERRORS = [
     "OperationNotImplemented", "InternalError", "ServiceUnavailable", "DataLoss",
     "OperationUnauthenticated", "UnrecognizedGrpcStatus",
 ]  # fmt: skip
-SIGNATURES.update({name: _GRPC_ERROR for name in GRPC_ERRORS})
+SIGNATURES.update(dict.fromkeys(GRPC_ERRORS, _GRPC_ERROR))
 
 PROPERTIES = [
     (MicrogridApiClient, "server_url"),
@@ -295,7 +295,7 @@ def test_signature(path: str) -> None:
     assert list(found.items()) == list(SIGNATURES[path].items())
 
 
-@pytest.mark.parametrize(("owner", "name"), PROPERTIES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("owner", "name"), PROPERTIES, ids=str)
 def test_property_cannot_be_set(owner: type, name: str) -> None:
     found = inspect.getattr_static(owner, name)
     assert isinstance(found, property)

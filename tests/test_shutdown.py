@@ -20,7 +20,7 @@ from tests.support.waiting import PATIENCE, eventually
 def server() -> Iterator[ScriptedServer]:
     """A server with 50 meters that say nothing."""
     with ScriptedServer(*(component(n, "meter") for n in range(1, 51))) as server:
-        server.stream = lambda _, context: iter([]) if server.silence(context) else iter([])
+        server.stream = server.silent_stream
         yield server
 
 

@@ -18,7 +18,7 @@ class ComponentCategory(enum.Enum):
     """The point where the microgrid is connected to the public grid."""
 
     METER = 2
-    """A meter: it reads the sum of what is behind it."""
+    """A meter, which reads the sum of what is behind it."""
 
     INVERTER = 3
     """An inverter, between AC and the DC of batteries or solar panels."""

@@ -106,13 +106,13 @@ class BatteryData(ComponentData):
     """Capacity, in Wh."""
 
     power_inclusion_lower_bound: float
-    """Lowest DC power allowed, in W: the strongest discharge, so 0 or less."""
+    """Lowest DC power allowed, in W; the strongest discharge, so 0 or less."""
 
     power_exclusion_lower_bound: float
     """Lower end of the range of DC power that is not allowed, in W."""
 
     power_inclusion_upper_bound: float
-    """Highest DC power allowed, in W: the strongest charge, so 0 or more."""
+    """Highest DC power allowed, in W; the strongest charge, so 0 or more."""
 
     power_exclusion_upper_bound: float
     """Upper end of the range of DC power that is not allowed, in W."""

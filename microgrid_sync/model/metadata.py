@@ -4,8 +4,10 @@ import functools
 import logging
 import threading
 from dataclasses import dataclass
-from typing import Protocol
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _logger = logging.getLogger(__name__)
 
@@ -28,8 +30,11 @@ def _finder() -> _Finder:
     return TimezoneFinder()
 
 
-def _timezone_at(latitude: float, longitude: float) -> ZoneInfo | None:
+def _timezone_at(latitude: float, longitude: float) -> "ZoneInfo | None":
     """Look the timezone of a place up; a place without one is logged and gives ``None``."""
+    # Not at import either: it reads the system's configuration.
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - see above
+
     try:
         with _finder_lock:
             name = _finder().timezone_at(lat=latitude, lng=longitude)
@@ -53,7 +58,7 @@ class Location:
     longitude: float | None = None
     """Degrees east of Greenwich, -180 to 180."""
 
-    timezone: ZoneInfo | None = None
+    timezone: "ZoneInfo | None" = None
     """The timezone. If it is not given it is looked up from the coordinates; it stays ``None``
     without coordinates, and where none is found."""
 

@@ -70,7 +70,7 @@ class BatteryRelayState(WireEnum):
     """The battery is disconnected."""
 
     PRECHARGING = 2
-    """About to close: the DC line is being brought to the battery's voltage."""
+    """About to close; the DC line is being brought to the battery's voltage."""
 
     CLOSED = 3
     """The battery is connected."""

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import tenacity
@@ -75,8 +74,7 @@ class _OngoingCall:
                 self._attempt.cancel()
 
 
-@dataclass(frozen=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """How one call is made."""
 
     timeout: float

@@ -4,16 +4,13 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import grpc
-import grpc.experimental
-
 
 # A name, or an address; that of IPv6 may end with % and the name of an interface.
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._~-]+)?", re.ASCII)
+_HOST = r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._~-]+)?"
 
 
 @dataclass(frozen=True)
@@ -24,13 +21,13 @@ class SslOptions:
     """Whether it is."""
 
     root_certificates: str | os.PathLike[str] | bytes | None = None
-    """The authorities to trust: a path to a PEM file, or its bytes; ``None`` for gRPC's own."""
+    """The authorities to trust, as a path to a PEM file or its bytes; ``None`` for gRPC's own."""
 
     private_key: str | os.PathLike[str] | bytes | None = None
-    """The client's key: a path to a PEM file, or its bytes; needs `certificate_chain`."""
+    """The client's key, as a path to a PEM file or its bytes; needs `certificate_chain`."""
 
     certificate_chain: str | os.PathLike[str] | bytes | None = None
-    """The client's certificates: a path to a PEM file, or its bytes; needs `private_key`."""
+    """The client's certificates, as a path to a PEM file or its bytes; needs `private_key`."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,7 @@ DEFAULT_CHANNEL_OPTIONS = ChannelOptions(ssl=SslOptions(enabled=False))
 """What the client uses unless told otherwise: no encryption."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Where and how to connect: a URL that has been read and checked."""
 
     host: str
@@ -130,7 +126,7 @@ def _refuse_foreign_parts(url: str, parts: SplitResult) -> None:
         raise ValueError(f"a user in the URL {url!r}; gRPC knows none, leave out what is before @")
     if not parts.hostname:
         raise ValueError(f"no host in the URL {url!r}; it must be grpc://host:port")
-    if not _HOST.fullmatch(parts.hostname):
+    if not re.fullmatch(_HOST, parts.hostname):
         raise ValueError(f"host {parts.hostname!r} in the URL {url!r}; it must be a name or an IP")
     if parts.path:
         raise ValueError(f"path {parts.path!r} in the URL {url!r}; leave it out")
@@ -222,7 +218,9 @@ def _read(name: str, source: str | os.PathLike[str] | bytes | None) -> bytes | N
     if source is None or isinstance(source, bytes):
         return source
     try:
-        return Path(source).read_bytes()
+        # Not with pathlib, which costs more to import than a file or two are worth.
+        with open(source, "rb") as file:  # noqa: PTH123 - see above
+            return file.read()
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}={os.fspath(source)!r} cannot be read: {error}") from error
 
@@ -272,7 +270,8 @@ def open_channel(target: Target) -> grpc.Channel:
 def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         # The thread that reads a stream drives it: a quarter of the CPU of gRPC's default.
-        (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+        # (grpc.experimental.ChannelOptions names it, and costs more to import than it says.)
+        ("SingleThreadedUnaryStream", 1),
         # Streams of small messages have no use for bandwidth estimates.
         ("grpc.http2.bdp_probe", 0),
         # gRPC's own back-off hides a server's return: for a minute by default, 1 s here.

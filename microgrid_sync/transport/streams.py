@@ -36,7 +36,7 @@ class StreamStats:
     """How many values the receivers of the stream have dropped because they were full."""
 
     undecodable: int
-    """How many messages were skipped: broken, or another component's."""
+    """How many messages were skipped, being broken or another component's."""
 
     reconnects: int
     """How often the stream was opened again after an error or its end."""

@@ -1,8 +1,7 @@
 """What a generation of the API offers to the rooms above it: requests ready to be sent."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
 
@@ -15,8 +14,7 @@ class UndecodableMessage(Exception):
     """A message of a stream is not what was subscribed to, or no message at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnaryRequest(Generic[T]):
+class UnaryRequest(NamedTuple, Generic[T]):
     """One request with one answer."""
 
     operation: str
@@ -32,8 +30,7 @@ class UnaryRequest(Generic[T]):
     """Makes the value of the protobuf message that is answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
+class StreamRequest(NamedTuple):
     """One request with a stream of answers, all of them bytes to the transport."""
 
     operation: str

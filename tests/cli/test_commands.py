@@ -18,14 +18,9 @@ from tests.support.waiting import PATIENCE
 COMMAND = [sys.executable, "-m", "microgrid_sync"]
 
 
-def _run(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
+def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,  # type: ignore[call-overload] # passed on as they are
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -151,9 +146,10 @@ def test_command_without_its_extra_says_what_to_install(missing: str, tmp_path: 
     script = (
         "import importlib.util, runpy, sys\n"
         "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *a: None if name == {!r} else find(name, *a)\n"
+        "importlib.util.find_spec = ("
+        f"lambda name, *a: None if name == {missing!r} else find(name, *a))\n"
         "runpy.run_module('microgrid_sync', run_name='__main__')\n"
-    ).format(missing)
+    )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )

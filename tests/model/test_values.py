@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -99,7 +100,7 @@ def test_location_keeps_a_given_timezone() -> None:
     "coordinates",
     [{}, {"latitude": 1.0}, {"longitude": 1.0}],
 )
-def test_location_without_both_coordinates_has_no_timezone(coordinates: dict[str, float]) -> None:
+def test_location_without_both_coordinates_has_no_timezone(coordinates: dict[str, Any]) -> None:
     assert Location(**coordinates).timezone is None
 
 

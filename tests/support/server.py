@@ -17,7 +17,7 @@ from tests.support.messages import component, data
 Unary = Callable[[Any, grpc.ServicerContext], Any]
 Stream = Callable[[int, grpc.ServicerContext], Iterator[bytes]]
 
-_REQUESTS = {
+_REQUESTS: dict[str, Any] = {
     "GetMicrogridMetadata": Empty,
     "ListComponents": microgrid_pb2.ComponentFilter,
     "ListConnections": microgrid_pb2.ConnectionFilter,
@@ -88,6 +88,18 @@ class ScriptedServer(grpc.GenericRpcHandler):
     def category(self, component_id: int) -> str:
         names = {2: "meter", 3: "inverter", 5: "battery", 6: "ev_charger"}
         return names[next(c.category for c in self.components if c.id == component_id)]
+
+    def silent_stream(self, component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Send nothing until the client has left or the server stops."""
+        del component_id
+        self.silence(context)
+        yield from ()
+
+    def never(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Do not answer until the client has left or the server stops."""
+        del request
+        self.silence(context)
+        return Empty()
 
     def silence(self, context: grpc.ServicerContext, seconds: float = 60.0) -> None:
         """Say nothing until the client has left or the server stops."""

@@ -196,7 +196,7 @@ def _client(server: ScriptedServer, **options: Any) -> MicrogridApiClient:
 
 
 def test_server_that_never_answers_ends_by_the_timeout(server: ScriptedServer) -> None:
-    server.answers["SetPowerActive"] = lambda _, context: server.silence(context) or Empty()
+    server.answers["SetPowerActive"] = server.never
     with _client(server) as client:
         started = time.monotonic()
         with pytest.raises(OperationTimedOut, match=r"\(1 attempt\)"):
@@ -223,9 +223,11 @@ def test_timeout_spans_all_attempts(server: ScriptedServer) -> None:
 
 def test_deadline_of_the_servers_own_is_tried_again(server: ScriptedServer) -> None:
     server.answers["SetPowerActive"] = failing(grpc.StatusCode.DEADLINE_EXCEEDED)
-    with _client(server, call_retry=QUICK) as client:
-        with pytest.raises(OperationTimedOut, match=r"\(4 attempts\)"):
-            client.set_power(1, 5.0)
+    with (
+        _client(server, call_retry=QUICK) as client,
+        pytest.raises(OperationTimedOut, match=r"\(4 attempts\)"),
+    ):
+        client.set_power(1, 5.0)
 
 
 def test_mistyped_id_does_not_block(server: ScriptedServer) -> None:
@@ -239,7 +241,7 @@ def test_mistyped_id_does_not_block(server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("end", ["disconnect", "connect"])
 def test_end_of_the_connection_ends_a_call(server: ScriptedServer, end: str) -> None:
-    server.answers["SetPowerActive"] = lambda _, context: server.silence(context) or Empty()
+    server.answers["SetPowerActive"] = server.never
     errors: list[ApiClientError] = []
     with _client(server) as client:
         thread = threading.Thread(target=_collect, args=(errors, lambda: client.set_power(1, 5.0)))
@@ -318,7 +320,7 @@ class _Recorder(UnaryCalls):
         # One by one, so that the order of the lines is that of the calls.
         with self._one_by_one:
             super()._begin(ongoing, operation, order_by)
-            self.events.append(("begun", float(operation.split("=")[-1].rstrip(")"))))
+            self.events.append(("begun", float(operation.rpartition("=")[2].rstrip(")"))))
 
 
 def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(

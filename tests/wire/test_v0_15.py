@@ -111,7 +111,7 @@ def test_inverter_data() -> None:
     _fill(message.inverter.data.ac, 1.0)
     _with_bounds(message.inverter.data.ac.power_active, 20.0)
     message.inverter.state.component_state = inverter_pb2.COMPONENT_STATE_DISCHARGING
-    message.inverter.errors.add(code=3, level=common_pb2.ERROR_LEVEL_WARN, msg="hot")  # type: ignore[arg-type] # a number that has no name yet
+    message.inverter.errors.add(code=3, level=common_pb2.ERROR_LEVEL_WARN, msg="hot")
     assert InverterData.from_proto(message) == InverterData(
         component_id=7,
         timestamp=START,

@@ -1,0 +1,54 @@
+"""The scripts that users start from do run."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.waiting import PATIENCE
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_script_of_the_readme_works_and_has_ten_lines() -> None:
+    text = (ROOT / "README.rst").read_text()
+    found = re.search(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)
+    assert found
+    script = "\n".join(line[3:] for line in found.group(1).splitlines())
+    assert len([line for line in script.splitlines() if line.strip()]) <= 10
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "7 EV_CHARGER" in result.stdout
+    assert float(result.stdout.split()[-1]) < 14_000
+
+
+def test_every_example_is_tested_here() -> None:
+    names = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"follow_chargers.py", "limit_a_charger.py"}
+
+
+def test_follow_chargers() -> None:
+    script = str(ROOT / "examples" / "follow_chargers.py")
+    result = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("2 chargers\n")
+    assert {line.split()[1] for line in result.stdout.splitlines()[1:]} == {"7:", "8:"}
+
+
+def test_limit_a_charger() -> None:
+    script = str(ROOT / "examples" / "limit_a_charger.py")
+    process = subprocess.Popen(
+        [sys.executable, script, "7", "5000"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != "5000 W":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert out.endswith("set to 0 W\n")
