@@ -4,7 +4,7 @@ import logging
 import math
 import operator
 import threading
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -22,7 +22,7 @@ from microgrid_sync.model import (
     Metadata,
     MeterData,
 )
-from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize
 from microgrid_sync.transport.calls import CallCounters, CallOptions
 from microgrid_sync.transport.channel import (
     DEFAULT_CHANNEL_OPTIONS,
@@ -39,6 +39,9 @@ T = TypeVar("T")
 
 _LARGEST_ID = 2**64 - 1
 """IDs are unsigned 64-bit integers."""
+
+_LONGEST_TIMEOUT = 1e8
+"""Three years, in seconds; gRPC's clock overflows with much more."""
 
 _logger = logging.getLogger(__name__)
 
@@ -98,6 +101,8 @@ class MicrogridApiClient:
             ValueError: If the URL or the timeout is wrong.
             RuntimeError: In a process forked off one in which a client had been connected.
         """
+        if not isinstance(channel_defaults, ChannelOptions):
+            raise TypeError(f"channel_defaults must be ChannelOptions, not {channel_defaults!r}")
         parse_url(server_url, channel_defaults)
         if call_retry is not None and not isinstance(call_retry, tenacity.Retrying):
             raise TypeError(f"call_retry must be a tenacity.Retrying or None, not {call_retry!r}")
@@ -139,7 +144,8 @@ class MicrogridApiClient:
     @property
     def is_connected(self) -> bool:
         """Whether `connect` was called after the last `disconnect`; the server may be down."""
-        return self._session is not None
+        session = self._session
+        return session is not None and not session.is_closed
 
     @property
     def channel(self) -> grpc.Channel:
@@ -180,7 +186,7 @@ class MicrogridApiClient:
             if server_url is None:
                 server_url = self._server_url
             old = self._session
-            if old is not None and old.server_url == server_url:
+            if old is not None and old.server_url == server_url and not old.is_closed:
                 return
             self._server_url = server_url
             self._session = None
@@ -339,6 +345,7 @@ class MicrogridApiClient:
         self, component_id: int, category: ComponentCategory, maxsize: int
     ) -> Receiver[Any]:
         component_id = _component_id(component_id)
+        check_maxsize(maxsize)
         session = self._require_session(f"StreamComponentData(id={component_id})")
         return session.subscribe(component_id, category, maxsize)
 
@@ -363,6 +370,36 @@ class MicrogridApiClient:
         component_id = _component_id(component_id)
         request = GENERATION.set_power(component_id, _finite("power_w", power_w))
         self._call(request, self._options(timeout), ("active power", component_id))
+
+    def start_set_power(
+        self,
+        component_id: int,
+        power_w: float,
+        *,
+        timeout: float,
+        on_done: Callable[[ApiClientError | None], None],
+    ) -> None:
+        """Set the active power of a component without waiting for the answer.
+
+        One attempt, in order with `set_power`. For loops that command many components at once.
+
+        Args:
+            component_id: The component.
+            power_w: The power in W: positive charges, negative discharges, 0 stops.
+            timeout: Seconds for the answer.
+            on_done: Called once, with the error if there is one, in a thread that must not be
+                made to wait.
+
+        Raises:
+            TypeError: If an argument is not a number.
+            ValueError: If the ID cannot be one, or the power is not finite, or too large.
+            ClientNotConnected: If the client is not connected; `on_done` is not called then.
+        """
+        component_id = _component_id(component_id)
+        request = GENERATION.set_power(component_id, _finite("power_w", power_w))
+        self._require_session(request.operation).start(
+            request, timeout, order_by=("active power", component_id), on_done=on_done
+        )
 
     def set_reactive_power(
         self, component_id: int, reactive_power_var: float, *, timeout: float | None = None
@@ -455,7 +492,7 @@ def _number(name: str, value: float) -> float:
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:
         return float(value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, not {value!r}") from None
     except OverflowError:
         # An integer beyond every float; not finite, as far as a number of W is concerned.
@@ -471,6 +508,9 @@ def _finite(name: str, value: float) -> float:
 
 def _seconds(value: float) -> float:
     number = _number("timeout", value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"timeout must be a positive, finite number of seconds, not {value!r}")
+    if not 0 < number <= _LONGEST_TIMEOUT:
+        raise ValueError(
+            f"timeout must be a positive number of seconds up to {_LONGEST_TIMEOUT:g}, "
+            f"not {value!r}"
+        )
     return number

@@ -29,13 +29,26 @@ class ReceiverStoppedError(Exception):
     """
 
 
+def check_maxsize(maxsize: int) -> None:
+    """Check the size of a receiver.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is less than 1.
+    """
+    if not isinstance(maxsize, int) or isinstance(maxsize, bool):
+        raise TypeError(f"maxsize must be an integer, 1 or more, not {maxsize!r}")
+    if maxsize < 1:
+        raise ValueError(f"maxsize must be 1 or more, not {maxsize}")
+
+
 class Receiver(Generic[T]):
     """Takes what a stream sends, and holds it until it is read.
 
     One thread, the stream's, writes with `put` and `end`; any number of threads read. Each value
     goes to one of them. A full receiver drops its oldest value, and counts it.
 
-    A receiver that nobody refers to any more counts as closed.
+    A receiver that nobody refers to any more counts as closed when the next value comes.
     """
 
     def __init__(
@@ -56,10 +69,7 @@ class Receiver(Generic[T]):
             TypeError: If `maxsize` is not an integer.
             ValueError: If `maxsize` is less than 1.
         """
-        if not isinstance(maxsize, int) or isinstance(maxsize, bool):
-            raise TypeError(f"maxsize must be an integer, 1 or more, not {maxsize!r}")
-        if maxsize < 1:
-            raise ValueError(f"maxsize must be 1 or more, not {maxsize}")
+        check_maxsize(maxsize)
         self._name = name
         self._maxsize = maxsize
         self._on_close = on_close
@@ -127,11 +137,14 @@ class Receiver(Generic[T]):
             return self._queue.popleft()
 
     def _raise_if_nothing_will_come(self) -> None:
+        self._raise_if_merged()
+        if self._ended:
+            reason = "it was closed" if self._error is None else str(self._error)
+            raise ReceiverStoppedError(f"{self._name} has ended: {reason}") from self._error
+
+    def _raise_if_merged(self) -> None:
         if self._merged_into is not None:
             raise RuntimeError(f"{self._name} has been merged; read from what merge() gave")
-        if self._ended:
-            reason = "by an error" if self._error is not None else "closed"
-            raise ReceiverStoppedError(f"{self._name} has ended: {reason}") from self._error
 
     def __iter__(self) -> Iterator[T]:
         """Give itself: a receiver is read in a ``for`` loop."""
@@ -156,8 +169,13 @@ class Receiver(Generic[T]):
         return self._latest
 
     def drain(self) -> list[T]:
-        """Take all values that are waiting, oldest first, without waiting for more."""
+        """Take all values that are waiting, oldest first, without waiting for more.
+
+        Raises:
+            RuntimeError: If the receiver has been merged into another one.
+        """
         with self._changed:
+            self._raise_if_merged()
             values = list(self._queue)
             self._queue.clear()
             return values
@@ -248,8 +266,12 @@ class Receiver(Generic[T]):
 
     # Merging
 
-    def _merge_into(self, target: "Receiver[T]") -> None:
-        """Send everything to `target` from now on, and what is waiting first."""
+    def _merge_into(self, target: "Receiver[T]") -> bool:
+        """Send everything to `target` from now on, and what is waiting first.
+
+        Returns:
+            Whether it had ended already, so that nothing more will come.
+        """
         with self._changed:
             if self._merged_into is not None:
                 raise ValueError(f"{self._name} has been merged already")
@@ -258,10 +280,8 @@ class Receiver(Generic[T]):
             # holds its own, so they cannot wait for each other. It keeps the values' order.
             while self._queue:
                 target.put(self._queue.popleft())
-            ended, error = self._ended, self._error
             self._changed.notify_all()
-        if ended:
-            target._source_ended(error)
+            return self._ended
 
     def _source_ended(self, error: BaseException | None) -> None:
         """Only what `merge` gives has sources."""
@@ -310,16 +330,21 @@ def merge(*receivers: Receiver[T]) -> Receiver[T]:
             together.
 
     Raises:
+        TypeError: If one of them is no receiver.
         ValueError: If there are none, or one of them is there twice or merged already.
     """
     if not receivers:
         raise ValueError("merge() needs at least one receiver")
     for receiver in receivers:
+        if not isinstance(receiver, Receiver):
+            raise TypeError(f"merge() takes receivers, not {receiver!r}")
         if receiver._merged_into is not None or receivers.count(receiver) > 1:
             raise ValueError(f"{receiver.name} can be merged only once")
     merged = _MergedReceiver(receivers)
-    for receiver in receivers:
-        receiver._merge_into(merged)
+    # All that waits first: the error of one must not keep the values of the next from coming.
+    ended = [receiver for receiver in receivers if receiver._merge_into(merged)]
+    for receiver in ended:
+        merged._source_ended(receiver._error)
     return merged
 
 

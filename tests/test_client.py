@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from frequenz.api.microgrid import microgrid_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync import (
+    ApiClientError,
     ChannelOptions,
     ClientNotConnected,
     Component,
@@ -137,6 +139,7 @@ def test_client_can_be_connected_again(server: ScriptedServer) -> None:
         ({"timeout": math.inf}, ValueError, "inf"),
         ({"timeout": "5"}, TypeError, "'5'"),
         ({"timeout": None}, TypeError, "None"),
+        ({"channel_defaults": None}, TypeError, "channel_defaults must be"),
         ({"call_retry": 3}, TypeError, "call_retry must be"),
         ({"call_retry": tenacity.AsyncRetrying()}, TypeError, "call_retry must be"),
         ({"retry_strategy": 3}, TypeError, "retry_strategy must be"),
@@ -254,6 +257,80 @@ def test_component_that_has_been_added_is_found(server: ScriptedServer) -> None:
         server.components[1] = component(2, "meter")
         client.meter_data(2).close()
         assert server.count("ListComponents") == 3
+
+
+def test_component_that_has_become_another_gets_a_new_stream() -> None:
+    with ScriptedServer(component(1, "meter")) as server, MicrogridApiClient(server.url) as client:
+        old = client.meter_data(1)
+        old.receive(PATIENCE)
+        server.components[0] = component(1, "battery")
+        assert client.battery_data(1).receive(PATIENCE)
+        old.drain()
+        with pytest.raises(ApiClientError, match="another category"):
+            list(old)
+
+
+def test_list_that_was_asked_for_before_is_too_old(server: ScriptedServer) -> None:
+    """A component appears while another thread waits for an answer that does not have it."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(*_: Any) -> Any:
+        found = microgrid_pb2.ComponentList(components=server.components)
+        if not asked.is_set():
+            asked.set()
+            go_on.wait(PATIENCE)
+        return found
+
+    server.answers["ListComponents"] = answer
+    errors: list[ValueError] = []
+    with MicrogridApiClient(server.url) as client:
+
+        def subscribe_to_the_unknown() -> None:
+            try:
+                client.meter_data(99)
+            except ValueError as error:
+                errors.append(error)
+
+        first = threading.Thread(target=subscribe_to_the_unknown)
+        first.start()
+        assert asked.wait(PATIENCE)
+        server.components.append(component(2, "meter"))
+        receivers: list[Receiver[Any]] = []
+        second = threading.Thread(target=lambda: receivers.append(client.meter_data(2)))
+        second.start()
+        time.sleep(0.1)  # into its wait; later is no error, only no test
+        go_on.set()
+        first.join(PATIENCE)
+        second.join(PATIENCE)
+        assert receivers[0].receive(PATIENCE)
+    assert len(errors) == 1
+
+
+def test_many_subscribers_of_a_dead_server_share_their_failure(server: ScriptedServer) -> None:
+    server.answers["ListComponents"] = failing(grpc.StatusCode.UNAVAILABLE)
+    errors: list[ServiceUnavailable] = []
+    with MicrogridApiClient(server.url) as client:
+
+        def subscribe() -> None:
+            try:
+                client.meter_data(1)
+            except ServiceUnavailable as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=subscribe) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert len(errors) == 30
+    # Two rounds of four attempts, perhaps three with stragglers; not thirty.
+    assert server.count("ListComponents") <= 16
+
+
+def test_size_is_checked_before_anything_is_asked(server: ScriptedServer) -> None:
+    with MicrogridApiClient(server.url) as client, pytest.raises(ValueError, match="maxsize"):
+        client.meter_data(1, maxsize=0)
+    assert not server.calls
 
 
 def test_long_lists_of_candidates_are_cut() -> None:
@@ -401,7 +478,7 @@ def test_bounds_of_the_wrong_sign_are_not_sent(
     assert not server.calls
 
 
-@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 1e10])
 def test_impossible_timeout_is_refused(server: ScriptedServer, timeout: float) -> None:
     with MicrogridApiClient(server.url) as client:
         for call in (

@@ -168,7 +168,7 @@ def test_error_that_ended_a_stream_reaches_every_reader() -> None:
     receiver.end(error)
     assert receiver.receive() == 1
     for _ in range(2):
-        with pytest.raises(ReceiverStoppedError) as stopped:
+        with pytest.raises(ReceiverStoppedError, match="gone") as stopped:
             receiver.receive()
         assert stopped.value.__cause__ is error
     with pytest.raises(ConnectionError, match="gone"):
@@ -314,11 +314,29 @@ def test_source_that_has_ended_already_may_be_merged() -> None:
     assert list(merged) == [1]
 
 
+def test_error_of_a_source_that_has_ended_already_comes_after_all_that_waits() -> None:
+    one, two = _two()
+    one.put(1)
+    two.put(2)
+    one.end(ConnectionError("gone"))
+    merged = merge(one, two)
+    assert merged.drain() == [1, 2]
+    with pytest.raises(ConnectionError, match="gone"):
+        next(merged)
+
+
+def test_what_is_no_receiver_cannot_be_merged() -> None:
+    with pytest.raises(TypeError, match="5"):
+        merge(5)  # type: ignore[arg-type] # that is what is tested
+
+
 def test_merged_source_cannot_be_read() -> None:
     one, two = _two()
     merge(one, two)
     with pytest.raises(RuntimeError, match="one has been merged"):
         one.receive(0)
+    with pytest.raises(RuntimeError, match="one has been merged"):
+        one.drain()
 
 
 def test_reader_that_waits_on_a_source_is_told_of_the_merging() -> None:

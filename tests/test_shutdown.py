@@ -160,3 +160,75 @@ print(len(list(receiver)), flush=True)
     out, _ = process.communicate(timeout=60)
     assert out == "0\n"
     assert process.returncode == 0
+
+
+def test_signal_handlers_may_disconnect_at_any_moment(server: ScriptedServer) -> None:
+    """The signal falls into calls that hold locks of gRPC's."""
+    script = f"""
+import faulthandler, os, signal, threading
+from microgrid_sync import ApiClientError, MicrogridApiClient
+faulthandler.dump_traceback_later(50, exit=True)
+client = MicrogridApiClient({server.url!r})
+signal.signal(signal.SIGUSR1, lambda *_: client.disconnect())
+for round in range(12):
+    client.connect()
+    receiver = client.meter_data(1)
+    threading.Timer(0.001 + 0.0015 * round, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        while client.is_connected:
+            client.set_power(1, 2.0)
+    except ApiClientError:
+        pass
+    while client.is_connected:
+        pass
+    del receiver
+print("out", flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert result.stdout == "out\n", result.stderr
+
+
+def test_program_ends_although_its_client_was_forgotten(server: ScriptedServer) -> None:
+    script = f"""
+import gc, threading
+from microgrid_sync import MicrogridApiClient
+receiver = MicrogridApiClient({server.url!r}).meter_data(1)
+gc.collect()
+threading.Thread(target=lambda: list(receiver)).start()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_last_set_point_can_be_sent_at_exit(server: ScriptedServer) -> None:
+    script = f"""
+import atexit
+from microgrid_sync import MicrogridApiClient
+client = MicrogridApiClient({server.url!r})
+receiver = client.meter_data(1)
+atexit.register(lambda: print(client.is_connected, client.set_power(1, 0.0)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("True None\n", "")
+    assert server.count("SetPowerActive") == 1
+
+
+def test_client_can_be_made_at_exit(server: ScriptedServer) -> None:
+    script = f"""
+import atexit
+from microgrid_sync import MicrogridApiClient
+def last():
+    with MicrogridApiClient({server.url!r}) as client:
+        print(len(client.components()))
+atexit.register(last)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("50\n", "")

@@ -1,8 +1,9 @@
 """``microgrid-sync demo``: a microgrid listed, followed live and commanded."""
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -23,6 +24,7 @@ from microgrid_sync.model import (
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 from microgrid_sync.simulator import Simulator
 from microgrid_sync.topology import Topology
+from microgrid_sync.transport.channel import parse_url
 
 FollowedReceiver = Receiver[EVChargerData] | Receiver[BatteryData] | Receiver[MeterData]
 Followed = Sequence[tuple[Component, FollowedReceiver]]
@@ -35,6 +37,9 @@ _FIRST_VALUE_TIMEOUT = 10.0
 _REACTION_TIMEOUT = 10.0
 _NEW_POWER = 5000.0
 """W: what the demo sets a charger to; less than its car takes, and enough for it to charge."""
+
+_NOTABLE_DRAW = 8000.0
+"""W: what the charger must draw before, so that there is something to see."""
 
 
 @click.command()
@@ -52,6 +57,13 @@ def demo(url: str | None, seconds: float) -> None:
     Without a URL, a simulated microgrid is started and a charger of it is commanded. With one,
     such as grpc://host:port, that server is only read.
     """
+    if not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
+    if url is not None:
+        try:
+            parse_url(url)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     console = Console()
     try:
         with contextlib.ExitStack() as stack:
@@ -68,8 +80,6 @@ def demo(url: str | None, seconds: float) -> None:
             summary += f", {len(followed)} followed for {seconds:g} s"
             if simulated:
                 summary += f", {_command_a_charger(console, client, topology)}"
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     except (ApiClientError, ReceiverStoppedError, TimeoutError, OSError) as error:
         raise click.ClickException(str(error)) from error
     console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
@@ -90,7 +100,7 @@ def _place(metadata: Metadata) -> str:
     if location is None or location.latitude is None or location.longitude is None:
         return ""
     zone = "" if location.timezone is None else f", {location.timezone.key}"
-    return f" at {location.latitude:.4f}° N, {location.longitude:.4f}° E{zone}"
+    return f" at {location.latitude:.4f} N, {location.longitude:.4f} E{zone}"
 
 
 def _describe(component: Component) -> str:
@@ -169,13 +179,16 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
     charger = topology.components(ComponentCategory.EV_CHARGER)[0].component_id
     meter = topology.predecessors(charger)[0].component_id
     with client.meter_data(meter) as meter_data, client.ev_charger_data(charger) as charger_data:
+        deadline = time.monotonic() + _REACTION_TIMEOUT
+        drawn = _first(charger_data, lambda power: power > _NOTABLE_DRAW, deadline)
+        meter_data.drain()
         before = meter_data.receive(_FIRST_VALUE_TIMEOUT).active_power
-        drawn = charger_data.receive(_FIRST_VALUE_TIMEOUT).active_power
         started = time.monotonic()
         client.set_power(charger, _NEW_POWER)
         # Half of the way is more than its neighbours wander.
         threshold = before - (drawn - _NEW_POWER) / 2
-        after = _first_below(meter_data, threshold, started + _REACTION_TIMEOUT)
+        deadline = started + _REACTION_TIMEOUT
+        after = _first(meter_data, lambda power: power < threshold, deadline)
         reaction = time.monotonic() - started
     what = (
         f"charger {charger} set from {drawn:.0f} W to {_NEW_POWER:.0f} W: "
@@ -185,8 +198,14 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
     return what
 
 
-def _first_below(receiver: Receiver[MeterData], threshold: float, deadline: float) -> float:
-    while True:
-        power = receiver.receive(max(0.0, deadline - time.monotonic())).active_power
-        if power < threshold:
+def _first(
+    receiver: Receiver[MeterData] | Receiver[EVChargerData],
+    condition: Callable[[float], bool],
+    deadline: float,
+) -> float:
+    """Wait for the first power that fulfils a condition."""
+    while time.monotonic() < deadline:
+        power = receiver.receive(_FIRST_VALUE_TIMEOUT).active_power
+        if condition(power):
             return power
+    raise TimeoutError(f"{receiver.name}: the power did not change as it should")

@@ -30,6 +30,9 @@ BOUNDS_LIFETIME = 5.0
 _GRACE = 0.5
 """Seconds that calls have to end by themselves when the server stops."""
 
+_CLIENT_CHECK = 1.0
+"""Seconds between two looks at whether a stream's client is still there."""
+
 _STOP_TIMEOUT = 5.0
 """Seconds in which everything has stopped."""
 
@@ -104,7 +107,10 @@ class Simulator:
         try:
             self._port = server.add_insecure_port(f"{self._host}:{self._port}")
         except RuntimeError as error:
-            raise OSError(f"cannot serve on {self._host}:{self._port}: {error}") from error
+            raise OSError(
+                f"cannot serve on {self._host}:{self._port}: it is in use, or no address of this "
+                "machine"
+            ) from error
         self._living.start()
         server.start()
         self._server = server
@@ -186,8 +192,8 @@ class _LivingSite:
         seen = -1
         while True:
             with self._changed:
-                while self._samples == seen and not self._stopping:
-                    self._changed.wait(self._sample_interval)
+                while self._samples == seen and not self._stopping and is_active():
+                    self._changed.wait(min(self._sample_interval, _CLIENT_CHECK))
                 if self._stopping or not is_active():
                     return
                 seen = self._samples

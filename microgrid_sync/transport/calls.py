@@ -131,10 +131,8 @@ class UnaryCalls:
             failed = False
         except ApiClientError as error:
             error.attempts = ongoing.attempts
-            if ongoing.superseded and error.is_retryable:
-                superseded = SetPointSuperseded(
-                    server_url=self._server_url, operation=request.operation
-                )
+            if ongoing.superseded and not isinstance(error, SetPointSuperseded):
+                superseded = self._superseded(request.operation)
                 superseded.attempts = ongoing.attempts
                 raise superseded from error
             raise
@@ -145,10 +143,70 @@ class UnaryCalls:
             self._counters.count(retries=max(0, ongoing.attempts - 1), failed=failed)
         return request.decode(answer)
 
+    def start(
+        self,
+        request: UnaryRequest[None],
+        timeout: float,
+        *,
+        order_by: Hashable,
+        on_done: Callable[[ApiClientError | None], None],
+    ) -> None:
+        """Make a single attempt without waiting for its answer.
+
+        Args:
+            request: What to ask.
+            timeout: Seconds for the answer.
+            order_by: See `call`.
+            on_done: Called once, with the error if there is one, in a thread of gRPC's or in
+                this one; it must not wait.
+
+        Raises:
+            ClientNotConnected: If the connection has been closed; `on_done` is not called.
+        """
+        ongoing = _OngoingCall()
+        self._begin(ongoing, request.operation, order_by)
+        method = getattr(self._stub, request.method)
+        try:
+            future = ongoing.start_attempt(lambda: method.future(request.message, timeout))
+        except BaseException:
+            self._finish(ongoing, order_by)
+            raise
+
+        def done(_: object) -> None:
+            error = self._outcome(ongoing, request.operation, future)
+            self._finish(ongoing, order_by)
+            self._counters.count(retries=0, failed=error is not None)
+            on_done(error)
+
+        if future is None:
+            done(None)
+        else:
+            future.add_done_callback(done)
+
+    def _outcome(self, ongoing: _OngoingCall, operation: str, future: Any) -> ApiClientError | None:
+        """Tell how an attempt has ended."""
+        if future is None:
+            return (
+                self._superseded(operation) if ongoing.superseded else self._closed_error(operation)
+            )
+        if future.code() is grpc.StatusCode.OK:
+            return None
+        error: ApiClientError = self._translate(operation, future)
+        if ongoing.superseded:
+            error = self._superseded(operation)
+        error.attempts = ongoing.attempts
+        return error
+
+    def _superseded(self, operation: str) -> SetPointSuperseded:
+        return SetPointSuperseded(server_url=self._server_url, operation=operation)
+
+    def _closed_error(self, operation: str) -> ClientNotConnected:
+        return ClientNotConnected(server_url=self._server_url, operation=operation)
+
     def _begin(self, ongoing: _OngoingCall, operation: str, order_by: Hashable) -> None:
         with self._lock:
             if self._closed:
-                raise ClientNotConnected(server_url=self._server_url, operation=operation)
+                raise self._closed_error(operation)
             self._ongoing.add(ongoing)
             if order_by is None:
                 return
@@ -180,9 +238,9 @@ class UnaryCalls:
             remaining = max(0.0, deadline - time.monotonic())
             future = ongoing.start_attempt(lambda: method.future(request.message, remaining))
             if future is None:
-                raise last_error or ClientNotConnected(
-                    server_url=self._server_url, operation=request.operation
-                )
+                if ongoing.superseded:
+                    raise self._superseded(request.operation) from last_error
+                raise last_error or self._closed_error(request.operation)
             try:
                 return future.result()
             except (grpc.RpcError, grpc.FutureCancelledError) as error:

@@ -76,8 +76,13 @@ class Target(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Host and port, as gRPC takes them."""
+        """Host and port."""
         return f"{self.host}:{self.options.port}"
+
+    @property
+    def grpc_target(self) -> str:
+        """The same as gRPC takes it, which has other readings of hosts named "unix" or "dns"."""
+        return f"dns:///{self.address}"
 
 
 def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> Target:
@@ -262,9 +267,9 @@ def open_channel(target: Target) -> grpc.Channel:
     _grpc_process = os.getpid()
     arguments = _channel_arguments(target.options.keep_alive)
     if not target.options.ssl.enabled:
-        return grpc.insecure_channel(target.address, options=arguments)
+        return grpc.insecure_channel(target.grpc_target, options=arguments)
     credentials = grpc.ssl_channel_credentials(*target.credentials)
-    return grpc.secure_channel(target.address, credentials, options=arguments)
+    return grpc.secure_channel(target.grpc_target, credentials, options=arguments)
 
 
 def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:

@@ -62,7 +62,11 @@ def for_one_call(
             tenacity.stop_before_delay(seconds - _LEAST_TIME),
             tenacity.stop_when_event_set(ended),
         ),
-        retry=RETRY_IF_RETRYABLE if unspecified else policy.retry,
+        # Nothing but an error of the API is ever a reason: neither Ctrl-C nor an answer.
+        retry=tenacity.retry_all(
+            tenacity.retry_if_exception_type(ApiClientError),
+            cast("Any", RETRY_IF_RETRYABLE if unspecified else policy.retry),
+        ),
         reraise=True,
         retry_error_callback=None,
     )
@@ -219,5 +223,7 @@ class ExponentialBackoff(Strategy):
 
 
 def _require_seconds(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")

@@ -2,19 +2,27 @@
 
 import atexit
 import contextlib
+import copy
 import functools
+import itertools
 import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
-from microgrid_sync.exceptions import ClientNotConnected, GrpcStatus, OperationTimedOut
+from microgrid_sync.exceptions import (
+    ApiClientError,
+    ClientNotConnected,
+    GrpcStatus,
+    OperationTimedOut,
+)
 from microgrid_sync.model import Component, ComponentCategory, Connection
 from microgrid_sync.receiver import Receiver
+from microgrid_sync.transport.aside import run_aside
 from microgrid_sync.transport.calls import CallCounters, CallOptions, UnaryCalls
 from microgrid_sync.transport.channel import (
     ChannelOptions,
@@ -30,6 +38,22 @@ T = TypeVar("T")
 
 _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
+
+_CLOSE_MARGIN = 0.5
+"""Seconds beyond that for closing the channel."""
+
+
+class _Known(NamedTuple):
+    """The components that were last fetched."""
+
+    fetch: int
+    """The number of the fetch that ended last; 0 before the first."""
+
+    components: Mapping[int, Component]
+    """The components by their IDs."""
+
+    error: ApiClientError | None
+    """Why that fetch has failed, if it has."""
 
 
 class Session:
@@ -68,13 +92,16 @@ class Session:
         self._generation = generation
         self._call_options = call_options
         self._calls = UnaryCalls(server_url, self.stub, counters)
-        self.streams = Streams(self.channel, server_url, strategy)
+        self.streams = Streams(self.channel, server_url, strategy, owner=self)
         self._process = os.getpid()
+        self.is_closed = False
         # Held while the list of components is fetched, so that many subscriptions at once make
-        # one call. Nothing else is done under it; the call has a deadline.
+        # one or two calls. Nothing else is done under it; the call has a deadline.
         self._fetching = threading.Lock()
-        # Replaced as a whole. The number counts how often that was done.
-        self._known: tuple[int, dict[int, Component]] = (0, {})
+        self._fetches = itertools.count(1)
+        self._newest_fetch = 0
+        # Replaced as a whole.
+        self._known = _Known(0, {}, None)
         _close_at_exit(self)
 
     def call(
@@ -87,13 +114,30 @@ class Session:
         check_not_forked()
         return self._calls.call(request, options, order_by=order_by)
 
+    def start(
+        self,
+        request: UnaryRequest[None],
+        timeout: float,
+        *,
+        order_by: tuple[str, int],
+        on_done: Callable[[ApiClientError | None], None],
+    ) -> None:
+        """Start a unary call without waiting for its answer: see `UnaryCalls.start`."""
+        check_not_forked()
+        self._calls.start(request, timeout, order_by=order_by, on_done=on_done)
+
     def components(self, options: CallOptions) -> list[Component]:
         """Ask the server for its components, and remember them."""
-        components = self.call(self._generation.list_components(), options)
-        self._known = (
-            self._known[0] + 1,
-            {component.component_id: component for component in components},
-        )
+        number = self._newest_fetch = next(self._fetches)
+        try:
+            components = self.call(self._generation.list_components(), options)
+        except ApiClientError as error:
+            if number > self._known.fetch:
+                self._known = self._known._replace(fetch=number, error=error)
+            raise
+        if number > self._known.fetch:
+            by_id = {component.component_id: component for component in components}
+            self._known = _Known(number, by_id, None)
         return components
 
     def connections(
@@ -135,18 +179,19 @@ class Session:
         check_not_forked()
         self._require(component_id, category)
         request = self._generation.stream_data(component_id, category)
-        receiver = self.streams.subscribe(component_id, request, maxsize)
+        receiver = self.streams.subscribe(component_id, category, request, maxsize)
         if receiver is None:
             raise ClientNotConnected(server_url=self.server_url, operation=request.operation)
         return receiver
 
     def _require(self, component_id: int, category: ComponentCategory) -> None:
         """Look a component up in the list; fetch the list anew if it does not fit."""
-        fetched, known = self._known
-        if _is(known.get(component_id), category):
+        if _is(self._known.components.get(component_id), category):
             return
         options = self._call_options
         deadline = time.monotonic() + options.timeout
+        # What is being fetched already may be older than what the caller knows.
+        newest_fetch = self._newest_fetch
         if not self._fetching.acquire(timeout=options.timeout):
             status = GrpcStatus(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "waited for the call of another thread"
@@ -155,13 +200,15 @@ class Session:
                 server_url=self.server_url, operation="ListComponents()", grpc_error=status
             )
         try:
-            # Somebody else may have fetched it in the meantime.
-            if self._known[0] == fetched:
+            # One that began later may have ended in the meantime, well or not.
+            if self._known.fetch <= newest_fetch:
                 remaining = max(0.0, deadline - time.monotonic())
                 self.components(CallOptions(remaining, options.retry))
+            elif self._known.error is not None:
+                raise copy.copy(self._known.error)
         finally:
             self._fetching.release()
-        _, known = self._known
+        known = self._known.components
         component = known.get(component_id)
         if component is None:
             raise ValueError(
@@ -179,29 +226,45 @@ class Session:
         if os.getpid() != self._process:
             # A forked child has none of the threads, and its locks may be held for ever.
             return
+        self.is_closed = True
+        caller = threading.current_thread()
+        run_aside(lambda: self._close(caller)).join(_JOIN_TIMEOUT + _CLOSE_MARGIN)
+
+    def _close(self, caller: threading.Thread) -> None:
         self._calls.close()
-        _join(self.streams.stop())
+        self._end_streams(caller)
         self.channel.close()
+
+    def _end_streams(self, caller: threading.Thread) -> None:
+        deadline = time.monotonic() + _JOIN_TIMEOUT
+        for thread in self.streams.stop():
+            # A stream's own thread may ask for its end, and waits for this one.
+            if thread is not caller:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def end_streams_here(self) -> None:
+        """End all streams, and wake their readers; calls can still be made."""
+        if os.getpid() == self._process:
+            self._end_streams(threading.current_thread())
+
+    def close_here(self) -> None:
+        """Do as `close` does, but in this thread: at the program's end there may be no other."""
+        if os.getpid() == self._process:
+            self.is_closed = True
+            self._close(threading.current_thread())
 
 
 def _is(component: Component | None, category: ComponentCategory) -> bool:
     return component is not None and component.category is category
 
 
-def _name_all(known: dict[int, Component], category: ComponentCategory) -> str:
+def _name_all(known: Mapping[int, Component], category: ComponentCategory) -> str:
     """List the components of a category, to choose the right one from."""
     ids = sorted(i for i, component in known.items() if component.category is category)
     if not ids:
         return f"there are none of category {category.name}"
     listed = ", ".join(str(component_id) for component_id in ids[:20])
     return f"those of category {category.name}: {listed}{', ...' if len(ids) > 20 else ''}"
-
-
-def _join(threads: Sequence[threading.Thread]) -> None:
-    deadline = time.monotonic() + _JOIN_TIMEOUT
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 # Sessions that end when the program does.
@@ -218,17 +281,19 @@ def _close_at_exit(session: Session) -> None:
 
 @functools.cache
 def _register_exit_hook() -> None:
-    # At the end of the main thread, before Python waits for the other threads: those that wait in
-    # receive() would keep the program from ending. Only the threading module knows this moment,
-    # and gives it out under a private name; without that name, the end comes after all threads
-    # that are no daemons have ended.
-    getattr(threading, "_register_atexit", atexit.register)(_close_all)
+    atexit.register(_at_exit, Session.close_here)
+    # Streams end with the main thread, before Python waits for the other threads: those that wait
+    # in receive() would keep the program from ending. Only the threading module knows this
+    # moment, and gives it out under a private name. It refuses when the moment is over; then, as
+    # without the name, the hook above is all there is.
+    with contextlib.suppress(AttributeError, RuntimeError):
+        getattr(threading, "_register_atexit")(_at_exit, Session.end_streams_here)  # noqa: B009 - private
 
 
-def _close_all() -> None:
+def _at_exit(end: Callable[[Session], None]) -> None:
     with _open_sessions_lock:
         sessions = list(_open_sessions)
     for session in sessions:
         # One that fails must not keep the others open.
         with contextlib.suppress(Exception):
-            session.close()
+            end(session)

@@ -4,7 +4,6 @@ import logging
 import math
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import grpc
 
 from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.fan_out import FanOut
 from microgrid_sync.receiver import Receiver
+from microgrid_sync.transport.aside import run_aside
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.wire import StreamRequest, UndecodableMessage
 
@@ -58,6 +59,7 @@ class ComponentStream:
         *,
         server_url: str,
         component_id: int,
+        kind: object,
         request: StreamRequest,
         strategy: Strategy,
         on_end: Callable[["ComponentStream"], None],
@@ -68,11 +70,13 @@ class ComponentStream:
             channel: The channel to open it on.
             server_url: The server's URL, for errors.
             component_id: The component.
+            kind: What kind of data is expected; receivers of another kind need another stream.
             request: What to ask, and how to decode the answers.
             strategy: How to reconnect; not used by anybody else.
             on_end: Called by the thread when the stream has ended, before its readers know.
         """
         self.component_id = component_id
+        self.kind = kind
         self._server_url = server_url
         self._request = request
         # Without a deserializer: one that fails would end the stream. The messages are decoded
@@ -83,12 +87,12 @@ class ComponentStream:
         # Serializes subscribing, opening and stopping: no receiver joins a stream that has
         # stopped, and no call is opened that nobody will cancel. Opening and cancelling a gRPC
         # call do not wait. Re-entrant, so that a signal handler may disconnect.
-        self._lock = threading.RLock()
-        self._stopped = threading.Event()
+        self._changed = threading.Condition(threading.RLock())
+        self._stopped = False
         self._call: Any = None
-        # Weak, so that a receiver which its owner forgot to close does not keep the stream
-        # alive. Replaced as a whole under the lock, read without it.
-        self._receivers: tuple[weakref.ref[Receiver[Any]], ...] = ()
+        self._receivers: FanOut[Any] = FanOut(
+            f"the data of component {component_id}", on_empty=self._stop_if_empty
+        )
         # Written by the thread alone.
         self._messages = 0
         self._dropped = 0
@@ -104,42 +108,31 @@ class ComponentStream:
 
     def subscribe(self, maxsize: int) -> Receiver[Any] | None:
         """Add a receiver; ``None`` if the stream has stopped."""
+        with self._changed:
+            return None if self._stopped else self._receivers.subscribe(maxsize)
 
-        def remove() -> None:
-            self._remove(reference)
+    def _stop_if_empty(self) -> None:
+        # Under the lock: a receiver may have joined since the last one left.
+        with self._changed:
+            if len(self._receivers) or self._stopped:
+                return
+            self._mark_stopped()
+        run_aside(self.stop)
 
-        receiver: Receiver[Any] = Receiver(
-            maxsize=maxsize, name=f"the data of component {self.component_id}", on_close=remove
-        )
-        reference = weakref.ref(receiver)
-        with self._lock:
-            if self._stopped.is_set():
-                return None
-            self._receivers = (*self._receivers, reference)
-        return receiver
-
-    def _remove(self, reference: "weakref.ref[Receiver[Any]] | None") -> None:
-        """Forget a receiver, and those whose owners have forgotten them; stop after the last."""
-        with self._lock:
-            self._receivers = tuple(
-                kept for kept in self._receivers if kept is not reference and kept() is not None
-            )
-            if not self._receivers:
-                self.stop()
+    def _mark_stopped(self) -> None:
+        self._stopped = True
+        self._changed.notify_all()
 
     def stop(self) -> None:
         """Open no further call and cancel the one that is open. Any thread, any number of times."""
-        with self._lock:
-            self._stopped.set()
+        with self._changed:
+            self._mark_stopped()
             if self._call is not None:
                 self._call.cancel()
 
     def end_receivers(self, error: BaseException | None = None) -> None:
         """Tell all readers that nothing more will come, and why."""
-        for reference in self._receivers:
-            receiver = reference()
-            if receiver is not None:
-                receiver.end(error)
+        self._receivers.end(error)
 
     def stats(self) -> StreamStats:
         """Give the counters."""
@@ -173,8 +166,8 @@ class ComponentStream:
         while True:
             failure = self._read_one_call()
             # A stream that has only forgotten receivers left stops here.
-            self._remove(None)
-            if self._stopped.is_set():
+            self._receivers.forget()
+            if self._stopped:
                 return None
             interval = self._strategy.next_interval() if failure.is_retryable else None
             if interval is None:
@@ -185,15 +178,16 @@ class ComponentStream:
             self._failing_since = self._failing_since or time.monotonic()
             progress = self._strategy.get_progress()
             _logger.log(level, "%s; reconnecting in %.1f s %s", failure, interval, progress)
-            if self._stopped.wait(interval):
-                return None
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopped, interval):
+                    return None
             self._reconnects += 1
 
     def _read_one_call(self) -> ApiClientError:
         """Open a call and read it; tell how it ended."""
         try:
-            with self._lock:
-                if self._stopped.is_set():
+            with self._changed:
+                if self._stopped:
                     call = self._call = None
                 else:
                     call = self._call = self._open(self._request.payload)
@@ -225,18 +219,7 @@ class ComponentStream:
         if self._failing_since is not None:
             outage, self._failing_since = now - self._failing_since, None
             _logger.info("Component %s: data again after %.0f s", self.component_id, outage)
-        receiver = None
-        forgotten = False
-        for reference in self._receivers:
-            receiver = reference()
-            if receiver is None:
-                forgotten = True
-            else:
-                self._dropped += receiver.put(value)
-        # Not to be kept alive until the next message.
-        del receiver
-        if forgotten:
-            self._remove(None)
+        self._dropped += self._receivers.put(value)
 
     def _skip(self, error: UndecodableMessage) -> None:
         self._undecodable += 1
@@ -254,14 +237,18 @@ class ComponentStream:
 class Streams:
     """The streams of one connection."""
 
-    def __init__(self, channel: grpc.Channel, server_url: str, strategy: Strategy) -> None:
+    def __init__(
+        self, channel: grpc.Channel, server_url: str, strategy: Strategy, owner: object
+    ) -> None:
         """Open no stream yet.
 
         Args:
             channel: The channel to open them on.
             server_url: The server's URL, for errors.
             strategy: How to reconnect; each stream gets a copy.
+            owner: Kept alive by every stream, so that it can end them with the program.
         """
+        self._owner = owner
         self._channel = channel
         self._server_url = server_url
         self._strategy = strategy
@@ -274,40 +261,63 @@ class Streams:
         self._closed = False
 
     def subscribe(
-        self, component_id: int, request: StreamRequest, maxsize: int
+        self, component_id: int, kind: object, request: StreamRequest, maxsize: int
     ) -> Receiver[Any] | None:
         """Receive a component's data, of a new stream if there is none.
 
         Args:
             component_id: The component.
+            kind: What kind of data is expected.
             request: What to ask for a new stream.
             maxsize: How many values the receiver holds.
 
         Returns:
             The receiver; ``None`` if the connection has been closed.
         """
+        outdated = None
         with self._lock:
             if self._closed:
                 return None
             stream = self._by_component.get(component_id)
+            if stream is not None and stream.kind is not kind:
+                # The component has become another: its old readers wait in vain.
+                outdated, stream = stream, None
             receiver = None if stream is None else stream.subscribe(maxsize)
-            if receiver is not None:
-                return receiver
-            stream = ComponentStream(
-                self._channel,
+            if receiver is None:
+                receiver = self._start(component_id, kind, request, maxsize)
+            if self._closed:
+                # By a signal handler, just now: it has not seen this stream.
+                outdated, receiver = self._by_component[component_id], None
+        if outdated is not None:
+            error = ApiClientError(
                 server_url=self._server_url,
-                component_id=component_id,
-                request=request,
-                strategy=self._strategy.copy(),
-                on_end=self._forget,
+                operation=request.operation,
+                description="the component is of another category now, or the client closed",
+                retryable=False,
             )
-            receiver = stream.subscribe(maxsize)
-            # Last, when all that the thread uses exists; before the stream is known, so that
-            # nobody waits for a thread that could not be started.
-            stream.thread.start()
-            self._by_component[component_id] = stream
-            self._alive.add(stream)
-            return receiver
+            outdated.end_receivers(error)
+            run_aside(outdated.stop)
+        return receiver
+
+    def _start(
+        self, component_id: int, kind: object, request: StreamRequest, maxsize: int
+    ) -> Receiver[Any] | None:
+        stream = ComponentStream(
+            self._channel,
+            server_url=self._server_url,
+            component_id=component_id,
+            kind=kind,
+            request=request,
+            strategy=self._strategy.copy(),
+            on_end=self._forget,
+        )
+        receiver = stream.subscribe(maxsize)
+        # Last, when all that the thread uses exists; before the stream is known, so that nobody
+        # waits for a thread that could not be started.
+        stream.thread.start()
+        self._by_component[component_id] = stream
+        self._alive.add(stream)
+        return receiver
 
     def _forget(self, stream: ComponentStream) -> None:
         with self._lock:

@@ -97,6 +97,7 @@ def test_demo_is_drawn_in_place_on_a_terminal() -> None:
         (["demo", "http://host"], 2, "scheme 'http'"),
         (["demo", "grpc://127.0.0.1:1"], 1, "UNAVAILABLE"),
         (["demo", "--seconds", "-1"], 2, "--seconds"),
+        (["demo", "--seconds", "nan"], 2, "--seconds"),
         (["simulate", "--port", "70000"], 2, "--port"),
         (["simulate", "--host", "no.such.host.invalid"], 1, "cannot serve on"),
         (["nonsense"], 2, "nonsense"),

@@ -153,6 +153,29 @@ def test_policy_may_say_what_to_retry(caller: Caller) -> None:
         call.result(PATIENCE)
 
 
+def test_superseded_during_a_pause_whatever_the_last_error_was(caller: Caller) -> None:
+    policy = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ApiClientError), wait=tenacity.wait_fixed(1000)
+    )
+    older = caller.start(policy, timeout=10_000.0, order_by="a")
+    caller.answer(grpc.StatusCode.INVALID_ARGUMENT)
+    newer = caller.start(order_by="a")
+    caller.answer(grpc.StatusCode.OK)
+    assert newer.result(PATIENCE) is None
+    with pytest.raises(SetPointSuperseded) as raised:
+        older.result(PATIENCE)
+    assert isinstance(raised.value.__cause__, InvalidArgument)
+
+
+def test_answer_is_never_a_reason_to_try_again(caller: Caller) -> None:
+    policy = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda _: True), stop=tenacity.stop_after_attempt(2)
+    )
+    call = caller.start(policy)
+    caller.answer(grpc.StatusCode.OK)
+    assert call.result(PATIENCE) is None
+
+
 def test_no_attempt_starts_after_the_deadline(caller: Caller) -> None:
     policy = tenacity.Retrying(wait=tenacity.wait_fixed(30))
     call = caller.start(policy, timeout=20.0)
@@ -369,7 +392,15 @@ def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
             assert newest is None or later_begun.index(newest) <= position
 
 
-def test_ctrl_c_leaves_a_call_at_once_and_cancels_it(server: ScriptedServer) -> None:
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "microgrid_sync.DEFAULT_CALL_RETRY",
+        "None",
+        "tenacity.Retrying(retry=tenacity.retry_if_not_exception_type(KeyError))",
+    ],
+)
+def test_ctrl_c_leaves_a_call_at_once_and_cancels_it(server: ScriptedServer, policy: str) -> None:
     cancelled = threading.Event()
 
     def answer(_: Any, context: grpc.ServicerContext) -> Empty:
@@ -379,8 +410,8 @@ def test_ctrl_c_leaves_a_call_at_once_and_cancels_it(server: ScriptedServer) -> 
 
     server.answers["SetPowerActive"] = answer
     script = (
-        "import sys, microgrid_sync\n"
-        f"client = microgrid_sync.MicrogridApiClient({server.url!r})\n"
+        "import sys, microgrid_sync, tenacity\n"
+        f"client = microgrid_sync.MicrogridApiClient({server.url!r}, call_retry={policy})\n"
         "try:\n"
         "    client.set_power(1, 1.0)\n"
         "except KeyboardInterrupt:\n"

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import threading
 
 import pytest
 import tenacity
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microgrid_sync import DEFAULT_CALL_RETRY, ExponentialBackoff, LinearBackoff
-from microgrid_sync.transport.retry import RETRY_IF_RETRYABLE, Strategy, for_one_call
+from microgrid_sync.transport.retry import Strategy
 
 
 def test_linear_backoff_is_the_interval_and_up_to_its_jitter() -> None:
@@ -102,10 +101,7 @@ def test_default_pauses_are_random_and_double() -> None:
         assert 0.8 * longest < max(pauses) <= longest
 
 
-def test_policy_that_does_not_say_what_to_retry_retries_what_is_retryable() -> None:
-    ended = threading.Event()
-    silent = tenacity.Retrying(stop=tenacity.stop_after_attempt(3))
-    assert for_one_call(silent, seconds=1, ended=ended).retry is RETRY_IF_RETRYABLE
-    told = tenacity.retry_if_exception_type(KeyError)
-    outspoken = tenacity.Retrying(retry=told)
-    assert for_one_call(outspoken, seconds=1, ended=ended).retry is told
+@pytest.mark.parametrize("value", ["3", None, True])
+def test_seconds_that_are_no_number_are_refused(value: float) -> None:
+    with pytest.raises(TypeError, match="interval must be a number of seconds"):
+        LinearBackoff(value)
