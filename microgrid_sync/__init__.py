@@ -1,8 +1,12 @@
 """A blocking, thread-based client for the Frequenz Microgrid API.
 
 `MicrogridApiClient` reads and commands a microgrid from programs without asyncio: scripts,
-notebooks, threaded control systems.
+notebooks, threaded control systems. `Microgrid` and its EV charger pools stand on top of it; they
+are loaded when they are first asked for, so that the client alone stays quick to import.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from microgrid_sync._version import __version__
 from microgrid_sync.client import ClientStats, MicrogridApiClient
@@ -74,6 +78,65 @@ from microgrid_sync.transport.channel import (
 from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, ExponentialBackoff, LinearBackoff
 from microgrid_sync.transport.streams import StreamStats
 
+if TYPE_CHECKING:
+    from frequenz.quantities import Current, Power, Voltage
+
+    from microgrid_sync.ev_charger_pool import (
+        EVChargerPool,
+        EVChargerPoolError,
+        EVChargerPoolReport,
+    )
+    from microgrid_sync.formulas.formula import Formula, Formula3Phase
+    from microgrid_sync.microgrid import Microgrid
+    from microgrid_sync.power.config import ChargingConfig
+    from microgrid_sync.power.results import (
+        Error,
+        OutOfBounds,
+        PartialFailure,
+        PowerBounds,
+        Request,
+        Result,
+        Success,
+    )
+    from microgrid_sync.timeseries import Bounds, Sample, Sample3Phase, SystemBounds
+
+_LAZY = {
+    "frequenz.quantities": ("Current", "Power", "Voltage"),
+    "microgrid_sync.ev_charger_pool": (
+        "EVChargerPool",
+        "EVChargerPoolError",
+        "EVChargerPoolReport",
+    ),
+    "microgrid_sync.formulas.formula": ("Formula", "Formula3Phase"),
+    "microgrid_sync.microgrid": ("Microgrid",),
+    "microgrid_sync.power.config": ("ChargingConfig",),
+    "microgrid_sync.power.results": (
+        "Error",
+        "OutOfBounds",
+        "PartialFailure",
+        "PowerBounds",
+        "Request",
+        "Result",
+        "Success",
+    ),
+    "microgrid_sync.timeseries": ("Bounds", "Sample", "Sample3Phase", "SystemBounds"),
+}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the microgrid and its pools when they are first asked for (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what is loaded already and what is not."""
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "DEFAULT_CALL_RETRY",
     "DEFAULT_CHANNEL_OPTIONS",
@@ -84,7 +147,9 @@ __all__ = [
     "BatteryError",
     "BatteryErrorCode",
     "BatteryRelayState",
+    "Bounds",
     "ChannelOptions",
+    "ChargingConfig",
     "ClientNotConnected",
     "ClientStats",
     "Component",
@@ -95,14 +160,21 @@ __all__ = [
     "ComponentMetricId",
     "ComponentType",
     "Connection",
+    "Current",
     "DataLoss",
     "EVChargerCableState",
     "EVChargerComponentState",
     "EVChargerData",
+    "EVChargerPool",
+    "EVChargerPoolError",
+    "EVChargerPoolReport",
     "EntityAlreadyExists",
     "EntityNotFound",
+    "Error",
     "ErrorLevel",
     "ExponentialBackoff",
+    "Formula",
+    "Formula3Phase",
     "Fuse",
     "GridMetadata",
     "GrpcError",
@@ -118,6 +190,7 @@ __all__ = [
     "Location",
     "Metadata",
     "MeterData",
+    "Microgrid",
     "MicrogridApiClient",
     "OperationAborted",
     "OperationCancelled",
@@ -126,17 +199,28 @@ __all__ = [
     "OperationPreconditionFailed",
     "OperationTimedOut",
     "OperationUnauthenticated",
+    "OutOfBounds",
+    "PartialFailure",
     "PermissionDenied",
+    "Power",
+    "PowerBounds",
     "Receiver",
     "ReceiverFetcher",
     "ReceiverStoppedError",
+    "Request",
     "ResourceExhausted",
+    "Result",
+    "Sample",
+    "Sample3Phase",
     "ServiceUnavailable",
     "SetPointSuperseded",
     "SslOptions",
     "StreamStats",
+    "Success",
+    "SystemBounds",
     "UnknownError",
     "UnrecognizedGrpcStatus",
+    "Voltage",
     "__version__",
     "merge",
 ]

@@ -27,7 +27,22 @@ def test_script_of_the_readme_works_and_has_ten_lines() -> None:
 
 def test_every_example_is_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"follow_chargers.py", "limit_a_charger.py"}
+    assert names == {"ev_charger_pool.py", "follow_chargers.py", "limit_a_charger.py"}
+
+
+def test_ev_charger_pool() -> None:
+    path = ROOT / "examples" / "ev_charger_pool.py"
+    assert len(path.read_text().splitlines()) <= 25
+    result = subprocess.run(
+        [sys.executable, str(path), "12000", "8"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 8
+    found = re.fullmatch(r"\d\d:\d\d:\d\d ([\d.]+) kW", lines[-1])
+    assert found
+    assert 10 < float(found.group(1)) <= 12
 
 
 def test_follow_chargers() -> None:

@@ -118,6 +118,23 @@ FIELDS: dict[str, list[str]] = {
     "ChannelOptions": ["port", "ssl", "keep_alive"],
     "SslOptions": ["enabled", "root_certificates", "private_key", "certificate_chain"],
     "KeepAliveOptions": ["enabled", "timeout", "interval"],
+    "Sample": ["timestamp", "value"],
+    "Sample3Phase": ["timestamp", "value_p1", "value_p2", "value_p3"],
+    "Bounds": ["lower", "upper"],
+    "SystemBounds": ["timestamp", "inclusion_bounds", "exclusion_bounds"],
+    "ChargingConfig": [
+        "distribution", "minimum_current", "initial_current", "raise_interval",
+        "minimum_on_time", "fallback_power", "proposal_lifetime", "max_data_age",
+    ],
+    "Request": ["power", "component_ids", "adjust_power"],
+    "Success": ["request", "succeeded_power", "succeeded_components", "excess_power"],
+    "PartialFailure": [
+        "request", "succeeded_power", "succeeded_components", "excess_power", "failed_power",
+        "failed_components",
+    ],
+    "Error": ["request", "msg"],
+    "OutOfBounds": ["request", "bounds"],
+    "PowerBounds": ["inclusion_lower", "exclusion_lower", "exclusion_upper", "inclusion_upper"],
     "ClientStats": ["streams", "calls", "retries", "failures"],
     "StreamStats": [
         "component_id", "messages", "dropped", "undecodable", "reconnects", "age_s",
@@ -156,6 +173,22 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "timeout": None,
     },
     "MicrogridApiClient.stats": {},
+    "Microgrid": {
+        "server_url_or_client": REQUIRED, "*": None, "resampling_period": timedelta(seconds=1),
+        "charging": microgrid_sync.ChargingConfig(),
+    },
+    "Microgrid.new_ev_charger_pool": {
+        "*": None, "priority": REQUIRED, "component_ids": None, "name": None,
+    },
+    "Microgrid.close": {},
+    "EVChargerPool.propose_power": {
+        "power": REQUIRED, "*": None, "bounds": microgrid_sync.Bounds(None, None),
+    },
+    "EVChargerPool.stop": {},
+    "Formula.new_receiver": {"*": None, "maxsize": 50},
+    "Formula3Phase.new_receiver": {"*": None, "maxsize": 50},
+    "Request": {"power": REQUIRED, "component_ids": REQUIRED, "adjust_power": True},
+    "Sample": {"timestamp": REQUIRED, "value": None},
     "Receiver.receive": {"timeout": None},
     "Receiver.latest": {},
     "Receiver.drain": {},
@@ -225,12 +258,27 @@ PROPERTIES = [
     (MicrogridApiClient, "channel_defaults"),
     (MicrogridApiClient, "is_connected"),
     (MicrogridApiClient, "stub"),
+    (microgrid_sync.Microgrid, "client"),
+    (microgrid_sync.Microgrid, "topology"),
+    (microgrid_sync.EVChargerPool, "component_ids"),
+    (microgrid_sync.EVChargerPool, "power"),
+    (microgrid_sync.EVChargerPool, "current_per_phase"),
+    (microgrid_sync.EVChargerPool, "system_power_bounds"),
+    (microgrid_sync.EVChargerPool, "power_status"),
+    (microgrid_sync.EVChargerPool, "power_distribution_results"),
+    (microgrid_sync.EVChargerPoolReport, "target_power"),
+    (microgrid_sync.EVChargerPoolReport, "bounds"),
+    (microgrid_sync.EVChargerPoolReport, "distribution_result"),
+    (microgrid_sync.Formula, "expression"),
+    (microgrid_sync.Formula3Phase, "expression"),
     (Receiver, "dropped"),
     (Receiver, "maxsize"),
 ]
 
 OTHER_NAMES = {
     "ComponentId", "DEFAULT_CALL_RETRY", "DEFAULT_CHANNEL_OPTIONS", "RECEIVER_MAX_SIZE",
+    "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport", "Formula",
+    "Formula3Phase", "Power", "Result", "Voltage",
     "Receiver", "ReceiverFetcher", "ReceiverStoppedError", "__version__", "merge",
 }  # fmt: skip
 
@@ -327,6 +375,24 @@ def test_error_is_a_grpc_error(name: str) -> None:
 )
 def test_base_class(name: str, base: type) -> None:
     assert issubclass(_resolve(name), base)
+
+
+def test_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        _resolve("nonsense")
+    assert set(microgrid_sync.__all__) <= set(dir(microgrid_sync))
+
+
+def test_defaults_of_charging() -> None:
+    config = microgrid_sync.ChargingConfig()
+    assert config.distribution == "first-come"
+    assert config.minimum_current == microgrid_sync.Current.from_amperes(6)
+    assert config.initial_current == microgrid_sync.Current.from_amperes(10)
+    assert config.raise_interval == timedelta(seconds=60)
+    assert config.minimum_on_time == timedelta(minutes=15)
+    assert config.fallback_power is None
+    assert config.proposal_lifetime == timedelta(seconds=60)
+    assert config.max_data_age == timedelta(seconds=10)
 
 
 def test_channel_defaults() -> None:

@@ -234,10 +234,13 @@ class BatteryInverter(Device):
 
 @dataclass
 class EVCharger(Device):
-    """A charger with a car at it, which takes what it is allowed up to a limit of its own."""
+    """A charger; a car at it takes what it is allowed up to a limit of its own."""
 
     car_limit: float = 11_000.0
     """The most that the car takes, in W."""
+
+    is_connected: bool = True
+    """Whether there is a car."""
 
     ramp: float = 10_000.0
     """How fast the power changes, in W/s."""
@@ -249,7 +252,7 @@ class EVCharger(Device):
             allowed = min(allowed, self.active.set_point)
         wanted = min(allowed, self.car_limit * (0.97 + 0.02 * math.sin(now / 3)))
         least = MINIMUM_CHARGING_CURRENT * sum(line.voltage)
-        if allowed < least:
+        if allowed < least or not self.is_connected:
             wanted = 0.0
         # A limit that has been lowered holds at once; a car is only slow to take more.
         reached = sum(self.flow.active) + self.ramp * seconds

@@ -106,7 +106,8 @@ def _fill_ev_charger(message: ev_charger_pb2.EvCharger, device: Device, line: Li
     if isinstance(device, EVCharger):
         number = ev_charger_pb2.ComponentState.ValueType(device.state.value)
         message.state.component_state = number
-        cable = EVChargerCableState.EV_LOCKED
+        locked, unplugged = EVChargerCableState.EV_LOCKED, EVChargerCableState.UNPLUGGED
+        cable = locked if device.is_connected else unplugged
         message.state.cable_state = ev_charger_pb2.CableState.ValueType(cable.value)
     message.data.ac.CopyFrom(_ac_with_bounds(device, line))
 

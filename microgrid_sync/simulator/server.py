@@ -16,6 +16,7 @@ from google.protobuf.wrappers_pb2 import BoolValue
 
 from microgrid_sync.model import Component
 from microgrid_sync.simulator.devices import Device, Limits, OutOfBounds
+from microgrid_sync.simulator.faults import Faults
 from microgrid_sync.simulator.messages import STREAMING, component_message, data_message
 from microgrid_sync.simulator.site import Site, demo_site
 
@@ -70,7 +71,9 @@ class Simulator:
             raise ValueError(f"sample_interval must be positive, not {sample_interval!r}")
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
-        self._living = _LivingSite(site or demo_site(), sample_interval)
+        self.faults = Faults()
+        """What goes wrong at the site; may be changed at any time."""
+        self._living = _LivingSite(site or demo_site(), sample_interval, self.faults)
         self._server: grpc.Server | None = None
 
     @property
@@ -82,6 +85,17 @@ class Simulator:
     def port(self) -> int:
         """The TCP port; 0 before the first start if a free one is to be taken."""
         return self._port
+
+    def change(self, change: Callable[[Site], T]) -> T:
+        """Ask or change something of the site between two samples.
+
+        Args:
+            change: A function of the site; it must not wait.
+
+        Returns:
+            What the function returns.
+        """
+        return self._living.ask(change)
 
     def start(self) -> Self:
         """Serve; on the same port as before if it has been stopped.
@@ -137,8 +151,9 @@ class Simulator:
 class _LivingSite:
     """A site, the thread that moves it on, and the streams that wait for it."""
 
-    def __init__(self, site: Site, sample_interval: float) -> None:
+    def __init__(self, site: Site, sample_interval: float, faults: Faults) -> None:
         self._sample_interval = sample_interval
+        self.faults = faults
         # Protects the site and all below; notified at every sample and at the end.
         self._changed = threading.Condition()
         self._site = site
@@ -197,6 +212,8 @@ class _LivingSite:
                 if self._stopping or not is_active():
                     return
                 seen = self._samples
+                if component.component_id in self.faults.silent:
+                    continue
                 message = self._message(component)
             yield message
 
@@ -326,6 +343,9 @@ class _Service(microgrid_pb2_grpc.MicrogridServicer):
         limits_of: Callable[[Device], Limits],
     ) -> None:
         device = self._device(component_id, context)
+        refused = self._living.faults.refused.get(component_id)
+        if refused is not None:
+            _abort(context, refused, "a fault was asked for")
         if not math.isfinite(power):
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
         try:

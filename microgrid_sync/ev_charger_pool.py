@@ -1,0 +1,179 @@
+"""EV charger pools: what chargers draw together, what they could, and what they may."""
+
+import math
+from collections.abc import Callable, Set
+from typing import Generic, Protocol, TypeVar
+
+from frequenz.quantities import Current, Power
+
+from microgrid_sync.formulas.charger import charger_formula
+from microgrid_sync.formulas.formula import (
+    Formula,
+    Formula3Phase,
+    current_formula,
+    power_formula,
+)
+from microgrid_sync.formulas.sum_loop import SumLoop
+from microgrid_sync.model import ComponentId
+from microgrid_sync.power.control_loop import ControlLoop
+from microgrid_sync.power.proposals import Proposal, Range
+from microgrid_sync.power.results import Result
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, ReceiverFetcher
+from microgrid_sync.timeseries import Bounds, SystemBounds
+from microgrid_sync.topology import Topology
+
+T = TypeVar("T")
+
+_NO_BOUNDS: Bounds[Power | None] = Bounds(None, None)
+
+
+class EVChargerPoolError(Exception):
+    """Something was proposed to a pool that EV chargers cannot do."""
+
+
+class EVChargerPoolReport(Protocol):
+    """What a pool is told of the distribution of power to its chargers."""
+
+    @property
+    def target_power(self) -> Power | None:
+        """The power that is being distributed; ``None`` without proposals."""
+
+    @property
+    def bounds(self) -> Bounds[Power] | None:
+        """What proposals of a higher priority than the pool's leave to it.
+
+        Zero if no charger can be used, ``None`` before anything has been heard of one.
+        """
+
+    @property
+    def distribution_result(self) -> Result | None:
+        """The last result for these chargers."""
+
+
+class _Fetcher(Generic[T]):
+    """A `ReceiverFetcher` made of a function."""
+
+    def __init__(self, subscribe: Callable[[int], Receiver[T]]) -> None:
+        self._subscribe = subscribe
+
+    def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[T]:
+        """See `ReceiverFetcher.new_receiver`."""
+        return self._subscribe(maxsize)
+
+
+class EVChargerPool:
+    """Some EV chargers of a microgrid, as one.
+
+    Made by `Microgrid.new_ev_charger_pool`. May be used from any thread. Signs follow the passive
+    convention: positive is consumption.
+    """
+
+    def __init__(
+        self,
+        chargers: frozenset[int],
+        *,
+        priority: int,
+        name: str,
+        topology: Topology,
+        sum_loop: SumLoop,
+        control_loop: ControlLoop,
+    ) -> None:
+        """Make a pool; see `Microgrid.new_ev_charger_pool`."""
+        self._chargers = chargers
+        self._priority = priority
+        self._name = name
+        self._control_loop = control_loop
+        tree = charger_formula(topology, chargers)
+        self._power = power_formula(tree, sum_loop, f"the power of {name}")
+        self._current = current_formula(tree, sum_loop, f"the current of {name}")
+
+    def __repr__(self) -> str:
+        """Name it."""
+        return f"<EVChargerPool {self._name}, priority {self._priority}>"
+
+    @property
+    def component_ids(self) -> Set[ComponentId]:
+        """The IDs of the chargers."""
+        return frozenset(ComponentId(charger) for charger in self._chargers)
+
+    @property
+    def power(self) -> Formula[Power]:
+        """The active power of all chargers together."""
+        return self._power
+
+    @property
+    def current_per_phase(self) -> Formula3Phase[Current]:
+        """The current of all chargers together, for each phase."""
+        return self._current
+
+    @property
+    def system_power_bounds(self) -> ReceiverFetcher[SystemBounds]:
+        """The sums of the bounds of the chargers that can be used, whenever they change."""
+        return _Fetcher(lambda maxsize: self._control_loop.system_bounds(self._chargers, maxsize))
+
+    @property
+    def power_status(self) -> ReceiverFetcher[EVChargerPoolReport]:
+        """What the pool needs to know to propose power, whenever it changes."""
+        return _Fetcher(self._new_report_receiver)
+
+    def _new_report_receiver(self, maxsize: int) -> Receiver[EVChargerPoolReport]:
+        receiver: Receiver[EVChargerPoolReport] = self._control_loop.reports(  # type: ignore[assignment] # a reader of reports of one kind reads those of the protocol, too
+            self._chargers, self._priority, maxsize
+        )
+        return receiver
+
+    @property
+    def power_distribution_results(self) -> ReceiverFetcher[Result]:
+        """The results of the distribution of power to these chargers."""
+        return _Fetcher(lambda maxsize: self._control_loop.results(self._chargers, maxsize))
+
+    def propose_power(
+        self, power: Power | None, *, bounds: Bounds[Power | None] = _NO_BOUNDS
+    ) -> None:
+        """Propose how much the chargers may draw together.
+
+        Each pool holds one proposal; a new one takes the place of the old. It lapses after 60 s
+        (`ChargingConfig.proposal_lifetime`) unless it is renewed by proposing again.
+
+        Args:
+            power: The power that the pool prefers; cars may draw less. ``None`` for no preference.
+            bounds: What pools of a lower priority may use; an end that is ``None`` is open. Without
+                a preferred power and bounds the proposal is withdrawn, as by `stop`.
+
+        Raises:
+            EVChargerPoolError: If the power is negative: chargers do not discharge cars.
+            ValueError: If the power or a bound is not finite, the bounds are upside down or
+                wholly negative, or another proposal is for some, but not all, of these chargers.
+            ReceiverStoppedError: If the microgrid has been closed.
+            ApiClientError: If the chargers cannot be subscribed to.
+        """
+        watts = None if power is None else power.as_watts()
+        if watts is not None and not math.isfinite(watts):
+            raise ValueError(f"power must be finite, not {power}")
+        if watts is not None and watts < 0:
+            raise EVChargerPoolError(f"power must be 0 W or more, not {power}: no discharging")
+        limits = _checked(bounds)
+        if watts is None and bounds.lower is None and bounds.upper is None:
+            self.stop()
+            return
+        proposal = Proposal(self._priority, watts, limits)
+        self._control_loop.propose(self, self._chargers, proposal)
+
+    def stop(self) -> None:
+        """Withdraw the pool's proposal. After the last one the chargers may draw what they can."""
+        self._control_loop.withdraw(self, self._chargers)
+
+
+def _checked(bounds: Bounds[Power | None]) -> Range:
+    lower = -math.inf if bounds.lower is None else bounds.lower.as_watts()
+    upper = math.inf if bounds.upper is None else bounds.upper.as_watts()
+    for name, bound, watts in (("lower", bounds.lower, lower), ("upper", bounds.upper, upper)):
+        if bound is not None and not math.isfinite(watts):
+            raise ValueError(f"the {name} bound must be finite, not {bound}")
+    if lower > upper:
+        raise ValueError(
+            f"the lower bound must not be above the upper one: {bounds.lower} to {bounds.upper}"
+        )
+    if upper < 0:
+        raise ValueError(f"the upper bound must be 0 W or more, not {bounds.upper}")
+    return Range(lower, upper)

@@ -1,0 +1,1 @@
+"""Totals over components: expressions, and the loop that evaluates them."""

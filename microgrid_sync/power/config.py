@@ -1,0 +1,65 @@
+"""How power is distributed to chargers: the settings."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from frequenz.quantities import Current, Power
+
+
+@dataclass(frozen=True)
+class ChargingConfig:
+    """How a microgrid distributes power to its EV chargers."""
+
+    distribution: Literal["first-come", "equal"] = "first-come"
+    """Who gets what. With ``"first-come"`` a car that arrives gets what is free; with ``"equal"``
+    all connected cars get the same."""
+
+    minimum_current: Current = field(default_factory=lambda: Current.from_amperes(6.0))
+    """The least current that a car is offered; below it there is nothing (IEC 61851-1: 6 A)."""
+
+    initial_current: Current = field(default_factory=lambda: Current.from_amperes(10.0))
+    """The current that a car is offered when it arrives, if so much is free."""
+
+    raise_interval: timedelta = timedelta(seconds=60)
+    """How old the last change of a charger's limit must be before it is raised."""
+
+    minimum_on_time: timedelta = timedelta(minutes=15)
+    """With ``"equal"``, how long a car charges at least before it gives way to another."""
+
+    fallback_power: Power | None = None
+    """The target when the last proposal has lapsed without being withdrawn; with ``None`` nothing
+    more is sent."""
+
+    proposal_lifetime: timedelta = timedelta(seconds=60)
+    """After this time a proposal that was not renewed lapses."""
+
+    max_data_age: timedelta = timedelta(seconds=10)
+    """A charger whose newest data is older counts as silent."""
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: If one of them makes no sense.
+        """
+        if self.distribution not in ("first-come", "equal"):
+            raise ValueError(
+                f"distribution must be 'first-come' or 'equal', not {self.distribution!r}"
+            )
+        zero = Current.zero()
+        if not self.minimum_current > zero or self.minimum_current.isinf():
+            raise ValueError(f"minimum_current must be positive, not {self.minimum_current}")
+        if not self.initial_current >= self.minimum_current or self.initial_current.isinf():
+            raise ValueError(
+                f"initial_current must be at least minimum_current, {self.minimum_current}, "
+                f"not {self.initial_current}"
+            )
+        if self.fallback_power is not None and not (
+            self.fallback_power >= Power.zero() and not self.fallback_power.isinf()
+        ):
+            raise ValueError(f"fallback_power must be 0 W or more, not {self.fallback_power}")
+        for name in ("raise_interval", "minimum_on_time", "proposal_lifetime", "max_data_age"):
+            value: timedelta = getattr(self, name)
+            if value < timedelta(0):
+                raise ValueError(f"{name} must not be negative, but is {value}")

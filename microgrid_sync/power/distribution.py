@@ -1,0 +1,321 @@
+"""Which charger gets what. Pure: values and the time go in, set-points come out. Powers in W.
+
+The rules keep a site safe whatever its chargers and its server do: a charger has zero or at least
+its minimum, never between; what the server may hold never adds up to more than the target because
+of something sent from here; what is not confirmed is reserved at the worst that it can be.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from microgrid_sync.power.charger_book import ChargerBook
+from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.status import ChargerStatus
+
+MINIMUM_MARGIN = 1.03
+"""The minimum is taken so much higher, so that no car is offered less than its current."""
+
+_LEAST_RAISE = 1.0
+"""W: a limit is not raised by less."""
+
+Voltages = Mapping[int, float]
+"""The sum of the three phase voltages at each charger for which it is known, in V."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A charger in the light of this moment."""
+
+    book: ChargerBook
+    status: ChargerStatus
+    is_silent: bool
+    minimum: float
+    """The least power it can be given; infinite without a voltage."""
+
+    initial: float
+    """The power for a car that arrives; infinite without a voltage."""
+
+    @property
+    def can_be_raised(self) -> bool:
+        """Whether it may get more: a car is there, and what it has is confirmed."""
+        return self.status is ChargerStatus.WORKING and self.book.is_confirmed
+
+    def allowed(self, watts: float) -> float:
+        """Give the highest power up to `watts` that it can be given; zero always is.
+
+        Whole watts: they add up without rounding, in the 32 bits of the wire too.
+        """
+        watts = min(watts, self.book.upper_bound)
+        if not math.isfinite(watts):
+            return 0.0
+        watts = math.floor(watts)
+        data = self.book.data
+        if data is not None:
+            lower = data.active_power_exclusion_lower_bound
+            upper = data.active_power_exclusion_upper_bound
+            if lower < watts < upper:
+                watts = math.floor(lower)
+            if watts < data.active_power_inclusion_lower_bound:
+                return 0.0
+        return watts if watts >= self.minimum else 0.0
+
+    def at_least_minimum(self, watts: float) -> float:
+        """Give the lowest power from `watts` on that it can be given; zero if there is none."""
+        watts = max(watts, self.minimum)
+        data = self.book.data
+        if data is not None:
+            lower = data.active_power_exclusion_lower_bound
+            upper = data.active_power_exclusion_upper_bound
+            if lower < watts < upper:
+                watts = upper
+            watts = max(watts, data.active_power_inclusion_lower_bound)
+        if not math.isfinite(watts) or math.ceil(watts) > self.book.upper_bound:
+            return 0.0
+        return math.ceil(watts)
+
+
+def plan(
+    books: Iterable[ChargerBook],
+    target: float,
+    voltages: Voltages,
+    config: ChargingConfig,
+    *,
+    now: float,
+    may_raise: bool,
+) -> dict[int, float]:
+    """Find the set-points to send now.
+
+    Decreases come at once, whatever is under way. Increases come when what they need is free for
+    certain: a decrease frees what it gives up when it has been confirmed, not before.
+
+    Args:
+        books: The chargers.
+        target: The power for all of them together.
+        voltages: The voltages that are known.
+        config: The settings.
+        now: The time on the monotonic clock, in seconds.
+        may_raise: Whether any charger may be raised.
+
+    Returns:
+        A set-point for each charger that needs one sent.
+    """
+    cases = [_case(book, voltages, config, now) for book in books]
+    for case in cases:
+        case.book.accrue(now, case.minimum if math.isfinite(case.minimum) else 0.0)
+    limits = {case.book.component_id: _kept(case) for case in cases}
+    shares = None
+    if config.distribution == "equal":
+        shares = _equal_shares(cases, limits, target, config, now)
+        for component_id, share in shares.items():
+            limits[component_id] = min(limits[component_id], share)
+    _reduce(cases, limits, target - _beyond_control(cases, limits, now))
+    _take_back_raises(cases, limits, target, now)
+    if may_raise:
+        free = target - sum(
+            max(case.book.reserved(now), limits[case.book.component_id]) for case in cases
+        )
+        since = now - config.raise_interval.total_seconds()
+        _raise(cases, limits, free, shares, raisable_since=since)
+    return {
+        case.book.component_id: limits[case.book.component_id]
+        for case in cases
+        if case.book.is_due(limits[case.book.component_id], now)
+    }
+
+
+def _case(book: ChargerBook, voltages: Voltages, config: ChargingConfig, now: float) -> _Case:
+    max_age = config.max_data_age.total_seconds()
+    voltage = voltages.get(book.component_id, math.inf)
+    minimum = config.minimum_current.as_amperes() * voltage * MINIMUM_MARGIN
+    return _Case(
+        book=book,
+        status=book.status(now, max_age),
+        is_silent=book.health.is_silent(now, max_age),
+        minimum=minimum,
+        initial=max(minimum, config.initial_current.as_amperes() * voltage),
+    )
+
+
+def _kept(case: _Case) -> float:
+    """Give the limit of a charger if power were plentiful and nobody were to be raised."""
+    limit = case.book.limit
+    if limit is None:
+        # Before the first command: a car that charges may go on as it does, if all can.
+        if case.status is not ChargerStatus.WORKING or not case.book.draw:
+            return 0.0
+        wanted = max(case.book.draw, case.at_least_minimum(0.0))
+        # Not more than it may have been set to, though: that would be a raise.
+        return case.allowed(min(wanted, case.book.old_limit))
+    if case.is_silent:
+        return limit
+    if case.status is ChargerStatus.NOT_WORKING:
+        return 0.0
+    # Without a voltage the minimum is unknown: what was fine stays.
+    return limit if limit <= case.book.upper_bound else case.allowed(limit)
+
+
+def _beyond_control(cases: Iterable[_Case], limits: Mapping[int, float], now: float) -> float:
+    """Add up what chargers draw, or may draw, in spite of the limits that they should have.
+
+    Those that do not keep to theirs, and those whose set-points fail: the others have to make room
+    for them. A set-point that is just on its way is none of these.
+    """
+    return sum(
+        max(0.0, case.book.reserved(now) - limits[case.book.component_id])
+        for case in cases
+        if case.book.overdraws(now) or (case.book.health.failures and not case.book.is_confirmed)
+    )
+
+
+def _reduce(cases: Sequence[_Case], limits: dict[int, float], target: float) -> None:
+    """Bring the limits down until they add up to the target or less.
+
+    First what is allocated and not drawn is taken back, then those that draw most are throttled
+    to their minimum, then they are stopped.
+    """
+
+    def give_back(case: _Case, floor: float) -> None:
+        component_id = case.book.component_id
+        excess = sum(limits.values()) - target
+        if excess > 0 and limits[component_id] > floor:
+            limits[component_id] = _lowered(case, limits[component_id], excess, floor)
+
+    def slack(case: _Case) -> float:
+        return limits[case.book.component_id] - _draw(case, limits)
+
+    for case in sorted(cases, key=slack, reverse=True):
+        give_back(case, max(_draw(case, limits), case.at_least_minimum(0.0)))
+    by_draw = sorted(cases, key=lambda c: _draw(c, limits), reverse=True)
+    for case in by_draw:
+        give_back(case, case.at_least_minimum(0.0))
+    for case in by_draw:
+        give_back(case, 0.0)
+
+
+def _draw(case: _Case, limits: Mapping[int, float]) -> float:
+    """Give what a charger draws; a silent one may draw all it is allowed."""
+    return limits[case.book.component_id] if case.is_silent else case.book.draw
+
+
+def _lowered(case: _Case, limit: float, excess: float, floor: float) -> float:
+    """Lower a limit by what is too much, not below the floor, to something that is allowed."""
+    wanted = max(limit - excess, floor)
+    if not wanted:
+        return 0.0
+    lowered = min(case.allowed(wanted), limit)
+    # What is allowed below may be zero; the floor itself is better if it is allowed.
+    return lowered if lowered >= floor else min(case.allowed(floor), limit)
+
+
+def _take_back_raises(
+    cases: Sequence[_Case], limits: dict[int, float], target: float, now: float
+) -> None:
+    """Let go of raises that have failed, or wait for their answer, if they do not fit any more.
+
+    The server may hold the limit from before: sending the raise again would be one for it.
+    """
+
+    def reserved() -> float:
+        return sum(max(c.book.reserved(now), limits[c.book.component_id]) for c in cases)
+
+    for case in cases:
+        component_id = case.book.component_id
+        confirmed = case.book.confirmed_limit
+        if case.book.is_confirmed or confirmed is None or limits[component_id] <= confirmed:
+            continue
+        if reserved() > target or case.status is ChargerStatus.NOT_WORKING:
+            limits[component_id] = confirmed
+
+
+def _raise(
+    cases: Sequence[_Case],
+    limits: dict[int, float],
+    free: float,
+    shares: Mapping[int, float] | None,
+    *,
+    raisable_since: float,
+) -> None:
+    """Give away what is free: to cars without power first, then to those that wait for more."""
+    candidates = [case for case in cases if case.can_be_raised]
+    candidates.sort(key=lambda c: (c.book.connected_since or 0.0, c.book.component_id))
+    waiting = [c for c in candidates if not limits[c.book.component_id] and not c.book.limit]
+    charging = [
+        c
+        for c in candidates
+        if limits[c.book.component_id] == c.book.limit
+        and c.book.limit
+        and c.book.changed_at <= raisable_since
+    ]
+    rest = free
+
+    def give(case: _Case, wanted: Callable[[float, float], float]) -> None:
+        nonlocal rest
+        component_id = case.book.component_id
+        before = limits[component_id]
+        most = math.inf if shares is None else shares.get(component_id, 0.0)
+        after = wanted(before + rest, most)
+        if after >= before + _LEAST_RAISE and after - before <= rest:
+            limits[component_id] = after
+            rest -= after - before
+
+    for case in waiting:
+        give(case, lambda available, most, case=case: _first_offer(case, available, most))  # type: ignore[misc] # a default that binds
+    for case in charging:
+        give(case, lambda available, most, case=case: case.allowed(min(available, most)))  # type: ignore[misc] # as above
+
+
+def _first_offer(case: _Case, available: float, most: float) -> float:
+    """Give what a car without power is offered: the initial current, else the minimum, else 0."""
+    for offer in (case.at_least_minimum(case.initial), case.at_least_minimum(0.0)):
+        # Under equal shares a car may get all of its share at once.
+        wanted = offer if math.isinf(most) else case.allowed(min(most, available))
+        if wanted and wanted <= available and wanted <= most:
+            return wanted
+    return 0.0
+
+
+def _equal_shares(
+    cases: Sequence[_Case],
+    limits: Mapping[int, float],
+    target: float,
+    config: ChargingConfig,
+    now: float,
+) -> dict[int, float]:
+    """Share what is available among the cars: the minimum for each before anybody gets more."""
+    takers = [c for c in cases if c.status is ChargerStatus.WORKING and c.at_least_minimum(0.0)]
+    others = {c.book.component_id for c in cases} - {c.book.component_id for c in takers}
+    rest = target - _beyond_control(cases, limits, now)
+    rest -= sum(limits[component_id] for component_id in others)
+    on_time = config.minimum_on_time.total_seconds()
+
+    def importance(case: _Case) -> tuple[bool, float, bool, int]:
+        on_since = case.book.on_since
+        protected = on_since is not None and now - on_since < on_time
+        return not protected, case.book.energy, on_since is not None, case.book.component_id
+
+    shares = {case.book.component_id: 0.0 for case in takers}
+    served = []
+    for case in sorted(takers, key=importance):
+        minimum = case.at_least_minimum(0.0)
+        if minimum <= rest:
+            shares[case.book.component_id] = minimum
+            rest -= minimum
+            served.append(case)
+    # Raise all together; those that have reached their bound leave the rest to the others.
+    level = sorted(served, key=lambda c: c.book.upper_bound)
+    while level:
+        total = rest + sum(shares[c.book.component_id] for c in level)
+        each = total / len(level)
+        fixed = [c for c in level if c.allowed(each) < each or shares[c.book.component_id] > each]
+        if not fixed:
+            for case in level:
+                shares[case.book.component_id] = each
+            break
+        case = fixed[0]
+        component_id = case.book.component_id
+        share = max(shares[component_id], case.allowed(each))
+        rest -= share - shares[component_id]
+        shares[component_id] = share
+        level.remove(case)
+    return shares

@@ -1,0 +1,100 @@
+"""Is a charger usable? Rules, with the time passed in."""
+
+import enum
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from microgrid_sync.model import EVChargerComponentState, EVChargerData
+
+_WORKING_STATES = (
+    EVChargerComponentState.READY,
+    EVChargerComponentState.CHARGING,
+    EVChargerComponentState.DISCHARGING,
+)
+_FIRST_PENALTY = 1.0
+_LONGEST_PENALTY = 30.0
+
+
+class ChargerStatus(enum.Enum):
+    """Whether a charger can be given power."""
+
+    WORKING = "working"
+    """A car can be charged."""
+
+    UNCERTAIN = "uncertain"
+    """A car could be charged, but a set-point has failed a moment ago."""
+
+    NOT_WORKING = "not working"
+    """There is no car, or the charger is not ready, or nothing is heard of it."""
+
+
+@dataclass
+class ChargerHealth:
+    """What is remembered of a charger to tell its status."""
+
+    newest: EVChargerData | None = None
+    """The newest usable data: with a later timestamp than before, and finite numbers."""
+
+    heard_at: float = -math.inf
+    """When that came, on the monotonic clock."""
+
+    failures: int = 0
+    """How many set-points in a row have failed."""
+
+    uncertain_until: float = -math.inf
+    """Until when it counts as uncertain because of them."""
+
+    _stamp: datetime | None = None
+
+    def hear(self, data: EVChargerData, now: float) -> None:
+        """Take new data, unless its timestamp stands still or a number in it is not finite."""
+        advancing = self._stamp is None or data.timestamp > self._stamp
+        self._stamp = data.timestamp
+        if advancing and is_finite(data):
+            self.newest = data
+            self.heard_at = now
+
+    def fail(self, now: float) -> None:
+        """Count a failed set-point: 1 s of doubt, doubled with each further one up to 30 s."""
+        penalty = min(_FIRST_PENALTY * 2.0 ** min(self.failures, 10), _LONGEST_PENALTY)
+        self.failures += 1
+        self.uncertain_until = now + penalty
+
+    def succeed(self) -> None:
+        """Forget the failures."""
+        self.failures = 0
+        self.uncertain_until = -math.inf
+
+    def is_silent(self, now: float, max_data_age: float) -> bool:
+        """Tell whether nothing usable has been heard for too long."""
+        return now - self.heard_at >= max_data_age
+
+    def status(self, now: float, max_data_age: float) -> ChargerStatus:
+        """Find the status.
+
+        Args:
+            now: The time on the monotonic clock, in seconds.
+            max_data_age: How old the newest data may be, in seconds.
+        """
+        data = self.newest
+        if (
+            data is None
+            or self.is_silent(now, max_data_age)
+            or not data.is_ev_connected()
+            or data.component_state not in _WORKING_STATES
+        ):
+            return ChargerStatus.NOT_WORKING
+        return ChargerStatus.UNCERTAIN if now < self.uncertain_until else ChargerStatus.WORKING
+
+
+def is_finite(data: EVChargerData) -> bool:
+    """Tell whether all that decisions are made of is finite."""
+    numbers = (
+        data.active_power,
+        data.active_power_inclusion_lower_bound,
+        data.active_power_inclusion_upper_bound,
+        data.active_power_exclusion_lower_bound,
+        data.active_power_exclusion_upper_bound,
+    )
+    return all(math.isfinite(number) for number in numbers)
