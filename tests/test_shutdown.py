@@ -232,3 +232,27 @@ atexit.register(last)
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.stdout, result.stderr) == ("50\n", "")
+
+
+def test_program_ends_with_readers_of_a_pool() -> None:
+    script = """
+import threading
+from microgrid_sync import Microgrid, ReceiverStoppedError
+from microgrid_sync.simulator import Simulator
+simulator = Simulator(sample_interval=0.1).start()
+microgrid = Microgrid(simulator.url)
+pool = microgrid.new_ev_charger_pool(priority=1)
+receivers = [
+    pool.power.new_receiver(),
+    pool.power_status.new_receiver(),
+    pool.power_distribution_results.new_receiver(),
+]
+for receiver in receivers:
+    threading.Thread(target=lambda r=receiver: list(r)).start()
+receivers[0].latest()
+print("main ends", flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "main ends\n", "")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.formulas.expression import Expression, Values
 from microgrid_sync.formulas.window import METRICS, Window
+from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 
 _KEEP_FALLBACK = 60.0
@@ -116,6 +117,7 @@ class SumLoop:
                     target=self._run, name="microgrid-sum-loop", daemon=True
                 )
                 self._thread.start()
+                ends_with_program(self)
             self._changed.notify_all()
 
     def stop(self, formula: RunningFormula) -> None:
@@ -143,6 +145,12 @@ class SumLoop:
             formula.end()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_TIMEOUT)
+
+    def at_main_thread_end(self) -> None:
+        """See `EndsWithProgram.at_main_thread_end`."""
+        self.close()
+
+    at_exit = at_main_thread_end
 
     def _require(self, components: set[int]) -> None:
         """Subscribe to what is not subscribed to."""

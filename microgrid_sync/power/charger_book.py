@@ -40,6 +40,7 @@ class ChargerBook:
     assumed_rating: float = math.inf
     """What stands for its rating, in W, until it has been heard of."""
 
+    _highest_bound: float = 0.0
     _may_hold: float = 0.0
     """The highest set-point that the server may hold while none is confirmed."""
 
@@ -86,9 +87,16 @@ class ChargerBook:
             return self.assumed_rating
         return self.data.active_power_inclusion_upper_bound
 
+    @property
+    def rating(self) -> float:
+        """The highest upper bound that was ever heard; else what is assumed."""
+        return self.assumed_rating if self.data is None else self._highest_bound
+
     def hear(self, data: EVChargerData, now: float) -> None:
         """Take new data."""
         self.health.hear(data, now)
+        if self.data is not None:
+            self._highest_bound = max(self._highest_bound, self.upper_bound)
         connected = self.data is not None and self.data.is_ev_connected()
         if not connected:
             self.connected_since = None
@@ -130,8 +138,9 @@ class ChargerBook:
         """Give the most that it may draw, as far as is known."""
         if self.is_confirmed and self.limit is not None:
             return max(self.limit, self.draw) if self.overdraws(now) else self.limit
-        # Never confirmed: it may be without any set-point, and draw all it can.
-        unlimited = self.upper_bound if self.confirmed_limit is None else 0.0
+        # Never confirmed: it may be without any set-point, and draw all it can, or will be able
+        # to when bounds that were added for a while have ended.
+        unlimited = self.rating if self.confirmed_limit is None else 0.0
         return max(self._may_hold, unlimited, self.draw)
 
     def send(self, watts: float, now: float) -> int:

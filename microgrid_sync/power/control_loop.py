@@ -21,6 +21,7 @@ from microgrid_sync.power.charger_set import ChargerSet, PowerReport
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.results import Result
+from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 from microgrid_sync.timeseries import Bounds, SystemBounds
 from microgrid_sync.topology import Topology
@@ -52,18 +53,23 @@ class _Output:
     """The newest of something that is published when it changes."""
 
     def __init__(self, name: str) -> None:
+        # Serializes publishing and subscribing: nobody gets an older value after a newer one, or
+        # misses one. Receivers' locks are taken inside it.
+        self._lock = threading.RLock()
         self.receivers: FanOut[Any] = FanOut(name)
         self.newest: Any = None
 
     def publish(self, value: Any, compared: Any) -> None:
         """Publish a value, unless it compares equal to the newest."""
-        if self.newest is None or self.newest[1] != compared:
-            self.newest = (value, compared)
-            self.receivers.put(value)
+        with self._lock:
+            if self.newest is None or self.newest[1] != compared:
+                self.newest = (value, compared)
+                self.receivers.put(value)
 
     def subscribe(self, maxsize: int) -> Receiver[Any]:
         """Make a receiver, which gets the newest value at once."""
-        return self.receivers.subscribe(maxsize, first=self.newest and self.newest[0])
+        with self._lock:
+            return self.receivers.subscribe(maxsize, first=self.newest and self.newest[0])
 
 
 class _Watched:
@@ -73,7 +79,7 @@ class _Watched:
         self.chargers = chargers
         self.fallback = False
         self.bounds = _Output(f"the bounds of {name}")
-        self.results: FanOut[Result] = FanOut(f"the results of {name}")
+        self.results = _Output(f"the results of {name}")
         self.reports: dict[int, _Output] = {}
 
 
@@ -156,8 +162,7 @@ class ControlLoop:
 
     def results(self, chargers: ChargerIds, maxsize: int) -> Receiver[Result]:
         """Receive the results of distributions."""
-        watched = self._watch(chargers)
-        return watched.results.subscribe(maxsize, first=watched.chargers.result)
+        return self._watch(chargers).results.subscribe(maxsize)
 
     def reports(self, chargers: ChargerIds, priority: int, maxsize: int) -> Receiver[PowerReport]:
         """Receive what a pool of some priority needs to know, when it changes."""
@@ -179,11 +184,16 @@ class ControlLoop:
         for receiver in data.values():
             receiver.close()
         for one in watched:
-            for output in (one.bounds, *one.reports.values()):
+            for output in (one.bounds, one.results, *one.reports.values()):
                 output.receivers.end()
-            one.results.end()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_TIMEOUT)
+
+    def at_main_thread_end(self) -> None:
+        """See `EndsWithProgram.at_main_thread_end`."""
+        self.close()
+
+    at_exit = at_main_thread_end
 
     def _watch(self, chargers: ChargerIds) -> _Watched:
         """Follow the data of some chargers; start the thread if it is the first time."""
@@ -209,6 +219,7 @@ class ControlLoop:
                     target=self._run, name="microgrid-control-loop", daemon=True
                 )
                 self._thread.start()
+                ends_with_program(self)
             self._wake()
         return watched
 
@@ -390,7 +401,8 @@ class ControlLoop:
             one.bounds.publish(_system_bounds(system, stamp), system)
         result = one.chargers.conclude(now)
         if result is not None:
-            one.results.put(result)
+            # Each result is news, even if it says the same as the one before.
+            one.results.publish(result, object())
         with self._changed:
             reports = list(one.reports.items())
         for priority, output in reports:

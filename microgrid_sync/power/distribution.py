@@ -30,6 +30,10 @@ class _Case:
     book: ChargerBook
     status: ChargerStatus
     is_silent: bool
+    is_beyond_control: bool
+    """Whether it draws, or may draw, more than the limit that it should have: it does not keep to
+    it, or set-points for it fail. One that is just on its way is neither."""
+
     minimum: float
     """The least power it can be given; infinite without a voltage."""
 
@@ -109,12 +113,14 @@ def plan(
         shares = _equal_shares(cases, limits, target, config, now)
         for component_id, share in shares.items():
             limits[component_id] = min(limits[component_id], share)
-    _reduce(cases, limits, target - _beyond_control(cases, limits, now))
+    _reduce(cases, limits, target)
+    # The others make room for what does not obey.
+    beyond = [case for case in cases if case.is_beyond_control]
+    others = [case for case in cases if not case.is_beyond_control]
+    _reduce(others, limits, target - _most(beyond, limits, now))
     _take_back_raises(cases, limits, target, now)
     if may_raise:
-        free = target - sum(
-            max(case.book.reserved(now), limits[case.book.component_id]) for case in cases
-        )
+        free = target - _most(cases, limits, now)
         since = now - config.raise_interval.total_seconds()
         _raise(cases, limits, free, shares, raisable_since=since)
     return {
@@ -132,6 +138,8 @@ def _case(book: ChargerBook, voltages: Voltages, config: ChargingConfig, now: fl
         book=book,
         status=book.status(now, max_age),
         is_silent=book.health.is_silent(now, max_age),
+        is_beyond_control=book.overdraws(now)
+        or (book.health.failures > 0 and not book.is_confirmed),
         minimum=minimum,
         initial=max(minimum, config.initial_current.as_amperes() * voltage),
     )
@@ -155,17 +163,9 @@ def _kept(case: _Case) -> float:
     return limit if limit <= case.book.upper_bound else case.allowed(limit)
 
 
-def _beyond_control(cases: Iterable[_Case], limits: Mapping[int, float], now: float) -> float:
-    """Add up what chargers draw, or may draw, in spite of the limits that they should have.
-
-    Those that do not keep to theirs, and those whose set-points fail: the others have to make room
-    for them. A set-point that is just on its way is none of these.
-    """
-    return sum(
-        max(0.0, case.book.reserved(now) - limits[case.book.component_id])
-        for case in cases
-        if case.book.overdraws(now) or (case.book.health.failures and not case.book.is_confirmed)
-    )
+def _most(cases: Iterable[_Case], limits: Mapping[int, float], now: float) -> float:
+    """Add up the most that chargers may draw, now or with the limits that are about to be sent."""
+    return sum(max(c.book.reserved(now), limits[c.book.component_id]) for c in cases)
 
 
 def _reduce(cases: Sequence[_Case], limits: dict[int, float], target: float) -> None:
@@ -177,7 +177,7 @@ def _reduce(cases: Sequence[_Case], limits: dict[int, float], target: float) -> 
 
     def give_back(case: _Case, floor: float) -> None:
         component_id = case.book.component_id
-        excess = sum(limits.values()) - target
+        excess = sum(limits[case.book.component_id] for case in cases) - target
         if excess > 0 and limits[component_id] > floor:
             limits[component_id] = _lowered(case, limits[component_id], excess, floor)
 
@@ -215,16 +215,12 @@ def _take_back_raises(
 
     The server may hold the limit from before: sending the raise again would be one for it.
     """
-
-    def reserved() -> float:
-        return sum(max(c.book.reserved(now), limits[c.book.component_id]) for c in cases)
-
     for case in cases:
         component_id = case.book.component_id
         confirmed = case.book.confirmed_limit
         if case.book.is_confirmed or confirmed is None or limits[component_id] <= confirmed:
             continue
-        if reserved() > target or case.status is ChargerStatus.NOT_WORKING:
+        if _most(cases, limits, now) > target or case.status is ChargerStatus.NOT_WORKING:
             limits[component_id] = confirmed
 
 
@@ -285,8 +281,11 @@ def _equal_shares(
     """Share what is available among the cars: the minimum for each before anybody gets more."""
     takers = [c for c in cases if c.status is ChargerStatus.WORKING and c.at_least_minimum(0.0)]
     others = {c.book.component_id for c in cases} - {c.book.component_id for c in takers}
-    rest = target - _beyond_control(cases, limits, now)
-    rest -= sum(limits[component_id] for component_id in others)
+    rest = target - sum(
+        _most([case], limits, now) if case.is_beyond_control else limits[case.book.component_id]
+        for case in cases
+        if case.book.component_id in others
+    )
     on_time = config.minimum_on_time.total_seconds()
 
     def importance(case: _Case) -> tuple[bool, float, bool, int]:

@@ -1,14 +1,10 @@
 """One connection to one server: its channel, its calls, its streams, and their common end."""
 
-import atexit
-import contextlib
 import copy
-import functools
 import itertools
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +17,7 @@ from microgrid_sync.exceptions import (
     OperationTimedOut,
 )
 from microgrid_sync.model import Component, ComponentCategory, Connection
+from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.transport.aside import run_aside
 from microgrid_sync.transport.calls import CallCounters, CallOptions, UnaryCalls
@@ -102,7 +99,7 @@ class Session:
         self._newest_fetch = 0
         # Replaced as a whole.
         self._known = _Known(0, {}, None)
-        _close_at_exit(self)
+        ends_with_program(self)
 
     def call(
         self,
@@ -242,12 +239,12 @@ class Session:
             if thread is not caller:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def end_streams_here(self) -> None:
+    def at_main_thread_end(self) -> None:
         """End all streams, and wake their readers; calls can still be made."""
         if os.getpid() == self._process:
             self._end_streams(threading.current_thread())
 
-    def close_here(self) -> None:
+    def at_exit(self) -> None:
         """Do as `close` does, but in this thread: at the program's end there may be no other."""
         if os.getpid() == self._process:
             self.is_closed = True
@@ -265,35 +262,3 @@ def _name_all(known: Mapping[int, Component], category: ComponentCategory) -> st
         return f"there are none of category {category.name}"
     listed = ", ".join(str(component_id) for component_id in ids[:20])
     return f"those of category {category.name}: {listed}{', ...' if len(ids) > 20 else ''}"
-
-
-# Sessions that end when the program does.
-_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-# Protects the set. Re-entrant, so that a signal handler may connect.
-_open_sessions_lock = threading.RLock()
-
-
-def _close_at_exit(session: Session) -> None:
-    _register_exit_hook()
-    with _open_sessions_lock:
-        _open_sessions.add(session)
-
-
-@functools.cache
-def _register_exit_hook() -> None:
-    atexit.register(_at_exit, Session.close_here)
-    # Streams end with the main thread, before Python waits for the other threads: those that wait
-    # in receive() would keep the program from ending. Only the threading module knows this
-    # moment, and gives it out under a private name. It refuses when the moment is over; then, as
-    # without the name, the hook above is all there is.
-    with contextlib.suppress(AttributeError, RuntimeError):
-        getattr(threading, "_register_atexit")(_at_exit, Session.end_streams_here)  # noqa: B009 - private
-
-
-def _at_exit(end: Callable[[Session], None]) -> None:
-    with _open_sessions_lock:
-        sessions = list(_open_sessions)
-    for session in sessions:
-        # One that fails must not keep the others open.
-        with contextlib.suppress(Exception):
-            end(session)

@@ -1,0 +1,138 @@
+"""CPU time of a microgrid with 100 chargers at 1 Hz, against bare grpcio with a thread each.
+
+The microgrid runs a pool's total and its status on top of the streams. Each reader is a process of
+its own; the server is another. Measured in turns.
+"""
+
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import grpc.experimental
+from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+
+from microgrid_sync import (
+    Bounds,
+    Component,
+    ComponentCategory,
+    Connection,
+    Microgrid,
+    Power,
+    Sample,
+)
+from microgrid_sync.receiver import Receiver
+from microgrid_sync.simulator import Simulator, Site
+from microgrid_sync.simulator.devices import ev_charger
+
+CHARGERS = 100
+FIRST = 100
+SECONDS = 15.0
+ROUNDS = 3
+
+
+def serve() -> None:
+    """Serve a site with 100 chargers behind one meter until the standard input is closed."""
+    ids = range(FIRST, FIRST + CHARGERS)
+    site = Site(
+        microgrid_id=1,
+        latitude=0.0,
+        longitude=0.0,
+        components=[
+            Component(1, ComponentCategory.GRID),
+            Component(2, ComponentCategory.METER),
+            *(Component(number, ComponentCategory.EV_CHARGER) for number in ids),
+        ],
+        connections=[Connection(1, 2), *(Connection(2, number) for number in ids)],
+        devices=[ev_charger(number, rating=22_080.0, car_limit=11_000.0) for number in ids],
+    )
+    with Simulator(site) as simulator:
+        print(simulator.port, flush=True)
+        sys.stdin.read()
+
+
+def read_bare(port: int) -> None:
+    """Read all streams with the stub, a thread each."""
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
+    stub = microgrid_pb2_grpc.MicrogridStub(channel)
+
+    def read(component_id: int) -> None:
+        for message in stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=component_id)):
+            del message
+
+    for number in range(FIRST, FIRST + CHARGERS):
+        threading.Thread(target=read, args=(number,), daemon=True).start()
+    measure()
+
+
+def read_ours(port: int) -> None:
+    """Follow a pool's total and status, and keep a proposal."""
+    with Microgrid(f"grpc://127.0.0.1:{port}") as microgrid:
+        pool = microgrid.new_ev_charger_pool(priority=1)
+        total = pool.power.new_receiver()
+        status = pool.power_status.new_receiver()
+        pool.propose_power(None, bounds=Bounds(None, Power.from_kilowatts(900.0)))
+        late: list[float] = []
+        threading.Thread(target=follow, args=(total, late), daemon=True).start()
+        measure()
+        status.latest()
+        print(max(late[2:]), flush=True)
+
+
+def follow(total: Receiver[Sample[Power]], late: list[float]) -> None:
+    """Note how late each sample is, in seconds."""
+    late.extend(time.time() - sample.timestamp.timestamp() for sample in total)
+
+
+def measure() -> None:
+    """Print the CPU time of some seconds."""
+    time.sleep(4)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    time.sleep(SECONDS)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    print(user + system, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    match sys.argv[1:]:
+        case ["serve"]:
+            serve()
+            return
+        case ["bare", port]:
+            read_bare(int(port))
+            return
+        case ["ours", port]:
+            read_ours(int(port))
+            return
+    server = subprocess.Popen(
+        [sys.executable, __file__, "serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    port = server.stdout.readline().strip()
+    bare: list[float] = []
+    ours: list[float] = []
+    late: list[float] = []
+    for _ in range(ROUNDS):
+        for which in ("bare", "ours"):
+            command = [sys.executable, __file__, which, port]
+            found = [float(line) for line in subprocess.check_output(command, text=True).split()]
+            (bare if which == "bare" else ours).append(found[0])
+            late += found[1:]
+    server.kill()
+    server.wait(10)
+    one, two = (min(found) / SECONDS * 100 for found in (bare, ours))
+    print(f"{CHARGERS} chargers at 1 Hz: bare {one:.1f} % of a core, a pool {two:.1f} %")
+    print(f"more: {two - one:.1f} % of a core (at most 8 % are wanted)")
+    print(f"the latest sample came {max(late) * 1000:.0f} ms late (less than 100 ms is wanted)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The control loop against a server whose every answer the test decides."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from frequenz.api.microgrid import ev_charger_pb2, microgrid_pb2
+from google.protobuf.empty_pb2 import Empty
+
+from microgrid_sync import Bounds, LinearBackoff, Microgrid, MicrogridApiClient, Power, Success
+from microgrid_sync.power.charger_set import ChargerSet
+from tests.support.messages import component, data
+from tests.support.server import ScriptedServer, failing
+from tests.support.waiting import PATIENCE, eventually
+
+CHARGER, METER = 7, 2
+
+
+class Site(ScriptedServer):
+    """A grid connection, a main meter and a charger with a car; the test sets the voltages."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            component(1, "grid"), component(METER, "meter"), component(CHARGER, "ev_charger")
+        )
+        self.stream = self.measure
+        self.voltages = {CHARGER: 230.0, METER: 230.0}
+        self.set_points: list[float] = []
+        self.answers["ListConnections"] = lambda *_: microgrid_pb2.ConnectionList(
+            connections=[
+                microgrid_pb2.Connection(start=1, end=METER),
+                microgrid_pb2.Connection(start=METER, end=CHARGER),
+            ]
+        )
+        self.answers["SetPowerActive"] = self.take
+
+    def take(self, request: Any, _: grpc.ServicerContext) -> Empty:
+        self.set_points.append(request.power)
+        return Empty()
+
+    def measure(self, component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        number = 0
+        while context.is_active() and not self.released.is_set():
+            number += 1
+            message = data(component_id, self.category(component_id), number)
+            body = message.meter if component_id == METER else message.ev_charger
+            ac = body.data.ac
+            ac.power_active.value = 0.0
+            ac.power_active.system_inclusion_bounds.upper = 22_080.0
+            for phase in (ac.phase_1, ac.phase_2, ac.phase_3):
+                phase.voltage.value = self.voltages[component_id]
+            if component_id == CHARGER:
+                state = message.ev_charger.state
+                state.cable_state = ev_charger_pb2.CABLE_STATE_EV_LOCKED
+                state.component_state = ev_charger_pb2.COMPONENT_STATE_READY
+            yield message.SerializeToString()
+            self.released.wait(0.05)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def microgrid(site: Site) -> Iterator[Microgrid]:
+    strategy = LinearBackoff(0.05, 0.0)
+    with (
+        MicrogridApiClient(site.url, retry_strategy=strategy) as client,
+        Microgrid(client) as microgrid,
+    ):
+        yield microgrid
+
+
+def _cap(microgrid: Microgrid, watts: float) -> None:
+    pool = microgrid.new_ev_charger_pool(priority=1)
+    pool.propose_power(None, bounds=Bounds(None, Power.from_watts(watts)))
+
+
+def test_voltage_of_the_charger_itself(site: Site, microgrid: Microgrid) -> None:
+    site.voltages[CHARGER] = 200.0
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.set_points[-1:] == [6000.0])
+    assert site.set_points[0] == 0.0
+
+
+def test_voltage_of_the_main_meter_stands_in(site: Site, microgrid: Microgrid) -> None:
+    site.voltages[CHARGER] = 0.0
+    site.voltages[METER] = 210.0
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.set_points[-1:] == [6300.0])
+
+
+def test_without_any_voltage_nothing_is_allocated_and_it_is_said_once(
+    site: Site, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.voltages = {CHARGER: float("nan"), METER: 0.0}
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: len(site.set_points) >= 1)
+    assert eventually(lambda: "No voltage is known for chargers 7" in caplog.text)
+    site.voltages[CHARGER] = 230.0
+    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert set(site.set_points[:-1]) == {0.0}
+    assert caplog.text.count("No voltage") == 1
+
+
+def test_set_point_that_hangs_is_given_up_and_sent_again(
+    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.power.control_loop.SET_POINT_TIMEOUT", 0.3)
+    hanging = threading.Event()
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if request.power and not hanging.is_set():
+            hanging.set()
+            return site.never(request, context)
+        return site.take(request, context)
+
+    site.answers["SetPowerActive"] = answer
+    _cap(microgrid, 20_000)
+    assert hanging.wait(PATIENCE)
+    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+
+
+def test_lower_target_overtakes_a_set_point_that_hangs(site: Site, microgrid: Microgrid) -> None:
+    hanging = threading.Event()
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if request.power:
+            hanging.set()
+            return site.never(request, context)
+        return site.take(request, context)
+
+    site.answers["SetPowerActive"] = answer
+    _cap(microgrid, 20_000)
+    assert hanging.wait(PATIENCE)
+    site.set_points.clear()
+    _cap_all = microgrid.new_ev_charger_pool(priority=9)
+    _cap_all.propose_power(None, bounds=Bounds(None, Power.from_watts(0.0)))
+    # Long before the five seconds of the one that hangs are over, or after: it comes.
+    assert eventually(lambda: site.set_points == [0.0])
+
+
+def test_loop_outlives_the_connection(
+    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.power.control_loop._RESUBSCRIBE_AFTER", 0.1)
+    results = microgrid.new_ev_charger_pool(priority=3).power_distribution_results.new_receiver()
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    microgrid.client.disconnect()
+    results.drain()
+    _cap_again = microgrid.new_ev_charger_pool(priority=4)
+    _cap_again.propose_power(None, bounds=Bounds(None, Power.from_watts(5000.0)))
+    assert eventually(lambda: bool(results.drain()))
+    microgrid.client.connect()
+    assert eventually(lambda: site.set_points[-1:] == [5000.0])
+    assert eventually(lambda: any(isinstance(result, Success) for result in results.drain()))
+
+
+def test_charger_that_cannot_be_followed_any_more_is_tried_again(
+    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.power.control_loop._RESUBSCRIBE_AFTER", 0.1)
+    bounds = microgrid.new_ev_charger_pool(priority=3).system_power_bounds.new_receiver()
+    assert bounds.receive(PATIENCE).inclusion_bounds is not None
+
+    def refuse(_: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you")
+        return iter([])
+
+    site.stream = refuse
+    site.stop()
+    site.start()
+    assert eventually(lambda: site.count("StreamComponentData") >= 3)
+    site.stream = site.measure
+    before = site.count("StreamComponentData")
+    assert eventually(lambda: site.count("StreamComponentData") > before)
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+
+
+def test_failures_are_logged_once_in_a_row(
+    site: Site, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.answers["SetPowerActive"] = failing(grpc.StatusCode.INTERNAL, "broken")
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.count("SetPowerActive") >= 3)
+    assert caplog.text.count("a set-point has failed") == 1
+
+
+def test_defect_does_not_end_the_loop(
+    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    original = ChargerSet.step
+    broken = [True]
+
+    def step(self: ChargerSet, *arguments: Any) -> Any:
+        if broken.pop() if broken else False:
+            raise ZeroDivisionError("a defect")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ChargerSet, "step", step)
+    _cap(microgrid, 20_000)
+    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert "The control loop failed" in caplog.text
