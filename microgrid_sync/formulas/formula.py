@@ -51,7 +51,7 @@ class _Operand(Generic[Q, F]):
 
     @property
     def expression(self) -> str:
-        """The formula as text: ``#`` and an ID is what that component measures."""
+        """The formula as text; ``#`` and an ID is what that component measures."""
         return str(self.tree)
 
     def _with(self, tree: Expression) -> "FormulaBuilder[Q, F]":

@@ -16,7 +16,7 @@ class ChargingConfig:
     all connected cars get the same."""
 
     minimum_current: Current = field(default_factory=lambda: Current.from_amperes(6.0))
-    """The least current that a car is offered; below it there is nothing (IEC 61851-1: 6 A)."""
+    """The least current that a car is offered; below it there is nothing. 6 A by IEC 61851-1."""
 
     initial_current: Current = field(default_factory=lambda: Current.from_amperes(10.0))
     """The current that a car is offered when it arrives, if so much is free."""
