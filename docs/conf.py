@@ -26,5 +26,5 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(grpc|tenacity|threading|zoneinfo|datetime|collections|os|typing|frequenz)\..*"),
     (r"py:.*", r"(.*\.)?(T|D|Q|S|F|Any|Self|ZoneInfo|PerPhase|Strategy)"),
     (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_StatusError|Line|Flow|Snapshot|Device)"),
-    (r"py:.*", r"(optional|Iterable|Protocol|Generic)"),
+    (r"py:.*", r"(.*\.)?(optional|Iterable|Protocol|Generic|ComponentId)"),
 ]

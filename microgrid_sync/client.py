@@ -1,8 +1,6 @@
 """The client: every call of the API, blocking."""
 
 import logging
-import math
-import operator
 import threading
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any, Self, TypeVar
 import grpc
 import tenacity
 
+from microgrid_sync.arguments import check_component_id, check_finite, check_timeout
 from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
 from microgrid_sync.model import (
     BatteryData,
@@ -36,12 +35,6 @@ from microgrid_sync.transport.streams import StreamStats
 from microgrid_sync.wire import GENERATION, UnaryRequest
 
 T = TypeVar("T")
-
-_LARGEST_ID = 2**64 - 1
-"""IDs are unsigned 64-bit integers."""
-
-_LONGEST_TIMEOUT = 1e8
-"""Three years, in seconds; gRPC's clock overflows with much more."""
 
 _logger = logging.getLogger(__name__)
 
@@ -114,7 +107,7 @@ class MicrogridApiClient:
         self._server_url = server_url
         self._channel_defaults = channel_defaults
         self._strategy = (retry_strategy or LinearBackoff()).copy()
-        self._timeout = _seconds(timeout)
+        self._timeout = check_timeout(timeout)
         self._call_retry = call_retry
         self._counters = CallCounters()
         # Serializes connecting and disconnecting: protects the URL and the session. Re-entrant,
@@ -280,7 +273,8 @@ class MicrogridApiClient:
             ApiClientError: If it fails.
         """
         request = GENERATION.list_connections(
-            {_component_id(start) for start in starts}, {_component_id(end) for end in ends}
+            {check_component_id(start) for start in starts},
+            {check_component_id(end) for end in ends},
         )
         options = self._options(timeout)
         return self._require_session(request.operation).connections(request, options)
@@ -344,7 +338,7 @@ class MicrogridApiClient:
     def _subscribe(
         self, component_id: int, category: ComponentCategory, maxsize: int
     ) -> Receiver[Any]:
-        component_id = _component_id(component_id)
+        component_id = check_component_id(component_id)
         check_maxsize(maxsize)
         session = self._require_session(f"StreamComponentData(id={component_id})")
         return session.subscribe(component_id, category, maxsize)
@@ -367,8 +361,8 @@ class MicrogridApiClient:
             SetPointSuperseded: If a newer call has taken this one's place.
             ApiClientError: If it fails.
         """
-        component_id = _component_id(component_id)
-        request = GENERATION.set_power(component_id, _finite("power_w", power_w))
+        component_id = check_component_id(component_id)
+        request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
         self._call(request, self._options(timeout), ("active power", component_id))
 
     def start_set_power(
@@ -395,8 +389,8 @@ class MicrogridApiClient:
             ValueError: If the ID cannot be one, or the power is not finite, or too large.
             ClientNotConnected: If the client is not connected; `on_done` is not called then.
         """
-        component_id = _component_id(component_id)
-        request = GENERATION.set_power(component_id, _finite("power_w", power_w))
+        component_id = check_component_id(component_id)
+        request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
         self._require_session(request.operation).start(
             request, timeout, order_by=("active power", component_id), on_done=on_done
         )
@@ -420,8 +414,8 @@ class MicrogridApiClient:
             SetPointSuperseded: If a newer call has taken this one's place.
             ApiClientError: If it fails.
         """
-        component_id = _component_id(component_id)
-        value = _finite("reactive_power_var", reactive_power_var)
+        component_id = check_component_id(component_id)
+        value = check_finite("reactive_power_var", reactive_power_var)
         request = GENERATION.set_reactive_power(component_id, value)
         self._call(request, self._options(timeout), ("reactive power", component_id))
 
@@ -445,8 +439,8 @@ class MicrogridApiClient:
                 one is above 0 or the upper one below 0.
             ApiClientError: If it fails.
         """
-        component_id = _component_id(component_id)
-        lower, upper = _finite("lower", lower), _finite("upper", upper)
+        component_id = check_component_id(component_id)
+        lower, upper = check_finite("lower", lower), check_finite("upper", upper)
         if lower > 0:
             raise ValueError(f"lower must be 0 W or less, not {lower}")
         if upper < 0:
@@ -470,47 +464,5 @@ class MicrogridApiClient:
 
     def _options(self, timeout: float | None) -> CallOptions:
         return CallOptions(
-            self._timeout if timeout is None else _seconds(timeout), self._call_retry
+            self._timeout if timeout is None else check_timeout(timeout), self._call_retry
         )
-
-
-def _component_id(value: int) -> int:
-    """Check an ID; any kind of integer will do, numpy's too."""
-    if isinstance(value, bool):
-        raise TypeError(f"a component ID must be an integer, not {value!r}")
-    try:
-        component_id = operator.index(value)
-    except TypeError:
-        raise TypeError(f"a component ID must be an integer, not {value!r}") from None
-    if not 0 <= component_id <= _LARGEST_ID:
-        raise ValueError(f"a component ID must be 0 to {_LARGEST_ID}, not {component_id}")
-    return component_id
-
-
-def _number(name: str, value: float) -> float:
-    if isinstance(value, bool | str | bytes):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, not {value!r}") from None
-    except OverflowError:
-        # An integer beyond every float; not finite, as far as a number of W is concerned.
-        return math.inf
-
-
-def _finite(name: str, value: float) -> float:
-    number = _number(name, value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {value!r}")
-    return number
-
-
-def _seconds(value: float) -> float:
-    number = _number("timeout", value)
-    if not 0 < number <= _LONGEST_TIMEOUT:
-        raise ValueError(
-            f"timeout must be a positive number of seconds up to {_LONGEST_TIMEOUT:g}, "
-            f"not {value!r}"
-        )
-    return number

@@ -288,6 +288,19 @@ class Receiver(Generic[T]):
         raise NotImplementedError
 
 
+def take_all(receiver: Receiver[T]) -> list[T] | None:
+    """Take all values that are waiting; ``None`` if there are none and never will be."""
+    values = receiver.drain()
+    if values:
+        return values
+    try:
+        return [receiver.receive(timeout=0)]
+    except TimeoutError:
+        return []
+    except ReceiverStoppedError:
+        return None
+
+
 class _MergedReceiver(Receiver[T]):
     """The values of several receivers; it owns them."""
 

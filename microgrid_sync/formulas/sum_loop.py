@@ -12,7 +12,7 @@ from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.formulas.expression import Expression, Values
 from microgrid_sync.formulas.window import METRICS, Window
 from microgrid_sync.program_end import ends_with_program
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError, take_all
 
 _KEEP_FALLBACK = 60.0
 """Seconds for which a fallback stays subscribed to after it was needed."""
@@ -54,18 +54,6 @@ class _Input:
         self.window = Window(now)
         self.asked_at = now
         self.subscribed_at = now
-
-    def drain(self) -> list[Any] | None:
-        """Take what has arrived; ``None`` if nothing will ever come again."""
-        values = self.receiver.drain()
-        if values:
-            return values
-        try:
-            return [self.receiver.receive(timeout=0)]
-        except TimeoutError:
-            return []
-        except ReceiverStoppedError:
-            return None
 
 
 class SumLoop:
@@ -199,7 +187,7 @@ class SumLoop:
         metrics: list[dict[int, float | None]] = [{} for _ in range(METRICS)]
         pending: set[int] = set()
         for source in inputs:
-            data = source.drain()
+            data = take_all(source.receiver)
             if data is None:
                 self._subscribe_again(source, now)
             measured = source.window.close(data or (), now, period)

@@ -16,13 +16,15 @@ from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.fan_out import FanOut
 from microgrid_sync.model import EVChargerData, MeterData
+from microgrid_sync.model.data import PerPhase
 from microgrid_sync.power.charger_book import ChargerBook
 from microgrid_sync.power.charger_set import ChargerSet, PowerReport
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.results import Result
+from microgrid_sync.power.voltage import is_complete, sum_of_phases
 from microgrid_sync.program_end import ends_with_program
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError, take_all
 from microgrid_sync.timeseries import Bounds, SystemBounds
 from microgrid_sync.topology import Topology
 
@@ -299,71 +301,54 @@ class ControlLoop:
         with self._changed:
             receivers = list(self._data.items())
         for charger, receiver in receivers:
-            for value in self._drain(charger, receiver, now):
+            values = take_all(receiver)
+            if values is None:
+                self._subscribe_again(charger, now)
+            for value in values or ():
                 self._books[charger].hear(value, now)
 
-    def _drain(
-        self, charger: int, receiver: Receiver[EVChargerData], now: float
-    ) -> Iterable[EVChargerData]:
-        values = receiver.drain()
-        if values:
-            return values
+    def _subscribe_again(self, charger: int, now: float) -> None:
+        """Follow a charger whose stream has ended for good, or whose client was disconnected."""
+        if now - self._subscribed_at.get(charger, -math.inf) < _RESUBSCRIBE_AFTER:
+            return
+        self._subscribed_at[charger] = now
         try:
-            return [receiver.receive(timeout=0)]
-        except TimeoutError:
-            return []
-        except ReceiverStoppedError:
-            pass
-        # The stream has ended for good, or the client was disconnected: try again now and then.
-        if now - self._subscribed_at.get(charger, -math.inf) >= _RESUBSCRIBE_AFTER:
-            self._subscribed_at[charger] = now
-            try:
-                fresh = self._client.ev_charger_data(charger)
-            except (ApiClientError, ValueError, RuntimeError) as error:
-                _logger.debug("Charger %s cannot be subscribed to: %s", charger, error)
-            else:
-                with self._changed:
-                    if not self._closed:
-                        self._data[charger] = fresh
-        return []
+            fresh = self._client.ev_charger_data(charger)
+        except (ApiClientError, ValueError, RuntimeError) as error:
+            _logger.debug("Charger %s cannot be subscribed to: %s", charger, error)
+            return
+        with self._changed:
+            if not self._closed:
+                self._data[charger] = fresh
 
     def _voltages(self) -> dict[int, float]:
         """Find the sum of the phase voltages at each charger, if it is known."""
-        found: dict[int, float] = {}
-        for charger, book in self._books.items():
-            if book.data is None:
-                continue
-            phases = [v for v in book.data.voltage_per_phase if v > 0 and math.isfinite(v)]
-            if len(phases) < 3:
-                # A phase that a charger does not measure is taken from the main meter.
-                phases = self._meter_voltages() or phases
-            if phases:
-                found[charger] = sum(phases) / len(phases) * 3
-        unknown = [c for c, book in self._books.items() if book.data and c not in found]
+        chargers = [book.data for book in self._books.values() if book.data is not None]
+        own = {data.component_id: data.voltage_per_phase for data in chargers}
+        incomplete = any(not is_complete(phases) for phases in own.values())
+        meter = self._meter_voltages() if incomplete else None
+        sums = {charger: sum_of_phases(phases, meter) for charger, phases in own.items()}
+        unknown = [charger for charger, voltage in sums.items() if voltage is None]
         if unknown and not self._warned_of_voltage:
-            self._warned_of_voltage = True
             _logger.warning(
                 "No voltage is known for chargers %s: nothing new is allocated to them",
                 _listed(unknown),
             )
-        elif not unknown:
-            self._warned_of_voltage = False
-        return found
+        self._warned_of_voltage = bool(unknown)
+        return {charger: voltage for charger, voltage in sums.items() if voltage is not None}
 
-    def _meter_voltages(self) -> list[float]:
+    def _meter_voltages(self) -> PerPhase | None:
         if self._main_meter is None:
             meter = self._topology.main_meter()
             if meter is None:
-                return []
+                return None
             try:
                 self._main_meter = self._client.meter_data(meter.component_id)
             except (ApiClientError, ValueError, RuntimeError) as error:
                 _logger.debug("The main meter cannot be subscribed to: %s", error)
-                return []
+                return None
         newest = self._main_meter.latest()
-        if newest is None:
-            return []
-        return [v for v in newest.voltage_per_phase if v > 0 and math.isfinite(v)]
+        return None if newest is None else newest.voltage_per_phase
 
     def _command(
         self, chargers: ChargerIds, one: _Watched, commands: dict[int, float], now: float
