@@ -189,8 +189,9 @@ class Site:
         charger = self.chargers[number]
         # A bound of the charger's own holds, whatever the set-point.
         held = charger.allowed
-        if self.books[number].overdraws(self.now) and not charger.silent:
-            return max(held, charger.draw)
+        if self.books[number].overdraws(self.now):
+            # As far as it has been heard of: nobody can know more.
+            return max(held, self.books[number].draw)
         return held
 
     def total_held(self) -> float:
