@@ -483,6 +483,19 @@ def test_lapsed_proposal(simulator: Simulator, fallback: Power | None) -> None:
         assert eventually(lambda: held(simulator)[101] == 22_080.0)
 
 
+def test_charger_that_another_set_commands_is_not_released(
+    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+) -> None:
+    pool.propose_power(watts(5000))
+    assert eventually(lambda: set(held(simulator).values()) == {0.0})
+    pool.stop()
+    microgrid.new_ev_charger_pool(priority=1, component_ids=[101]).propose_power(watts(0))
+    assert eventually(lambda: held(simulator) == {101: 0.0, 102: 22_080.0, 103: 22_080.0})
+    status = pool.power_status.new_receiver()
+    assert status.receive(PATIENCE)
+    assert held(simulator)[101] == 0.0
+
+
 def test_a_day_in_the_garage(
     simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
 ) -> None:

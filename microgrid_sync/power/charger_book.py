@@ -15,8 +15,8 @@ OVERDRAW_FLOOR = 100.0
 OVERDRAW_TIME = 10.0
 """Seconds for which it must do so."""
 
-RETRY_AFTER = 1.0
-"""Seconds after which a failed set-point is sent again."""
+RETRY_AFTER = 0.8
+"""Seconds after which a failed set-point is sent again, with the next look at it: every second."""
 
 REFRESH_AFTER = 10.0
 """Seconds after which a set-point is sent again as it is: servers forget them."""

@@ -1,7 +1,7 @@
 """A set of chargers whose power pools propose: target, bounds, rounds and results. No threads."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from frequenz.quantities import Power
@@ -128,7 +128,11 @@ class ChargerSet:
     # What to do
 
     def step(
-        self, proposals: Sequence[Proposal], voltages: Voltages, now: float
+        self,
+        proposals: Sequence[Proposal],
+        voltages: Voltages,
+        now: float,
+        taken: Set[int] = frozenset(),
     ) -> dict[int, float]:
         """Find the set-points to send now.
 
@@ -136,6 +140,7 @@ class ChargerSet:
             proposals: What the pools want; nothing if nobody wants anything.
             voltages: The voltages that are known.
             now: The time on the monotonic clock, in seconds.
+            taken: Chargers that proposals for other sets command now; not to be released.
         """
         rating = max(
             (b.data.active_power_inclusion_upper_bound for b in self.books.values() if b.data),
@@ -146,7 +151,7 @@ class ChargerSet:
             book.assumed_rating = rating
         if not proposals:
             self._active_since = self.target = None
-            return self._release(now) if self._releasing else {}
+            return self._release(now, taken) if self._releasing else {}
         self._releasing = False
         if self._active_since is None:
             self._active_since = now
@@ -171,12 +176,12 @@ class ChargerSet:
         """Let the chargers that have been commanded draw what they can, from the next step on."""
         self._releasing = any(book.limit is not None for book in self.books.values())
 
-    def _release(self, now: float) -> dict[int, float]:
+    def _release(self, now: float, taken: Set[int]) -> dict[int, float]:
         commands = {}
         waiting = False
         for book in self.books.values():
             most = book.upper_bound
-            if book.limit is None or book.data is None:
+            if book.limit is None or book.data is None or book.component_id in taken:
                 continue
             if book.limit != most or not book.is_confirmed:
                 waiting = True

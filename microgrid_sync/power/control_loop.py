@@ -261,6 +261,7 @@ class ControlLoop:
             alive = self._alive(now)
             withdrawn, self._withdrawn = self._withdrawn, []
             watched = dict(self._watched)
+        taken: frozenset[int] = frozenset().union(*(held.chargers for held in alive))
         for chargers, one in watched.items():
             proposals = [held.proposal for held in alive if held.chargers == chargers]
             if proposals:
@@ -268,10 +269,14 @@ class ControlLoop:
             elif chargers in withdrawn:
                 one.fallback = False
                 one.chargers.release()
+            elif chargers & taken:
+                # Somebody else commands some of them now.
+                one.fallback = False
             if one.fallback and self._config.fallback_power is not None:
                 watts = self._config.fallback_power.as_watts()
                 proposals = [Proposal(priority=0, power=watts)]
-            self._command(chargers, one, one.chargers.step(proposals, voltages, now), now)
+            commands = one.chargers.step(proposals, voltages, now, taken)
+            self._command(chargers, one, commands, now)
             self._publish(one, [held.proposal for held in alive if held.chargers == chargers], now)
 
     def _alive(self, now: float) -> list[_Held]:
