@@ -21,9 +21,9 @@ _PERIOD = timedelta(seconds=1)
 class Microgrid:
     """A microgrid whose chargers are read and commanded together.
 
-    Two worker threads serve it, however many pools there are. Closing it sends nothing: what the
-    chargers do then is up to the server, which forgets set-points after a time of its own.
-    `EVChargerPool.stop` is what releases chargers.
+    Two worker threads serve it, however many pools there are. Closing it sends nothing, but for
+    releases that have been asked for already: what the chargers do then is up to the server, which
+    forgets set-points after a time of its own. `EVChargerPool.stop` is what releases chargers.
     """
 
     def __init__(
@@ -116,9 +116,10 @@ class Microgrid:
         )
 
     def close(self) -> None:
-        """End both threads and all receivers; a client that was made here, too. Sends nothing.
+        """End both threads and all receivers; a client that was made here, too.
 
-        Any thread, any number of times.
+        Chargers whose last proposal has just been withdrawn are released first, if the server
+        answers within a second. Any thread, any number of times.
         """
         self._control_loop.close()
         self._sum_loop.close()

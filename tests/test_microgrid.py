@@ -245,6 +245,34 @@ def test_meter_stands_in_for_a_silent_charger_and_is_let_go(
     next_value(receiver, lambda value: value > 10_000)
 
 
+def test_component_without_data_does_not_keep_a_meter_from_standing_in() -> None:
+    site = Site(
+        microgrid_id=1,
+        latitude=0.0,
+        longitude=0.0,
+        components=[
+            Component(1, ComponentCategory.GRID),
+            *(Component(n, ComponentCategory.METER) for n in (2, 10, 20)),
+            *(Component(n, ComponentCategory.EV_CHARGER) for n in (101, 102)),
+            Component(8, ComponentCategory.CHP),
+        ],
+        connections=[
+            Connection(start, end)
+            for start, end in ((1, 2), (2, 10), (2, 20), (10, 101), (20, 102), (20, 8))
+        ],
+        devices=[ev_charger(n, rating=22_080.0, car_limit=11_000.0) for n in (101, 102)],
+    )
+    with (
+        Simulator(site, sample_interval=0.05) as simulator,
+        Microgrid(simulator.url, resampling_period=PERIOD) as microgrid,
+    ):
+        receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
+        next_value(receiver, lambda value: value > 20_000)
+        simulator.faults.silent |= {101, 102}
+        # The one behind the meter without a CHP; what the other draws cannot be known.
+        next_value(receiver, lambda value: 9000 < value < 12_000)
+
+
 def test_total_of_nothing_known_is_none(simulator: Simulator, microgrid: Microgrid) -> None:
     receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
     next_value(receiver, lambda value: value == 0)
@@ -319,7 +347,7 @@ def test_closed_microgrid_refuses_new_work(microgrid: Microgrid) -> None:
         pool.power_status.new_receiver,
         lambda: pool.propose_power(watts(1)),
     ):
-        with pytest.raises(Exception, match=r"closed|not connected"):
+        with pytest.raises(ReceiverStoppedError, match="closed"):
             use()
     pool.stop()
 
@@ -481,6 +509,57 @@ def test_lapsed_proposal(simulator: Simulator, fallback: Power | None) -> None:
             assert total(simulator) >= 6900
         pool.stop()
         assert eventually(lambda: held(simulator)[101] == 22_080.0)
+
+
+def test_stop_right_before_the_end_releases_the_chargers(simulator: Simulator) -> None:
+    connect(simulator, 101)
+    with Microgrid(simulator.url, charging=QUICK) as microgrid:
+        pool = microgrid.new_ev_charger_pool(priority=1)
+        pool.propose_power(None, bounds=Bounds(None, watts(8000)))
+        assert eventually(lambda: (held(simulator)[101] or 0.0) > 4000)
+        pool.stop()
+    assert set(held(simulator).values()) == {22_080.0}
+
+
+def test_pool_that_never_proposed_releases_nothing(
+    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+) -> None:
+    pool.propose_power(None, bounds=Bounds(None, watts(0)))
+    assert eventually(lambda: set(held(simulator).values()) == {0.0})
+    other = microgrid.new_ev_charger_pool(priority=9)
+    status = other.power_status.new_receiver()
+    other.stop()
+    other.propose_power(None)
+    # The loop has looked at everything since when it tells of a car.
+    connect(simulator, 101)
+
+    def car_is_seen() -> bool:
+        bounds = status.receive(PATIENCE).bounds
+        return bounds is not None and bounds.upper > watts(0)
+
+    assert eventually(car_is_seen)
+    assert set(held(simulator).values()) == {0.0}
+
+
+def test_charger_that_was_silent_is_released_when_it_is_heard(
+    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+) -> None:
+    simulator.faults.silent.add(102)
+    pool.propose_power(watts(60_000))
+    assert eventually(lambda: held(simulator)[102] == 0.0)
+    pool.stop()
+    assert eventually(lambda: held(simulator)[101] == 22_080.0)
+    simulator.faults.silent.clear()
+    assert eventually(lambda: held(simulator)[102] == 22_080.0)
+
+
+def test_charger_without_a_car_that_refuses_does_not_stop_the_others(
+    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+) -> None:
+    connect(simulator, 101)
+    simulator.faults.refused[103] = grpc.StatusCode.INTERNAL
+    pool.propose_power(None, bounds=Bounds(None, watts(60_000)))
+    assert eventually(lambda: (held(simulator)[101] or 0.0) > 10_000)
 
 
 def test_charger_that_another_set_commands_is_not_released(

@@ -92,6 +92,8 @@ class SumLoop:
             ReceiverStoppedError: If the loop is closed.
             ApiClientError: If a component cannot be subscribed to.
         """
+        if self._closed:
+            raise ReceiverStoppedError("the microgrid has been closed")
         primary: set[int] = set()
         # With a value for everything no fallback is asked.
         formula.tree.evaluate(_Everything(), primary)
@@ -218,10 +220,12 @@ class SumLoop:
                 del self._inputs[source.component_id]
         for source in stale:
             source.receiver.close()
-        try:
-            self._require(asked)
-        except (ApiClientError, ValueError, RuntimeError) as error:
-            _logger.debug("A fallback cannot be subscribed to: %s", error)
+        for component_id in asked:
+            # One by one: some categories have no data, and must not keep the others from it.
+            try:
+                self._require({component_id})
+            except (ApiClientError, ValueError, RuntimeError) as error:
+                _logger.debug("Component %s has no data: %s", component_id, error)
 
     def _subscribe_again(self, source: _Input, now: float) -> None:
         if now - source.subscribed_at < _RESUBSCRIBE_AFTER:

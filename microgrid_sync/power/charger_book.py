@@ -118,13 +118,11 @@ class ChargerBook:
 
     def overdraws(self, now: float) -> bool:
         """Tell whether it has drawn more than its limit for a while."""
-        limit = self.limit
-        over = (
-            limit is not None
-            # A set-point that is sent again as it is leaves the charger where it was.
-            and limit == self.confirmed_limit
-            and self.draw > max(limit * OVERDRAW_SHARE, limit + OVERDRAW_FLOOR)
-        )
+        over = False
+        if self.limit is not None and self.confirmed_limit is not None:
+            # While a limit is being changed, either may hold.
+            limit = max(self.limit, self.confirmed_limit)
+            over = self.draw > max(limit * OVERDRAW_SHARE, limit + OVERDRAW_FLOOR)
         if not over:
             self._overdraws_since = None
             return False

@@ -97,21 +97,22 @@ class ChargerSet:
         )
 
     def _commandable(self, now: float) -> System:
-        """Give the system with silent chargers at what is reserved for them.
+        """Give the system with all that is reserved for chargers beyond what they can be given.
 
-        Else the target would fall by what a charger could draw whenever its data fails to come,
-        and cars would be stopped that charge within their limits.
+        What a charger that is silent, or does not obey, may draw is part of the power that there is
+        to distribute, as it is deducted from it: else the others would pay for it although the
+        proposals leave room for all.
         """
         system = self.system(now) or System(ZERO)
-        silent = sum(
-            book.reserved(now)
-            for book in self.books.values()
-            if book.limit is not None
-            and math.isfinite(book.reserved(now))
-            and book.health.is_silent(now, self._max_age)
-        )
+        reserved = 0.0
+        for book in self.books.values():
+            most = book.reserved(now)
+            if book.limit is None or not math.isfinite(most):
+                continue
+            usable = book.status(now, self._max_age) is not ChargerStatus.NOT_WORKING
+            reserved += max(0.0, most - book.upper_bound) if usable else most
         inclusion = system.inclusion
-        return System(Range(inclusion.lower, inclusion.upper + silent), system.exclusion)
+        return System(Range(inclusion.lower, inclusion.upper + reserved), system.exclusion)
 
     def report(self, proposals: Iterable[Proposal], priority: int, now: float) -> PowerReport:
         """Tell a pool of some priority what it needs to know."""
@@ -176,12 +177,25 @@ class ChargerSet:
         """Let the chargers that have been commanded draw what they can, from the next step on."""
         self._releasing = any(book.limit is not None for book in self.books.values())
 
+    def is_being_released(self) -> bool:
+        """Tell whether there are chargers that can be released, and are not yet."""
+        return self._releasing and any(
+            book.limit is not None
+            and book.data is not None
+            and (book.limit != book.upper_bound or not book.is_confirmed)
+            for book in self.books.values()
+        )
+
     def _release(self, now: float, taken: Set[int]) -> dict[int, float]:
         commands = {}
         waiting = False
         for book in self.books.values():
             most = book.upper_bound
-            if book.limit is None or book.data is None or book.component_id in taken:
+            if book.limit is None or book.component_id in taken:
+                continue
+            if book.data is None:
+                # How much it may draw is known when it is heard of.
+                waiting = True
                 continue
             if book.limit != most or not book.is_confirmed:
                 waiting = True
@@ -221,16 +235,18 @@ class ChargerSet:
         overdrawing = frozenset(i for i, book in self.books.items() if book.overdraws(now))
         news = self._round.is_news or bool(overdrawing - self._overdrawing)
         self._overdrawing &= overdrawing
-        if self.target is None or self._round.pending or not news:
-            if self.target is None:
-                self._round = _Round()
+        if self.target is None:
+            self._round = _Round()
+            return None
+        # A failure is told at once: others may be under way for ever.
+        if not news or (self._round.pending and not self._round.failed):
             return None
         failed: dict[int, float] = {
             i: self.books[i].draw - (self.books[i].limit or 0.0) for i in overdrawing
         }
         failed.update(self._round.failed)
         self._overdrawing = overdrawing
-        self._round = _Round()
+        self._round = _Round(pending=self._round.pending)
         self.result = self._result(self.target, failed)
         return self.result
 

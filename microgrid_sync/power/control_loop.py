@@ -36,6 +36,7 @@ _INTERVAL = 1.0
 
 _RESUBSCRIBE_AFTER = 10.0
 _JOIN_TIMEOUT = 1.0
+_RELEASE_TIMEOUT = 1.0
 
 ChargerIds = frozenset[int]
 
@@ -112,6 +113,7 @@ class ControlLoop:
         self._changed = threading.Condition(threading.RLock())
         self._proposals: dict[object, _Held] = {}
         self._withdrawn: list[ChargerIds] = []
+        self._lapsed: set[object] = set()
         self._watched: dict[ChargerIds, _Watched] = {}
         self._data: dict[int, Receiver[EVChargerData]] = {}
         self._woken = False
@@ -148,13 +150,24 @@ class ControlLoop:
                         f"{_listed(held.chargers)}; proposed sets must be equal or apart"
                     )
             self._proposals[pool] = _Held(chargers, proposal, now)
+            self._lapsed.discard(pool)
             self._wake()
 
     def withdraw(self, pool: object, chargers: ChargerIds) -> None:
-        """Drop a pool's proposal, if it has one; after the last one, release the chargers."""
+        """Drop a pool's proposal, if it has one; after the last one, release the chargers.
+
+        One that has lapsed counts, too: the chargers may still be held by it.
+        """
+        now = time.monotonic()
         with self._changed:
-            self._proposals.pop(pool, None)
-            if not any(held.chargers == chargers for held in self._proposals.values()):
+            held = self._proposals.pop(pool, None)
+            if held is None and pool not in self._lapsed:
+                return
+            self._lapsed.discard(pool)
+            if not any(
+                other.chargers == chargers and now - other.made_at < self._lifetime
+                for other in self._proposals.values()
+            ):
                 self._withdrawn.append(chargers)
             self._wake()
 
@@ -176,8 +189,13 @@ class ControlLoop:
         return output.subscribe(maxsize)
 
     def close(self) -> None:
-        """End the thread and all receivers; nothing is sent. Any thread, any number of times."""
+        """End the thread and all receivers. Any thread, any number of times.
+
+        Nothing is sent, but for what has been withdrawn already: that is waited for, for a second.
+        """
         with self._changed:
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._changed.wait_for(self._is_idle, _RELEASE_TIMEOUT)
             self._closed = True
             data, self._data = self._data, {}
             thread = self._thread
@@ -191,6 +209,12 @@ class ControlLoop:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_TIMEOUT)
 
+    def _is_idle(self) -> bool:
+        return self._closed or not (
+            self._withdrawn
+            or any(one.chargers.is_being_released() for one in self._watched.values())
+        )
+
     def at_main_thread_end(self) -> None:
         """See `EndsWithProgram.at_main_thread_end`."""
         self.close()
@@ -200,6 +224,8 @@ class ControlLoop:
     def _watch(self, chargers: ChargerIds) -> _Watched:
         """Follow the data of some chargers; start the thread if it is the first time."""
         with self._changed:
+            if self._closed:
+                raise ReceiverStoppedError("the microgrid has been closed")
             missing = chargers - set(self._data)
         for charger in missing:
             receiver = self._client.ev_charger_data(charger)
@@ -259,8 +285,7 @@ class ControlLoop:
         voltages = self._voltages()
         with self._changed:
             alive = self._alive(now)
-            withdrawn, self._withdrawn = self._withdrawn, []
-            watched = dict(self._watched)
+            withdrawn, watched = list(self._withdrawn), dict(self._watched)
         taken: frozenset[int] = frozenset().union(*(held.chargers for held in alive))
         for chargers, one in watched.items():
             proposals = [held.proposal for held in alive if held.chargers == chargers]
@@ -278,12 +303,17 @@ class ControlLoop:
             commands = one.chargers.step(proposals, voltages, now, taken)
             self._command(chargers, one, commands, now)
             self._publish(one, [held.proposal for held in alive if held.chargers == chargers], now)
+        with self._changed:
+            del self._withdrawn[: len(withdrawn)]
+            # For who waits until the chargers are released.
+            self._changed.notify_all()
 
     def _alive(self, now: float) -> list[_Held]:
         """Drop proposals that have lapsed; remember where that leaves a set without any."""
         lapsed = [
             pool for pool, held in self._proposals.items() if now - held.made_at >= self._lifetime
         ]
+        self._lapsed.update(lapsed)
         gone = {self._proposals.pop(pool).chargers for pool in lapsed}
         alive = list(self._proposals.values())
         for chargers in gone - {held.chargers for held in alive}:

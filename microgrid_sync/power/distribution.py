@@ -64,6 +64,21 @@ class _Case:
                 return 0.0
         return watts if watts >= self.minimum else 0.0
 
+    def keeps(self, limit: float) -> bool:
+        """Tell whether a limit that it has may stay: bounds and voltage may have changed.
+
+        The margin of the minimum is for new limits. Without a voltage the minimum is unknown: what
+        was fine stays.
+        """
+        data = self.book.data
+        if limit == 0 or data is None:
+            return True
+        least = self.minimum / MINIMUM_MARGIN if math.isfinite(self.minimum) else 0.0
+        least = max(least, data.active_power_inclusion_lower_bound)
+        lower = data.active_power_exclusion_lower_bound
+        upper = data.active_power_exclusion_upper_bound
+        return least <= limit <= self.book.upper_bound and not lower < limit < upper
+
     def at_least_minimum(self, watts: float) -> float:
         """Give the lowest power from `watts` on that it can be given; zero if there is none."""
         watts = max(watts, self.minimum)
@@ -159,8 +174,7 @@ def _kept(case: _Case) -> float:
         return limit
     if case.status is ChargerStatus.NOT_WORKING:
         return 0.0
-    # Without a voltage the minimum is unknown: what was fine stays.
-    return limit if limit <= case.book.upper_bound else case.allowed(limit)
+    return limit if case.keeps(limit) else case.allowed(limit)
 
 
 def _most(cases: Iterable[_Case], limits: Mapping[int, float], now: float) -> float:
@@ -305,8 +319,10 @@ def _equal_shares(
     level = sorted(served, key=lambda c: c.book.upper_bound)
     while level:
         total = rest + sum(shares[c.book.component_id] for c in level)
-        each = total / len(level)
-        fixed = [c for c in level if c.allowed(each) < each or shares[c.book.component_id] > each]
+        each = math.floor(total / len(level))
+        # Those whose minimum is more than that first: it is for the others to have less.
+        fixed = [c for c in level if shares[c.book.component_id] > each]
+        fixed = fixed or [c for c in level if c.allowed(each) < each]
         if not fixed:
             for case in level:
                 shares[case.book.component_id] = each

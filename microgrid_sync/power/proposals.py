@@ -119,9 +119,10 @@ def resolve(proposals: Iterable[Proposal], system: System) -> Outcome:
             target = target if allowed is None else allowed
         if not _is_inside(proposal.bounds, system):
             available = available.narrow(proposal.bounds)
-        if available.is_empty():
+        allowed = system.clamp(available.upper, available)
+        if available.is_empty() or allowed is None:
             break
-        highest = system.clamp(available.upper, available)
+        highest = allowed
     if target is None and by_importance:
         target = highest
     pulled = system.pull(available)

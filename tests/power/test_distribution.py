@@ -204,6 +204,40 @@ def test_silent_charger_that_cannot_be_commanded_is_reserved_at_its_rating() -> 
     assert held(made) == [MINIMUM, None]
 
 
+def test_charger_without_a_car_that_refuses_costs_nobody_anything() -> None:
+    made = site(22_000.0, 22_000.0, 22_000.0)
+    made.propose(100_000)
+    made.run(80)
+    assert made.total_held() > 60_000
+    made.chargers[3].fault = "refused"
+    made.chargers[3].connected = False
+    made.run(30)
+    assert held(made)[:2] == [RATING, RATING]
+
+
+def test_limit_that_has_fallen_below_six_amperes_is_not_kept() -> None:
+    made = site(11_000.0)
+    made.propose(MINIMUM)
+    made.run(5)
+    assert held(made) == [MINIMUM]
+    made._report()
+    volts = 240.0 * 3
+    assert made.under_test.step(made.proposals, {1: volts}, made.now) == {1: 0.0}
+
+
+def test_staggered_time_outs_are_reported() -> None:
+    made = site(11_000.0, 11_000.0, 11_000.0)
+    made.propose(33_000)
+    made.run(5)
+    made.chargers[1].fault = "lost"
+    made.propose(20_000)
+    made.run(2.5)
+    made.chargers[2].fault = "lost"
+    made.propose(12_000)
+    made.run(60)
+    assert isinstance(made.under_test.result, PartialFailure)
+
+
 def test_set_points_are_sent_again_so_that_they_are_not_forgotten() -> None:
     made = site(11_000.0)
     made.propose(20_000)
@@ -289,6 +323,16 @@ def test_equal_shares_leave_what_one_cannot_take_to_the_others() -> None:
     made.propose(30_000)
     made.run(150)
     assert held(made) == [12_500.0, 5000.0, 12_500.0]
+
+
+@pytest.mark.parametrize("target", range(3 * MINIMUM, 3 * MINIMUM + 4))
+def test_all_get_their_minimum_if_it_fits(target: int) -> None:
+    made = site(11_000.0, 11_000.0, chargers=3, config=EQUAL)
+    made.propose(target)
+    made.run(60)
+    made.chargers[3].connected = True
+    made.run(6)
+    assert min(power or 0.0 for power in held(made)) >= MINIMUM
 
 
 def test_new_car_takes_its_share_from_the_others() -> None:

@@ -46,6 +46,12 @@ CASES: list[tuple[System, list[Proposal], float | None, tuple[float, float]]] = 
     (KW100, [p(3, None, 0, 50), p(2, None, 60, 80), p(1, 10)], 50, (60, 50)),
     (KW100, [p(3, 40, 0, 50), p(2, 70, 60, 80), p(1, 10)], 50, (60, 50)),
     (KW100, [p(1, None, 200, 300)], 100, (200, 100)),
+    (
+        System(Range(0, 22), Range(0, 4)),
+        [p(3, None, 3, 10), p(2, None, 0, 3.5), p(1, 9)],
+        10,
+        (4, 0),
+    ),
     # Of equal priorities the first counts as the more important.
     (KW100, [p(1, 20), p(1, 30)], 30, (0, 100)),
     # Inside the exclusion range: the nearer edge, the lower one on a tie.
