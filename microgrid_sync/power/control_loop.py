@@ -382,6 +382,10 @@ class ControlLoop:
             except (ApiClientError, ValueError, RuntimeError) as error:
                 _logger.debug("The main meter cannot be subscribed to: %s", error)
                 return None
+        if take_all(self._main_meter) is None:
+            # Its stream has ended for good: the next look subscribes again.
+            self._main_meter = None
+            return None
         newest = self._main_meter.latest()
         return None if newest is None else newest.voltage_per_phase
 
