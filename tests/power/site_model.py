@@ -63,6 +63,7 @@ class _Delivery:
     attempt: int
     watts: float
     target: float
+    overdrawing: frozenset[int] = frozenset()
     applies: bool = False
     failed: bool = False
 
@@ -145,7 +146,9 @@ class Site:
         # The client cancels an older attempt before the newer one starts.
         self.deliveries = [d for d in self.deliveries if d.charger != number]
         attempt = self.under_test.sent(number, watts, self.now)
-        delivery = _Delivery(self.now, number, attempt, watts, target)
+        # Who is known to draw too much now: what is found out later cannot be asked for.
+        overdrawing = frozenset(n for n, b in self.books.items() if b.overdraws(self.now))
+        delivery = _Delivery(self.now, number, attempt, watts, target, overdrawing)
         match charger.fault:
             case "none":
                 delivery.applies = True
@@ -181,15 +184,15 @@ class Site:
             return
         assert delivery.watts == 0 or delivery.watts >= SIX_AMPERES, "between zero and minimum"
         if delivery.watts > before:
-            total = sum(self._worst(number) for number in self.chargers)
+            total = sum(self._worst(n, n in delivery.overdrawing) for n in self.chargers)
             target = max(delivery.target, self.under_test.target or 0.0)
             assert total <= target + 1e-6, f"{total} W held, {target} W allowed"
 
-    def _worst(self, number: int) -> float:
+    def _worst(self, number: int, overdraws: bool) -> float:
         charger = self.chargers[number]
         # A bound of the charger's own holds, whatever the set-point.
         held = charger.allowed
-        if self.books[number].overdraws(self.now):
+        if overdraws:
             # As far as it has been heard of: nobody can know more.
             return max(held, self.books[number].draw)
         return held
