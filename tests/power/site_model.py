@@ -63,7 +63,7 @@ class _Delivery:
     attempt: int
     watts: float
     target: float
-    overdrawing: frozenset[int] = frozenset()
+    overdraws: dict[int, float] = field(default_factory=dict, compare=False)
     applies: bool = False
     failed: bool = False
 
@@ -147,8 +147,8 @@ class Site:
         self.deliveries = [d for d in self.deliveries if d.charger != number]
         attempt = self.under_test.sent(number, watts, self.now)
         # Who is known to draw too much now: what is found out later cannot be asked for.
-        overdrawing = frozenset(n for n, b in self.books.items() if b.overdraws(self.now))
-        delivery = _Delivery(self.now, number, attempt, watts, target, overdrawing)
+        overdraws = {n: b.draw for n, b in self.books.items() if b.overdraws(self.now)}
+        delivery = _Delivery(self.now, number, attempt, watts, target, overdraws)
         match charger.fault:
             case "none":
                 delivery.applies = True
@@ -184,18 +184,12 @@ class Site:
             return
         assert delivery.watts == 0 or delivery.watts >= SIX_AMPERES, "between zero and minimum"
         if delivery.watts > before:
-            total = sum(self._worst(n, n in delivery.overdrawing) for n in self.chargers)
+            total = sum(
+                max(charger.allowed, delivery.overdraws.get(n, 0.0))
+                for n, charger in self.chargers.items()
+            )
             target = max(delivery.target, self.under_test.target or 0.0)
             assert total <= target + 1e-6, f"{total} W held, {target} W allowed"
-
-    def _worst(self, number: int, overdraws: bool) -> float:
-        charger = self.chargers[number]
-        # A bound of the charger's own holds, whatever the set-point.
-        held = charger.allowed
-        if overdraws:
-            # As far as it has been heard of: nobody can know more.
-            return max(held, self.books[number].draw)
-        return held
 
     def total_held(self) -> float:
         return sum(c.upper if c.held is None else c.held for c in self.chargers.values())
