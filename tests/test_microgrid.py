@@ -332,7 +332,7 @@ def test_two_threads_serve_all_pools(microgrid: Microgrid) -> None:
     microgrid.close()
     assert eventually(lambda: _threads() == [])
     for receiver in receivers:
-        assert list(receiver) is not None
+        receiver.drain()
         with pytest.raises(ReceiverStoppedError):
             receiver.receive(0)
 
@@ -633,4 +633,3 @@ def test_a_day_in_the_garage(
     # All withdraw.
     pool.stop()
     assert eventually(lambda: set(held(simulator).values()) == {22_080.0})
-    assert microgrid.client.stats().failures >= 0

@@ -39,7 +39,6 @@ class Charger:
     cheats: bool = False
     fault: Fault = "none"
     received: float = 0.0
-    waits_since: float = 0.0
 
     @property
     def allowed(self) -> float:
