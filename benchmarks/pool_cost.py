@@ -16,16 +16,12 @@ from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
 
 from microgrid_sync import (
     Bounds,
-    Component,
-    ComponentCategory,
-    Connection,
     Microgrid,
     Power,
     Sample,
 )
 from microgrid_sync.receiver import Receiver
-from microgrid_sync.simulator import Simulator, Site
-from microgrid_sync.simulator.devices import ev_charger
+from microgrid_sync.simulator import Simulator
 
 CHARGERS = 100
 FIRST = 100
@@ -35,19 +31,17 @@ ROUNDS = 3
 
 def serve() -> None:
     """Serve a site with 100 chargers behind one meter until the standard input is closed."""
-    ids = range(FIRST, FIRST + CHARGERS)
-    site = Site(
-        microgrid_id=1,
-        latitude=0.0,
-        longitude=0.0,
-        components=[
-            Component(1, ComponentCategory.GRID),
-            Component(2, ComponentCategory.METER),
-            *(Component(number, ComponentCategory.EV_CHARGER) for number in ids),
+    chargers = list(range(FIRST, FIRST + CHARGERS))
+    site = {
+        "component": [
+            {"id": 1, "category": "grid"},
+            {"id": 2, "category": "meter"},
+            *({"id": number, "category": "ev_charger"} for number in chargers),
         ],
-        connections=[Connection(1, 2), *(Connection(2, number) for number in ids)],
-        devices=[ev_charger(number, rating=22_080.0, car_limit=11_000.0) for number in ids],
-    )
+        "connections": [[1, 2], *([2, number] for number in chargers)],
+        "supply": {"resistance": 0.002},
+        "car": [{"chargers": chargers}],
+    }
     with Simulator(site) as simulator:
         print(simulator.port, flush=True)
         sys.stdin.read()

@@ -9,6 +9,8 @@ import pytest
 from tests.support.server import ScriptedServer
 from tests.support.waiting import eventually
 
+pytest_plugins = ["pytester"]
+
 
 def _our_threads() -> list[str]:
     prefixes = ("microgrid-", "simulator-")

@@ -1,4 +1,4 @@
-"""Microgrids and their pools, against the embedded microgrid over TCP."""
+"""Microgrids and their pools, against the embedded garage over TCP."""
 
 import itertools
 import math
@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import grpc
 import pytest
 
 from microgrid_sync import (
     Bounds,
     ChargingConfig,
-    Component,
     ComponentCategory,
-    Connection,
     Current,
     EVChargerPool,
     EVChargerPoolError,
     Formula,
-    InverterType,
     Microgrid,
     MicrogridApiClient,
     PartialFailure,
@@ -30,8 +26,7 @@ from microgrid_sync import (
     Sample,
     Success,
 )
-from microgrid_sync.simulator import Simulator, Site
-from microgrid_sync.simulator.devices import EVCharger, ev_charger, solar_inverter
+from microgrid_sync.simulator import Car, Fault, Simulator, Site
 from tests.support.waiting import PATIENCE, eventually
 
 PERIOD = timedelta(seconds=0.2)
@@ -42,56 +37,54 @@ def watts(power: float) -> Power:
     return Power.from_watts(power)
 
 
-def garage() -> Site:
-    """Grid 1, main meter 2, meter 10 with chargers 101 to 103, solar inverter 20; no cars yet."""
-    chargers = {n: ev_charger(n, rating=22_080.0, car_limit=11_000.0) for n in (101, 102, 103)}
-    for charger in chargers.values():
-        charger.is_connected = False
-    return Site(
-        microgrid_id=1,
-        latitude=52.5,
-        longitude=13.4,
-        components=[
-            Component(1, ComponentCategory.GRID),
-            Component(2, ComponentCategory.METER),
-            Component(10, ComponentCategory.METER),
-            *(Component(n, ComponentCategory.EV_CHARGER) for n in chargers),
-            Component(20, ComponentCategory.INVERTER, InverterType.SOLAR),
-        ],
-        connections=[
-            Connection(*pair)
-            for pair in ((1, 2), (2, 10), (10, 101), (10, 102), (10, 103), (2, 20))
-        ],
-        devices=[*chargers.values(), solar_inverter(20, peak=8000.0)],
-    )
+CHARGERS = (101, 102, 103)
+GARAGE = {
+    "component": [
+        {"id": 1, "category": "grid"},
+        {"id": 2, "category": "meter"},
+        {"id": 10, "category": "meter"},
+        *({"id": charger, "category": "ev_charger"} for charger in CHARGERS),
+        {"id": 20, "category": "inverter", "type": "solar", "peak": 8000.0},
+    ],
+    "connections": [[1, 2], [2, 10], *([10, charger] for charger in CHARGERS), [2, 20]],
+}
+"""No cars yet."""
+
+pytestmark = pytest.mark.microgrid(site=GARAGE, sample_interval=0.05)
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator(garage(), sample_interval=0.05) as simulator:
-        yield simulator
+def simulator(microgrid: Simulator) -> Simulator:
+    return microgrid
 
 
 @pytest.fixture
-def microgrid(simulator: Simulator) -> Iterator[Microgrid]:
-    with Microgrid(simulator.url, resampling_period=PERIOD, charging=QUICK) as microgrid:
-        yield microgrid
+def garage(simulator: Simulator) -> Iterator[Microgrid]:
+    with Microgrid(simulator.url, resampling_period=PERIOD, charging=QUICK) as garage:
+        yield garage
 
 
 def connect(simulator: Simulator, charger: int, *, connected: bool = True) -> None:
     def change(site: Site) -> None:
-        device = site.devices[charger]
-        assert isinstance(device, EVCharger)
-        device.is_connected = connected
+        if connected:
+            site.charger(charger).plug_in(Car(soc=20.0, ramp=10_000.0))
+        else:
+            site.charger(charger).unplug()
 
     simulator.change(change)
 
 
+def silence(simulator: Simulator, *components: int) -> None:
+    simulator.faults.add(Fault(kind="silent", components=components))
+
+
+def refuse(simulator: Simulator, charger: int) -> None:
+    simulator.faults.add(Fault(kind="refused", components=[charger]))
+
+
 def held(simulator: Simulator) -> dict[int, float | None]:
     """What the server holds as set-points now."""
-    return simulator.change(
-        lambda site: {n: site.devices[n].active.set_point for n in (101, 102, 103)}
-    )
+    return simulator.change(lambda site: {n: site.charger(n).active.set_point for n in CHARGERS})
 
 
 def total(simulator: Simulator) -> float:
@@ -115,12 +108,10 @@ def next_value(receiver: Receiver[Sample[Power]], condition: Callable[[float], b
 # Totals
 
 
-def test_total_adds_up_and_stamps_are_full_periods(
-    simulator: Simulator, microgrid: Microgrid
-) -> None:
+def test_total_adds_up_and_stamps_are_full_periods(simulator: Simulator, garage: Microgrid) -> None:
     for charger in (101, 102):
         connect(simulator, charger)
-    pool = microgrid.new_ev_charger_pool(priority=1)
+    pool = garage.new_ev_charger_pool(priority=1)
     assert pool.power.expression == (
         "COALESCE(#103 + #102 + #101, #10, "
         "COALESCE(#103, 0.0) + COALESCE(#102, 0.0) + COALESCE(#101, 0.0))"
@@ -136,9 +127,9 @@ def test_total_adds_up_and_stamps_are_full_periods(
         assert two.timestamp > one.timestamp
 
 
-def test_current_of_each_phase(simulator: Simulator, microgrid: Microgrid) -> None:
+def test_current_of_each_phase(simulator: Simulator, garage: Microgrid) -> None:
     connect(simulator, 101)
-    pool = microgrid.new_ev_charger_pool(priority=1, component_ids=[101])
+    pool = garage.new_ev_charger_pool(priority=1, component_ids=[101])
     assert pool.component_ids == {101}
     receiver = pool.current_per_phase.new_receiver()
 
@@ -150,11 +141,11 @@ def test_current_of_each_phase(simulator: Simulator, microgrid: Microgrid) -> No
     assert eventually(all_phases)
 
 
-def test_formulas_compose_on_one_snapshot(simulator: Simulator, microgrid: Microgrid) -> None:
+def test_formulas_compose_on_one_snapshot(simulator: Simulator, garage: Microgrid) -> None:
     connect(simulator, 101)
     connect(simulator, 102)
-    one = microgrid.new_ev_charger_pool(priority=1, component_ids=[101]).power
-    two = microgrid.new_ev_charger_pool(priority=1, component_ids=[102]).power
+    one = garage.new_ev_charger_pool(priority=1, component_ids=[101]).power
+    two = garage.new_ev_charger_pool(priority=1, component_ids=[102]).power
     formulas = [
         one,
         two,
@@ -208,97 +199,90 @@ def test_formulas_compose_on_one_snapshot(simulator: Simulator, microgrid: Micro
     ],
 )
 def test_formulas_that_do_not_fit_are_refused(
-    microgrid: Microgrid, combine: Callable[[Formula[Power], Any], Any]
+    garage: Microgrid, combine: Callable[[Formula[Power], Any], Any]
 ) -> None:
-    pool = microgrid.new_ev_charger_pool(priority=1)
+    pool = garage.new_ev_charger_pool(priority=1)
     with pytest.raises(TypeError):
         combine(pool.power, pool.current_per_phase)
 
 
-def test_formulas_of_two_microgrids_do_not_fit(simulator: Simulator, microgrid: Microgrid) -> None:
+def test_formulas_of_two_microgrids_do_not_fit(simulator: Simulator, garage: Microgrid) -> None:
     with Microgrid(simulator.url) as other, pytest.raises(TypeError):
-        microgrid.new_ev_charger_pool(priority=1).power.min(
+        garage.new_ev_charger_pool(priority=1).power.min(
             other.new_ev_charger_pool(priority=1).power
         )
 
 
-def _subscribed(microgrid: Microgrid) -> list[int]:
-    return [stream.component_id for stream in microgrid.client.stats().streams]
+def _subscribed(garage: Microgrid) -> list[int]:
+    return [stream.component_id for stream in garage.client.stats().streams]
 
 
 def test_meter_stands_in_for_a_silent_charger_and_is_let_go(
-    simulator: Simulator, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, garage: Microgrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("microgrid_sync.formulas.sum_loop._KEEP_FALLBACK", 0.5)
     connect(simulator, 101)
-    receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
+    receiver = garage.new_ev_charger_pool(priority=1).power.new_receiver()
     next_value(receiver, lambda value: value > 10_000)
-    assert _subscribed(microgrid) == [101, 102, 103]
-    simulator.faults.silent.add(101)
+    assert _subscribed(garage) == [101, 102, 103]
+    silence(simulator, 101)
     # Without the meter the total would be zero.
-    assert eventually(lambda: 10 in _subscribed(microgrid))
+    assert eventually(lambda: 10 in _subscribed(garage))
     next_value(receiver, lambda value: value > 10_000)
     receiver.drain()
     assert receiver.receive(PATIENCE).value is not None
-    simulator.faults.silent.clear()
-    assert eventually(lambda: 10 not in _subscribed(microgrid))
+    simulator.faults.clear()
+    assert eventually(lambda: 10 not in _subscribed(garage))
     next_value(receiver, lambda value: value > 10_000)
 
 
-def test_component_without_data_does_not_keep_a_meter_from_standing_in() -> None:
-    site = Site(
-        microgrid_id=1,
-        latitude=0.0,
-        longitude=0.0,
-        components=[
-            Component(1, ComponentCategory.GRID),
-            *(Component(n, ComponentCategory.METER) for n in (2, 10, 20)),
-            *(Component(n, ComponentCategory.EV_CHARGER) for n in (101, 102)),
-            Component(8, ComponentCategory.CHP),
-        ],
-        connections=[
-            Connection(start, end)
-            for start, end in ((1, 2), (2, 10), (2, 20), (10, 101), (20, 102), (20, 8))
-        ],
-        devices=[ev_charger(n, rating=22_080.0, car_limit=11_000.0) for n in (101, 102)],
-    )
-    with (
-        Simulator(site, sample_interval=0.05) as simulator,
-        Microgrid(simulator.url, resampling_period=PERIOD) as microgrid,
-    ):
-        receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
-        next_value(receiver, lambda value: value > 20_000)
-        simulator.faults.silent |= {101, 102}
-        # The one behind the meter without a CHP; what the other draws cannot be known.
-        next_value(receiver, lambda value: 9000 < value < 12_000)
+WITH_A_PLANT = {
+    "component": [
+        {"id": 1, "category": "grid"},
+        *({"id": meter, "category": "meter"} for meter in (2, 10, 20)),
+        *({"id": charger, "category": "ev_charger"} for charger in (101, 102)),
+        {"id": 8, "category": "chp", "rating": 1000.0, "starts": "00:00", "stops": "23:59"},
+    ],
+    "connections": [[1, 2], [2, 10], [2, 20], [10, 101], [20, 102], [20, 8]],
+    "car": [{"chargers": [101, 102], "ramp": 10_000.0}],
+}
 
 
-def test_total_of_nothing_known_is_none(simulator: Simulator, microgrid: Microgrid) -> None:
-    receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
+@pytest.mark.microgrid(site=WITH_A_PLANT)
+def test_component_without_data_does_not_keep_a_meter_from_standing_in(
+    simulator: Simulator, garage: Microgrid
+) -> None:
+    receiver = garage.new_ev_charger_pool(priority=1).power.new_receiver()
+    next_value(receiver, lambda value: value > 20_000)
+    silence(simulator, 101, 102)
+    # The one behind the meter without a CHP; what the other draws cannot be known.
+    next_value(receiver, lambda value: 9000 < value < 12_000)
+
+
+def test_total_of_nothing_known_is_none(simulator: Simulator, garage: Microgrid) -> None:
+    receiver = garage.new_ev_charger_pool(priority=1).power.new_receiver()
     next_value(receiver, lambda value: value == 0)
-    simulator.faults.silent |= {10, 101, 102, 103}
+    silence(simulator, 10, *CHARGERS)
     assert eventually(lambda: receiver.receive(PATIENCE).value is None)
 
 
-def test_formula_runs_from_its_first_receiver_to_its_last(microgrid: Microgrid) -> None:
-    power = microgrid.new_ev_charger_pool(priority=1).power
-    assert _subscribed(microgrid) == []
+def test_formula_runs_from_its_first_receiver_to_its_last(garage: Microgrid) -> None:
+    power = garage.new_ev_charger_pool(priority=1).power
+    assert _subscribed(garage) == []
     one, two = power.new_receiver(), power.new_receiver()
     one.receive(PATIENCE)
     one.close()
     two.drain()
     two.receive(PATIENCE)
     two.close()
-    assert eventually(lambda: _subscribed(microgrid) == [])
+    assert eventually(lambda: _subscribed(garage) == [])
     with power.new_receiver() as again:
         again.receive(PATIENCE)
 
 
-def test_total_goes_on_after_the_server_was_gone(
-    simulator: Simulator, microgrid: Microgrid
-) -> None:
+def test_total_goes_on_after_the_server_was_gone(simulator: Simulator, garage: Microgrid) -> None:
     connect(simulator, 101)
-    receiver = microgrid.new_ev_charger_pool(priority=1).power.new_receiver()
+    receiver = garage.new_ev_charger_pool(priority=1).power.new_receiver()
     next_value(receiver, lambda value: value > 10_000)
     simulator.stop()
     assert eventually(lambda: receiver.receive(PATIENCE).value is None)
@@ -317,11 +301,11 @@ def _threads() -> list[str]:
     )
 
 
-def test_two_threads_serve_all_pools(microgrid: Microgrid) -> None:
+def test_two_threads_serve_all_pools(garage: Microgrid) -> None:
     assert _threads() == []
     receivers: list[Any] = []
     for number in range(5):
-        pool = microgrid.new_ev_charger_pool(priority=number)
+        pool = garage.new_ev_charger_pool(priority=number)
         receivers += [
             pool.power.new_receiver(),
             pool.current_per_phase.new_receiver(),
@@ -329,7 +313,7 @@ def test_two_threads_serve_all_pools(microgrid: Microgrid) -> None:
             pool.system_power_bounds.new_receiver(),
         ]
     assert _threads() == ["microgrid-control-loop", "microgrid-sum-loop"]
-    microgrid.close()
+    garage.close()
     assert eventually(lambda: _threads() == [])
     for receiver in receivers:
         receiver.drain()
@@ -337,11 +321,11 @@ def test_two_threads_serve_all_pools(microgrid: Microgrid) -> None:
             receiver.receive(0)
 
 
-def test_closed_microgrid_refuses_new_work(microgrid: Microgrid) -> None:
-    pool = microgrid.new_ev_charger_pool(priority=1)
+def test_closed_microgrid_refuses_new_work(garage: Microgrid) -> None:
+    pool = garage.new_ev_charger_pool(priority=1)
     pool.power_status.new_receiver()
-    microgrid.close()
-    microgrid.close()
+    garage.close()
+    garage.close()
     for use in (
         pool.power.new_receiver,
         pool.power_status.new_receiver,
@@ -354,10 +338,10 @@ def test_closed_microgrid_refuses_new_work(microgrid: Microgrid) -> None:
 
 def test_client_that_was_handed_in_stays_open(simulator: Simulator) -> None:
     with MicrogridApiClient(simulator.url) as client:
-        with Microgrid(client) as microgrid:
-            assert microgrid.client is client
-            assert len(microgrid.topology.components(ComponentCategory.EV_CHARGER)) == 3
-            microgrid.new_ev_charger_pool(priority=1).power.new_receiver().receive(PATIENCE)
+        with Microgrid(client) as garage:
+            assert garage.client is client
+            assert len(garage.topology.components(ComponentCategory.EV_CHARGER)) == 3
+            garage.new_ev_charger_pool(priority=1).power.new_receiver().receive(PATIENCE)
         assert client.is_connected
         with pytest.raises(ValueError, match="resampling_period"):
             Microgrid(client, resampling_period=timedelta(0))
@@ -378,10 +362,10 @@ def test_microgrid_that_cannot_be_asked_leaves_nothing_behind() -> None:
     ],
 )
 def test_wrong_pool_is_refused(
-    microgrid: Microgrid, options: dict[str, Any], error: type[Exception], words: str
+    garage: Microgrid, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        microgrid.new_ev_charger_pool(**options)
+        garage.new_ev_charger_pool(**options)
 
 
 @pytest.mark.parametrize(
@@ -406,8 +390,8 @@ def test_wrong_charging_is_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def pool(microgrid: Microgrid) -> EVChargerPool:
-    return microgrid.new_ev_charger_pool(priority=5, name="the garage")
+def pool(garage: Microgrid) -> EVChargerPool:
+    return garage.new_ev_charger_pool(priority=5, name="the garage")
 
 
 @pytest.mark.parametrize(
@@ -436,12 +420,12 @@ def test_impossible_proposal_is_refused_at_once(
     assert _threads() == []
 
 
-def test_sets_must_be_equal_or_apart(microgrid: Microgrid, pool: EVChargerPool) -> None:
+def test_sets_must_be_equal_or_apart(garage: Microgrid, pool: EVChargerPool) -> None:
     pool.propose_power(watts(5000))
-    some = microgrid.new_ev_charger_pool(priority=1, component_ids=[101, 103])
+    some = garage.new_ev_charger_pool(priority=1, component_ids=[101, 103])
     with pytest.raises(ValueError, match="101, 103"):
         some.propose_power(watts(5000))
-    same = microgrid.new_ev_charger_pool(priority=9, component_ids=[103, 102, 101])
+    same = garage.new_ev_charger_pool(priority=9, component_ids=[103, 102, 101])
     same.propose_power(watts(4000))
     same.stop()
     pool.stop()
@@ -449,11 +433,11 @@ def test_sets_must_be_equal_or_apart(microgrid: Microgrid, pool: EVChargerPool) 
 
 
 def test_status_tells_what_higher_priorities_leave(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+    simulator: Simulator, garage: Microgrid, pool: EVChargerPool
 ) -> None:
     for charger in (101, 102, 103):
         connect(simulator, charger)
-    low = microgrid.new_ev_charger_pool(priority=1)
+    low = garage.new_ev_charger_pool(priority=1)
     status, bounds = low.power_status.new_receiver(), pool.system_power_bounds.new_receiver()
 
     def told(target: float | None, upper: float) -> bool:
@@ -492,8 +476,8 @@ def test_lapsed_proposal(simulator: Simulator, fallback: Power | None) -> None:
         raise_interval=timedelta(seconds=1),
         fallback_power=fallback,
     )
-    with Microgrid(simulator.url, charging=config) as microgrid:
-        pool = microgrid.new_ev_charger_pool(priority=1)
+    with Microgrid(simulator.url, charging=config) as garage:
+        pool = garage.new_ev_charger_pool(priority=1)
         status = pool.power_status.new_receiver()
         pool.propose_power(watts(9000.0))
         assert eventually(lambda: total(simulator) >= 6900)
@@ -513,8 +497,8 @@ def test_lapsed_proposal(simulator: Simulator, fallback: Power | None) -> None:
 
 def test_stop_right_before_the_end_releases_the_chargers(simulator: Simulator) -> None:
     connect(simulator, 101)
-    with Microgrid(simulator.url, charging=QUICK) as microgrid:
-        pool = microgrid.new_ev_charger_pool(priority=1)
+    with Microgrid(simulator.url, charging=QUICK) as garage:
+        pool = garage.new_ev_charger_pool(priority=1)
         pool.propose_power(None, bounds=Bounds(None, watts(8000)))
         assert eventually(lambda: (held(simulator)[101] or 0.0) > 4000)
         pool.stop()
@@ -522,11 +506,11 @@ def test_stop_right_before_the_end_releases_the_chargers(simulator: Simulator) -
 
 
 def test_pool_that_never_proposed_releases_nothing(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+    simulator: Simulator, garage: Microgrid, pool: EVChargerPool
 ) -> None:
     pool.propose_power(None, bounds=Bounds(None, watts(0)))
     assert eventually(lambda: set(held(simulator).values()) == {0.0})
-    other = microgrid.new_ev_charger_pool(priority=9)
+    other = garage.new_ev_charger_pool(priority=9)
     status = other.power_status.new_receiver()
     other.stop()
     other.propose_power(None)
@@ -542,42 +526,40 @@ def test_pool_that_never_proposed_releases_nothing(
 
 
 def test_charger_that_was_silent_is_released_when_it_is_heard(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+    simulator: Simulator, garage: Microgrid, pool: EVChargerPool
 ) -> None:
-    simulator.faults.silent.add(102)
+    silence(simulator, 102)
     pool.propose_power(watts(60_000))
     assert eventually(lambda: held(simulator)[102] == 0.0)
     pool.stop()
     assert eventually(lambda: held(simulator)[101] == 22_080.0)
-    simulator.faults.silent.clear()
+    simulator.faults.clear()
     assert eventually(lambda: held(simulator)[102] == 22_080.0)
 
 
 def test_charger_without_a_car_that_refuses_does_not_stop_the_others(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+    simulator: Simulator, garage: Microgrid, pool: EVChargerPool
 ) -> None:
     connect(simulator, 101)
-    simulator.faults.refused[103] = grpc.StatusCode.INTERNAL
+    refuse(simulator, 103)
     pool.propose_power(None, bounds=Bounds(None, watts(60_000)))
     assert eventually(lambda: (held(simulator)[101] or 0.0) > 10_000)
 
 
 def test_charger_that_another_set_commands_is_not_released(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
+    simulator: Simulator, garage: Microgrid, pool: EVChargerPool
 ) -> None:
     pool.propose_power(watts(5000))
     assert eventually(lambda: set(held(simulator).values()) == {0.0})
     pool.stop()
-    microgrid.new_ev_charger_pool(priority=1, component_ids=[101]).propose_power(watts(0))
+    garage.new_ev_charger_pool(priority=1, component_ids=[101]).propose_power(watts(0))
     assert eventually(lambda: held(simulator) == {101: 0.0, 102: 22_080.0, 103: 22_080.0})
     status = pool.power_status.new_receiver()
     assert status.receive(PATIENCE)
     assert held(simulator)[101] == 0.0
 
 
-def test_a_day_in_the_garage(
-    simulator: Simulator, microgrid: Microgrid, pool: EVChargerPool
-) -> None:
+def test_a_day_in_the_garage(simulator: Simulator, garage: Microgrid, pool: EVChargerPool) -> None:
     results = pool.power_distribution_results.new_receiver()
     power = pool.power.new_receiver()
     pool.propose_power(None, bounds=Bounds(None, watts(24_000.0)))
@@ -601,7 +583,7 @@ def test_a_day_in_the_garage(
     assert eventually(lambda: total(simulator) <= 14_000)
     next_value(power, lambda value: value <= 14_000)
     # The set-points of one charger fail: it is named, and nobody takes what it may still draw.
-    simulator.faults.refused[101] = grpc.StatusCode.INTERNAL
+    refuse(simulator, 101)
     before = held(simulator)[101] or 0.0
     pool.propose_power(None, bounds=Bounds(None, watts(5000.0)))
 
@@ -612,19 +594,19 @@ def test_a_day_in_the_garage(
     if before > 0:
         assert eventually(failed)
     assert total(simulator) <= max(5000.0, before)
-    simulator.faults.refused.clear()
+    simulator.faults.clear()
     assert eventually(lambda: total(simulator) <= 5000)
     pool.propose_power(None, bounds=Bounds(None, watts(25_000.0)))
     assert eventually(lambda: total(simulator) > 12_000)
     # One falls silent: its meter stands in, and its limit stays reserved.
-    simulator.faults.silent.add(102)
+    silence(simulator, 102)
     silent = held(simulator)[102] or 0.0
-    assert eventually(lambda: 10 in _subscribed(microgrid))
+    assert eventually(lambda: 10 in _subscribed(garage))
     power.drain()
     assert power.receive(PATIENCE).value is not None
     assert (held(simulator)[102] or 0.0) == silent
     assert total(simulator) <= 25_000
-    simulator.faults.silent.clear()
+    simulator.faults.clear()
 
     def succeeded() -> bool:
         return any(isinstance(result, Success) for result in results.drain())

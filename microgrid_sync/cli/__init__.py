@@ -5,6 +5,7 @@ import click
 from microgrid_sync._version import __version__
 from microgrid_sync.cli.demo import demo
 from microgrid_sync.cli.simulate import simulate
+from microgrid_sync.cli.trouble import trouble
 
 
 @click.group()
@@ -15,5 +16,6 @@ def cli() -> None:
 
 cli.add_command(demo)
 cli.add_command(simulate)
+cli.add_command(trouble)
 
 __all__ = ["cli"]

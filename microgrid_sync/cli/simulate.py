@@ -1,13 +1,21 @@
 """``microgrid-sync simulate``: serve a simulated microgrid until Ctrl-C."""
 
+import math
 import threading
+from datetime import UTC, datetime
 
 import click
 
-from microgrid_sync.simulator import Simulator
+from microgrid_sync.simulator import Simulator, shipped_sites
 
 
 @click.command()
+@click.option(
+    "--site",
+    default="demo",
+    show_default=True,
+    help=f"A site that is shipped ({', '.join(shipped_sites())}), or the path of a TOML file.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on.")
 @click.option(
     "--port",
@@ -16,15 +24,57 @@ from microgrid_sync.simulator import Simulator
     type=click.IntRange(0, 65535),
     help="The TCP port; 0 takes a free one.",
 )
-def simulate(host: str, port: int) -> None:
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.0, 1e6, min_open=True),
+    help="Seconds of the site's clock for each second.",
+)
+@click.option(
+    "--start",
+    help="When the site's clock begins, such as 2026-06-21T04:00:00Z, or now; in place of the "
+    "site's own.",
+)
+@click.option("--seed", type=int, help="Takes the place of the site's own.")
+@click.option(
+    "--sample-interval",
+    type=float,
+    help="Seconds of the site's clock between two samples of every component.",
+)
+def simulate(
+    *,
+    site: str,
+    host: str,
+    port: int,
+    speed: float,
+    start: str | None,
+    seed: int | None,
+    sample_interval: float | None,
+) -> None:
     """Serve a simulated microgrid until Ctrl-C.
 
     The first line of the output is the URL for clients; it comes once the server is ready.
     """
+    if not math.isfinite(speed):
+        raise click.BadParameter(f"{speed} is no speed", param_hint="--speed")
     try:
-        with Simulator(host=host, port=port) as simulator:
+        simulator = Simulator(
+            site,
+            host=host,
+            port=port,
+            speed=speed,
+            start=None if start is None else _time(start),
+            seed=seed,
+            sample_interval=sample_interval,
+        )
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        with simulator:
             click.echo(simulator.url)
-            click.echo("Ctrl-C ends it.", err=True)
+            hint = f"microgrid-sync trouble --url {simulator.url} --help"
+            click.echo(f"Ctrl-C ends it; trouble is made with: {hint}", err=True)
             forever = threading.Event()
             # In slices: some platforms deliver Ctrl-C only between two waits.
             while not forever.wait(1.0):
@@ -33,3 +83,16 @@ def simulate(host: str, port: int) -> None:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
+
+
+def _time(text: str) -> datetime:
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        problem = f"{text!r} is neither 'now' nor a date and time with a UTC offset"
+        raise click.BadParameter(problem, param_hint="--start")
+    return time

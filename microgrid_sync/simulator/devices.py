@@ -1,284 +1,203 @@
-"""The devices of a simulated site: what they do with the power they may have.
+"""What all simulated devices have in common, and those that nobody can command.
 
-Powers are in W, signs follow the passive convention, times are seconds of the site's own clock.
 Nothing here knows threads, sockets or the wall clock.
 """
 
 import math
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
 
-from microgrid_sync.model import (
-    BatteryComponentState,
-    EVChargerComponentState,
-    InverterComponentState,
-)
-
-PerPhase = tuple[float, float, float]
-
-NO_POWER: PerPhase = (0.0, 0.0, 0.0)
-MINIMUM_CHARGING_CURRENT = 6.0
-"""A: the least that a car can be offered (IEC 61851-1)."""
+from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, spread
+from microgrid_sync.simulator.limits import Limits
+from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.weather import Sky
 
 
-@dataclass(frozen=True)
-class Line:
-    """What the grid offers at an instant."""
+class Moment(NamedTuple):
+    """An instant of a site's life, and what came before it."""
 
-    voltage: PerPhase = (230.0, 230.0, 230.0)
-    """Voltage between each phase and neutral, in V."""
+    now: float
+    """Seconds since the site's clock began."""
 
-    frequency: float = 50.0
-    """Frequency, in Hz."""
+    seconds: float
+    """Seconds since the moment before."""
 
+    time: datetime
+    """Date and time in the site's time zone."""
 
-@dataclass(frozen=True)
-class Flow:
-    """The power that flows through one point at an instant."""
-
-    active: PerPhase = NO_POWER
-    """Active power of each phase, in W."""
-
-    reactive: PerPhase = NO_POWER
-    """Reactive power of each phase, in VAr; positive is capacitive."""
-
-    def __add__(self, other: "Flow") -> "Flow":
-        """Add up what flows side by side."""
-        return Flow(_sum(self.active, other.active), _sum(self.reactive, other.reactive))
-
-    def current(self, line: Line) -> PerPhase:
-        """Give the current of each phase in A, with the sign of its active power."""
-        phases = zip(self.active, self.reactive, line.voltage, strict=True)
-        one, two, three = (math.copysign(math.hypot(p, q) / u, p) for p, q, u in phases)
-        return one, two, three
-
-
-def balanced(active: float, reactive: float = 0.0) -> Flow:
-    """Share power equally between the phases."""
-    return Flow((active / 3,) * 3, (reactive / 3,) * 3)
-
-
-def _sum(one: PerPhase, other: PerPhase) -> PerPhase:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
-
-
-class OutOfBounds(ValueError):
-    """A set-point is outside the bounds that hold at the moment."""
-
-
-@dataclass
-class Limits:
-    """The set-points and bounds of one kind of power that a device has been given."""
-
-    lower: float
-    """The least that the device is rated for."""
-
-    upper: float
-    """The most that the device is rated for."""
-
-    set_point: float | None = None
-    """The power that the device has been told to have; ``None`` leaves it alone."""
-
-    set_point_ends: float = math.inf
-    """When the set-point is forgotten."""
-
-    inclusion: list[tuple[float, float, float]] = field(default_factory=list)
-    """Lower bound, upper bound and end of each of the inclusion bounds added."""
-
-    exclusion: list[tuple[float, float, float]] = field(default_factory=list)
-    """Lower bound, upper bound and end of each of the exclusion bounds added."""
-
-    def forget(self, now: float) -> None:
-        """Drop what has ended."""
-        if now >= self.set_point_ends:
-            self.set_point, self.set_point_ends = None, math.inf
-        self.inclusion = [bounds for bounds in self.inclusion if bounds[2] > now]
-        self.exclusion = [bounds for bounds in self.exclusion if bounds[2] > now]
-
-    def inclusion_bounds(self) -> tuple[float, float]:
-        """Give the bounds between which a set-point must be: the narrowest of all."""
-        lower = max([self.lower, *(bounds[0] for bounds in self.inclusion)])
-        upper = min([self.upper, *(bounds[1] for bounds in self.inclusion)])
-        return lower, upper
-
-    def exclusion_bounds(self) -> tuple[float, float]:
-        """Give the bounds between which a set-point must not be: the widest of all."""
-        if not self.exclusion:
-            return 0.0, 0.0
-        return min(bounds[0] for bounds in self.exclusion), max(b[1] for b in self.exclusion)
-
-    def command(self, power: float, ends: float) -> None:
-        """Take a set-point.
-
-        Raises:
-            OutOfBounds: If it is outside the inclusion or inside the exclusion bounds.
-        """
-        lower, upper = self.inclusion_bounds()
-        if not lower <= power <= upper:
-            raise OutOfBounds(f"{power} is not between {lower} and {upper}")
-        lower, upper = self.exclusion_bounds()
-        if lower < power < upper and power != 0:
-            raise OutOfBounds(f"{power} is between {lower} and {upper}, which is excluded")
-        self.set_point, self.set_point_ends = power, ends
-
-    def limit(self, power: float) -> float:
-        """Bring a power into the inclusion bounds."""
-        lower, upper = self.inclusion_bounds()
-        return min(max(power, lower), upper)
+    line: Line
+    sky: Sky
 
 
 @dataclass
 class Device:
-    """Something that consumes or produces, and can be told how much."""
+    """Something with an AC side that consumes or produces."""
 
     component_id: int
-    active: Limits
-    reactive: Limits
-    flow: Flow = Flow()
+    flow: Flow = field(default=NO_FLOW, kw_only=True)
+    """What flows now."""
 
-    def advance(self, now: float, seconds: float, line: Line) -> None:
-        """Live on until `now`, for `seconds`, and settle what flows then."""
+    failed: bool = field(default=False, kw_only=True)
+    """Whether it is in error; it neither consumes nor produces then."""
+
+    def advance(self, moment: Moment) -> None:
+        """Live on until a moment, and settle what flows then."""
         raise NotImplementedError
 
-    def _settle(self, active: float) -> None:
-        self.flow = balanced(active, self.reactive.set_point or 0.0)
-
 
 @dataclass
-class SolarInverter(Device):
-    """Solar panels with their inverter: clouds pass over them; a set-point curtails them."""
+class Commanded(Device):
+    """A device that takes set-points and bounds."""
 
-    peak: float = 8000.0
-    """What the panels give in full sun, in W."""
+    active: Limits
+    """Active power in W."""
 
-    def advance(self, now: float, seconds: float, line: Line) -> None:
+    reactive: Limits
+    """Reactive power in VAr."""
+
+    phases: tuple[int, ...] = ALL_PHASES
+    """The phases that it is connected to."""
+
+    current: Limits = field(default_factory=Limits)
+    """Current in A, the same for each phase; nobody can set it, it only has bounds."""
+
+    current_per_phase: tuple[Limits, Limits, Limits] = field(
+        default_factory=lambda: (Limits(), Limits(), Limits())
+    )
+    """Current of each phase in A; likewise."""
+
+    resolution: float = 0.0
+    """W and VAr: the magnitude of a set-point is floored to a multiple of it; 0 takes any."""
+
+    def __post_init__(self) -> None:
+        """Collect the limits once: they are gone through at every moment."""
+        self._limits = (self.active, self.reactive, self.current, *self.current_per_phase)
+
+    def forget(self, now: float) -> None:
+        """Drop set-points and bounds that have ended."""
+        for limits in self._limits:
+            limits.forget(now)
+
+    def current_limits(self) -> tuple[float, float]:
+        """Give the bounds of the current in each phase that hold for all phases in use, in A."""
+        of_phases = [self.current_per_phase[phase - 1] for phase in self.phases]
+        bounds = [limits.inclusion_bounds() for limits in (self.current, *of_phases)]
+        return max(b[0] for b in bounds), min(b[1] for b in bounds)
+
+    def check_operational(self) -> str | None:
+        """Say why it cannot take a set-point now; ``None`` if it can."""
+        return "in error; acknowledge the error first" if self.failed else None
+
+    def reactive_power(self) -> float:
+        """Give the reactive power that is to flow, in VAr."""
+        return self.reactive.limit(self.floored(self.reactive.set_point or 0.0))
+
+    def floored(self, power: float) -> float:
+        """Bring the magnitude of a set-point down to what the device can resolve."""
+        if not self.resolution:
+            return power
+        return math.copysign(math.floor(abs(power) / self.resolution) * self.resolution, power)
+
+
+HOUSEHOLD = (
+    0.22, 0.18, 0.16, 0.15, 0.15, 0.20, 0.42, 0.58, 0.50, 0.40, 0.38, 0.45,
+    0.60, 0.52, 0.42, 0.40, 0.48, 0.68, 0.92, 1.00, 0.88, 0.70, 0.48, 0.32,
+)  # fmt: skip
+"""A household's power at each full hour of a day, as a part of its highest."""
+
+WORKPLACE = (
+    0.15, 0.15, 0.15, 0.15, 0.16, 0.20, 0.35, 0.65, 0.90, 0.98, 1.00, 0.97,
+    0.85, 0.93, 0.96, 0.92, 0.80, 0.55, 0.35, 0.25, 0.20, 0.17, 0.15, 0.15,
+)  # fmt: skip
+"""A workplace's on a working day."""
+
+_WEEKEND = 0.22
+"""A workplace's at any hour of a weekend."""
+
+PROFILES = ("constant", "household", "workplace")
+
+
+def profile_at(profile: str, time: datetime) -> float:
+    """Find how much of its highest power a load of some kind draws on the average.
+
+    Args:
+        profile: One of `PROFILES`.
+        time: The local time.
+    """
+    if profile == "constant":
+        return 1.0
+    if profile == "workplace" and time.weekday() >= 5:
+        return _WEEKEND
+    hours = WORKPLACE if profile == "workplace" else HOUSEHOLD
+    past = (time.minute + time.second / 60) / 60
+    return hours[time.hour] * (1 - past) + hours[(time.hour + 1) % 24] * past
+
+
+class Load(Device):
+    """All that draws power without being a component that says so: lights, machines, a house."""
+
+    def __init__(self, component_id: int, *, profile: str, power: float, seed: int) -> None:
+        """Make a load.
+
+        Args:
+            component_id: The component through which it flows: a meter, or the consumer itself.
+            profile: One of `PROFILES`.
+            power: The highest of the profile in W; what flows strays around it.
+            seed: The site's seed.
+        """
+        super().__init__(component_id)
+        self._profile = profile
+        self._power = power
+        chance = generator(seed, "load", component_id)
+        steady = profile == "constant"
+        # A constant load is a machine with three equal phases; people plug things in anywhere.
+        self._strays = [
+            Wander(chance, deviation=0.02 if steady else 0.15, persistence=60.0) for _ in ALL_PHASES
+        ]
+        uneven = 0.0 if steady else 0.4
+        shares = [1.0 + chance.uniform(-uneven, uneven) for _ in ALL_PHASES]
+        self._shares = [share / sum(shares) for share in shares]
+        # Motors and power supplies: a little inductive, so negative.
+        self._reactive = 0.0 if steady else -0.2
+
+    def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
-        del seconds, line
-        sunshine = 0.7 + 0.2 * math.sin(now / 11) + 0.08 * math.sin(now / 2.3)
-        available = -self.peak * sunshine
-        # Never more than told to; it cannot give more than the sun does.
-        wanted = available if self.active.set_point is None else self.active.set_point
-        self._settle(self.active.limit(max(available, wanted)))
-
-    @property
-    def state(self) -> InverterComponentState:
-        """What it is doing."""
-        discharging = sum(self.flow.active) < 0
-        return InverterComponentState.DISCHARGING if discharging else InverterComponentState.IDLE
-
-
-@dataclass
-class Battery:
-    """A battery; its inverter moves its energy."""
-
-    component_id: int
-    capacity: float = 20_000.0
-    """Wh."""
-
-    soc: float = 55.0
-    """%."""
-
-    soc_lower: float = 10.0
-    soc_upper: float = 95.0
-    power: float = 0.0
-    """DC power in W."""
-
-    temperature: float = 24.0
-    """°C."""
-
-    def exchange(self, power: float, seconds: float) -> None:
-        """Take up (positive) or give (negative) power for some seconds."""
-        self.power = power
-        self.soc += 100 * power * seconds / 3600 / self.capacity
-        self.soc = min(max(self.soc, 0.0), 100.0)
-        self.temperature += seconds * ((24.0 + abs(power) / 2000) - self.temperature) / 600
-
-    @property
-    def state(self) -> BatteryComponentState:
-        """What it is doing."""
-        if self.power > 0:
-            return BatteryComponentState.CHARGING
-        return BatteryComponentState.DISCHARGING if self.power < 0 else BatteryComponentState.IDLE
-
-
-@dataclass
-class BatteryInverter(Device):
-    """A battery's inverter: swings gently to and fro while nobody tells it anything."""
-
-    battery: Battery = field(default_factory=lambda: Battery(0))
-    efficiency: float = 0.97
-
-    def advance(self, now: float, seconds: float, line: Line) -> None:
-        """See `Device.advance`."""
-        del line
-        wanted = self.active.set_point
-        if wanted is None:
-            wanted = 1500 * math.sin(now / 7)
-        power = self.active.limit(wanted)
-        if (power > 0 and self.battery.soc >= self.battery.soc_upper) or (
-            power < 0 and self.battery.soc <= self.battery.soc_lower
-        ):
-            power = 0.0
-        self.battery.exchange(
-            power * self.efficiency if power > 0 else power / self.efficiency, seconds
+        strays = [stray.advance(moment.seconds) for stray in self._strays]
+        if self.failed:
+            self.flow = NO_FLOW
+            return
+        power = self._power * profile_at(self._profile, moment.time)
+        one, two, three = (
+            max(0.0, power * share * (1 + stray))
+            for share, stray in zip(self._shares, strays, strict=True)
         )
-        self._settle(power)
-
-    @property
-    def state(self) -> InverterComponentState:
-        """What it is doing."""
-        power = sum(self.flow.active)
-        if power > 0:
-            return InverterComponentState.CHARGING
-        return InverterComponentState.DISCHARGING if power < 0 else InverterComponentState.IDLE
+        factor = self._reactive
+        self.flow = Flow((one, two, three), (factor * one, factor * two, factor * three))
 
 
 @dataclass
-class EVCharger(Device):
-    """A charger; a car at it takes what it is allowed up to a limit of its own."""
+class HeatAndPower(Device):
+    """A heat and power plant: it runs for the heat, at the same hours each day."""
 
-    car_limit: float = 11_000.0
-    """The most that the car takes, in W."""
+    rating: float
+    """What it produces when it runs, in W."""
 
-    is_connected: bool = True
-    """Whether there is a car."""
+    hours: tuple[float, float]
+    """From when until when it runs, as seconds of the local day; over midnight if it ends first."""
 
-    ramp: float = 10_000.0
-    """How fast the power changes, in W/s."""
+    ramp: float
+    """How fast it starts and stops, in W/s."""
 
-    def advance(self, now: float, seconds: float, line: Line) -> None:
+    def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
-        allowed = self.active.inclusion_bounds()[1]
-        if self.active.set_point is not None:
-            allowed = min(allowed, self.active.set_point)
-        wanted = min(allowed, self.car_limit * (0.97 + 0.02 * math.sin(now / 3)))
-        least = MINIMUM_CHARGING_CURRENT * sum(line.voltage)
-        if allowed < least or not self.is_connected:
-            wanted = 0.0
-        # A limit that has been lowered holds at once; a car is only slow to take more.
-        reached = sum(self.flow.active) + self.ramp * seconds
-        self._settle(min(wanted, max(reached, least)))
+        wanted = 0.0 if self.failed or not self._runs(moment.time) else self.rating
+        step = self.ramp * moment.seconds
+        produced = -self.flow.power
+        produced = min(max(wanted, produced - step), produced + step)
+        self.flow = Flow(spread(-produced, ALL_PHASES)) if produced and not self.failed else NO_FLOW
 
-    @property
-    def state(self) -> EVChargerComponentState:
-        """What it is doing."""
-        charging = sum(self.flow.active) > 0
-        return EVChargerComponentState.CHARGING if charging else EVChargerComponentState.READY
-
-
-def solar_inverter(component_id: int, *, peak: float) -> SolarInverter:
-    """Make a solar inverter that is rated for its panels' peak power."""
-    return SolarInverter(component_id, Limits(-peak, 0.0), Limits(-peak / 2, peak / 2), peak=peak)
-
-
-def battery_inverter(component_id: int, battery: Battery, *, rating: float) -> BatteryInverter:
-    """Make a battery inverter with its battery."""
-    return BatteryInverter(
-        component_id, Limits(-rating, rating), Limits(-rating / 2, rating / 2), battery=battery
-    )
-
-
-def ev_charger(component_id: int, *, rating: float, car_limit: float) -> EVCharger:
-    """Make a charger with a car that takes `car_limit` at the most."""
-    return EVCharger(
-        component_id, Limits(0.0, rating), Limits(-rating / 2, rating / 2), car_limit=car_limit
-    )
+    def _runs(self, time: datetime) -> bool:
+        second = time.hour * 3600 + time.minute * 60 + time.second
+        start, end = self.hours
+        return start <= second < end if start <= end else second >= start or second < end

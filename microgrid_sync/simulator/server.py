@@ -1,80 +1,99 @@
-"""A simulated site behind a real gRPC server of version 0.15 of the API."""
+"""The simulator: a site that lives, behind a real gRPC server."""
 
+import logging
 import math
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, Self, TypeVar
+from collections.abc import Callable
+from datetime import datetime
+from typing import Self, TypeVar
 
 import grpc
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.wrappers_pb2 import BoolValue
 
-from microgrid_sync.model import Component
-from microgrid_sync.simulator.devices import Device, Limits, OutOfBounds
+from microgrid_sync.simulator.call_threads import ThreadPerCall
+from microgrid_sync.simulator.control import control_service
+from microgrid_sync.simulator.description import SiteSource, load_site
 from microgrid_sync.simulator.faults import Faults
-from microgrid_sync.simulator.messages import STREAMING, component_message, data_message
-from microgrid_sync.simulator.site import Site, demo_site
+from microgrid_sync.simulator.living import LivingSite
+from microgrid_sync.simulator.service import microgrid_service
+from microgrid_sync.simulator.site import Site
 
 T = TypeVar("T")
 
-SET_POINT_LIFETIME = 60.0
-"""Seconds after which a set-point is forgotten unless it is set again; the API names no time."""
-
-BOUNDS_LIFETIME = 5.0
-"""Seconds after which added bounds are forgotten; the API names no time."""
+_LOGGER = logging.getLogger(__name__)
 
 _GRACE = 0.5
 """Seconds that calls have to end by themselves when the server stops."""
 
-_CLIENT_CHECK = 1.0
-"""Seconds between two looks at whether a stream's client is still there."""
+_CUT_GRACE = 0.05
+"""Likewise when it is to be gone: time for the answer to whoever asked for that."""
 
 _STOP_TIMEOUT = 5.0
 """Seconds in which everything has stopped."""
 
-_TargetMetric = microgrid_pb2.SetBoundsParam.TargetMetric
+_TRY_AGAIN = 1.0
+"""Seconds of the site's clock after which a server whose port is in use tries again."""
+
+_FASTEST = 1e6
 
 
 class Simulator:
-    """Serves a simulated site, and lets it live at the wall clock's pace.
+    """Serves a simulated site, and lets it live.
 
-    Any thread may start and stop it. Its threads are daemons, named ``simulator-...``.
+    Any thread may start, stop and change it. Its threads are daemons, named ``simulator-...``.
     """
 
     def __init__(
         self,
-        site: Site | None = None,
+        site: SiteSource | Site = "demo",
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        sample_interval: float = 1.0,
+        speed: float = 1.0,
+        sample_interval: float | None = None,
+        seed: int | None = None,
+        start: datetime | None = None,
     ) -> None:
         """Make a simulator that does not serve yet.
 
         Args:
-            site: The site; the demo's unless given. It belongs to the simulator.
+            site: The name of a shipped site, the path of a TOML file, the same structure as a
+                mapping, or a site that `load_site` has made; that belongs to the simulator then.
             host: The address to serve on: loopback unless given.
             port: The TCP port; 0 takes a free one, and keeps it.
-            sample_interval: Seconds between two samples of each component.
+            speed: Seconds of the site's clock for each second of the machine's. With 0 the clock
+                stands, and `step` moves it.
+            sample_interval: Seconds between two samples of every component, in place of the
+                description's own.
+            seed: Takes the place of the description's own.
+            start: Date and time at which the site's clock begins, in place of the description's
+                own; without either it follows the time of day.
 
         Raises:
-            ValueError: If port or interval is out of range.
+            SiteError: If the description is wrong; a `ValueError` that says where.
+            ValueError: If a number is out of range.
+            OSError: If the file cannot be read.
         """
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be 0 to 65535, not {port}")
-        if not (math.isfinite(sample_interval) and sample_interval > 0):
+        if not 0 <= speed <= _FASTEST:
+            raise ValueError(f"speed must be 0 to {_FASTEST:g}, not {speed!r}")
+        if sample_interval is not None and not (
+            math.isfinite(sample_interval) and sample_interval > 0
+        ):
             raise ValueError(f"sample_interval must be positive, not {sample_interval!r}")
+        if not isinstance(site, Site):
+            site = load_site(site, seed=seed, start=start, sample_interval=sample_interval)
+        elif (seed, start, sample_interval) != (None, None, None):
+            raise ValueError("a site that has been made has its seed, start and intervals already")
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
-        self.faults = Faults()
-        """What goes wrong at the site; may be changed at any time."""
-        self._living = _LivingSite(site or demo_site(), sample_interval, self.faults)
+        self._speed = speed
+        self._living = LivingSite(site, speed=speed, restart=self._go_away)
+        # One thread at a time starts or stops the server. Streams and the site's clock have locks
+        # of their own, which may be taken while this is held.
+        self._serving = threading.RLock()
         self._server: grpc.Server | None = None
+        self._is_running = False
 
     @property
     def url(self) -> str:
@@ -85,6 +104,16 @@ class Simulator:
     def port(self) -> int:
         """The TCP port; 0 before the first start if a free one is to be taken."""
         return self._port
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong at the site; may be changed at any time."""
+        return self._living.faults
+
+    @property
+    def time(self) -> datetime:
+        """Date and time of the site's newest samples, in UTC."""
+        return self._living.ask(lambda site: site.time)
 
     def change(self, change: Callable[[Site], T]) -> T:
         """Ask or change something of the site between two samples.
@@ -97,6 +126,26 @@ class Simulator:
         """
         return self._living.ask(change)
 
+    def step(self, seconds: float) -> None:
+        """Let a standing clock go on, through every sample and fault on its way.
+
+        It takes as long as the machine needs. Clients are waited for when they are far behind.
+
+        Args:
+            seconds: Seconds of the site's clock.
+
+        Raises:
+            ValueError: If that is negative or not finite.
+            RuntimeError: If the clock runs by itself, or the simulator has not been started.
+        """
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        if self._speed:
+            raise RuntimeError(f"the clock runs by itself, at speed {self._speed:g}")
+        if not self._is_running:
+            raise RuntimeError("the simulator has not been started")
+        self._living.step(seconds)
+
     def start(self) -> Self:
         """Serve; on the same port as before if it has been stopped.
 
@@ -107,37 +156,23 @@ class Simulator:
             RuntimeError: If it is serving already.
             OSError: If the address cannot be served on, because it is in use for instance.
         """
-        if self._server is not None:
-            raise RuntimeError(f"{self.url} is being served already")
-        options = [
-            # Two servers on one port would each get some of the clients.
-            ("grpc.so_reuseport", 0),
-            # Clients may check a silent connection as often as they like.
-            ("grpc.http2.min_ping_interval_without_data_ms", 100),
-            ("grpc.http2.max_ping_strikes", 0),
-        ]
-        server = grpc.server(_ThreadPerCall(), options=options)
-        microgrid_pb2_grpc.add_MicrogridServicer_to_server(_Service(self._living), server)
-        try:
-            self._port = server.add_insecure_port(f"{self._host}:{self._port}")
-        except RuntimeError as error:
-            raise OSError(
-                f"cannot serve on {self._host}:{self._port}: it is in use, or no address of this "
-                "machine"
-            ) from error
-        self._living.start()
-        server.start()
-        self._server = server
+        with self._serving:
+            if self._is_running:
+                raise RuntimeError(f"{self.url} is being served already")
+            self._listen()
+            self._is_running = True
+            self._living.start()
         return self
 
     def stop(self) -> None:
         """End all streams and stop serving; the site stands still. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
+        with self._serving:
+            self._is_running = False
+            server, self._server = self._server, None
         # Streams end by themselves, in good order, before what is still open is cut off.
         self._living.stop()
-        server.stop(_GRACE).wait(_STOP_TIMEOUT)
+        if server is not None:
+            server.stop(_GRACE).wait(_STOP_TIMEOUT)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -147,271 +182,40 @@ class Simulator:
         """Stop."""
         self.stop()
 
-
-class _LivingSite:
-    """A site, the thread that moves it on, and the streams that wait for it."""
-
-    def __init__(self, site: Site, sample_interval: float, faults: Faults) -> None:
-        self._sample_interval = sample_interval
-        self.faults = faults
-        # Protects the site and all below; notified at every sample and at the end.
-        self._changed = threading.Condition()
-        self._site = site
-        self._samples = 0
-        self._timestamp = datetime.now(UTC)
-        self._messages: dict[int, microgrid_pb2.ComponentData] = {}
-        self._stopping = True
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Let the site live."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._live, name="simulator-site", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the site stand still, and end all streams."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(_STOP_TIMEOUT)
-
-    def _live(self) -> None:
-        due = time.monotonic()
-        with self._changed:
-            while not self._stopping:
-                due += self._sample_interval
-                # Behind after the machine slept or was busy: skip the samples that were missed.
-                due = max(due, time.monotonic())
-                while not self._stopping and (pause := due - time.monotonic()) > 0:
-                    self._changed.wait(pause)
-                if not self._stopping:
-                    self._site.advance(self._sample_interval)
-                    # Later than the one before, whatever the wall clock does.
-                    earliest = self._timestamp + timedelta(microseconds=1)
-                    self._timestamp = max(earliest, datetime.now(UTC))
-                    self._messages.clear()
-                    self._samples += 1
-                    self._changed.notify_all()
-
-    def ask(self, question: Callable[[Site], T]) -> T:
-        """Ask or change something of the site."""
-        with self._changed:
-            return question(self._site)
-
-    def samples(
-        self, component: Component, is_active: Callable[[], bool]
-    ) -> Iterator[microgrid_pb2.ComponentData]:
-        """Give a component's samples: the newest at once, then each new one."""
-        seen = -1
-        while True:
-            with self._changed:
-                while self._samples == seen and not self._stopping and is_active():
-                    self._changed.wait(min(self._sample_interval, _CLIENT_CHECK))
-                if self._stopping or not is_active():
-                    return
-                seen = self._samples
-                if component.component_id in self.faults.silent:
-                    continue
-                message = self._message(component)
-            yield message
-
-    def _message(self, component: Component) -> microgrid_pb2.ComponentData:
-        """Give the message of the newest sample; all streams of a component share it."""
-        component_id = component.component_id
-        if component_id not in self._messages:
-            self._messages[component_id] = data_message(self._site, component, self._timestamp)
-        return self._messages[component_id]
-
-
-class _Service(microgrid_pb2_grpc.MicrogridServicer):
-    """Answers the calls of the Microgrid service."""
-
-    def __init__(self, living: _LivingSite) -> None:
-        self._living = living
-        self._components = {c.component_id: c for c in living.ask(lambda site: site.components)}
-
-    def GetMicrogridMetadata(  # noqa: N802 - the API's name, as below
-        self, request: Empty, context: grpc.ServicerContext
-    ) -> microgrid_pb2.MicrogridMetadata:
-        """Tell which microgrid this is, and where."""
-        del request, context
-        return self._living.ask(
-            lambda site: microgrid_pb2.MicrogridMetadata(
-                microgrid_id=site.microgrid_id,
-                location=microgrid_pb2.Location(latitude=site.latitude, longitude=site.longitude),
-            )
-        )
-
-    def ListComponents(  # noqa: N802
-        self, request: microgrid_pb2.ComponentFilter, context: grpc.ServicerContext
-    ) -> microgrid_pb2.ComponentList:
-        """List the components that pass both filters."""
-        del context
-        return microgrid_pb2.ComponentList(
-            components=[
-                component_message(component)
-                for component in self._components.values()
-                if (not request.ids or component.component_id in request.ids)
-                and (not request.categories or component.category.value in request.categories)
-            ]
-        )
-
-    def ListConnections(  # noqa: N802
-        self, request: microgrid_pb2.ConnectionFilter, context: grpc.ServicerContext
-    ) -> microgrid_pb2.ConnectionList:
-        """List the connections that pass both filters."""
-        del context
-        return microgrid_pb2.ConnectionList(
-            connections=[
-                microgrid_pb2.Connection(start=connection.start, end=connection.end)
-                for connection in self._living.ask(lambda site: site.connections)
-                if (not request.starts or connection.start in request.starts)
-                and (not request.ends or connection.end in request.ends)
-            ]
-        )
-
-    def CanStreamData(  # noqa: N802
-        self, request: microgrid_pb2.ComponentIdParam, context: grpc.ServicerContext
-    ) -> BoolValue:
-        """Tell whether a component has data."""
-        return BoolValue(value=self._component(request.id, context).category in STREAMING)
-
-    def StreamComponentData(  # noqa: N802
-        self, request: microgrid_pb2.ComponentIdParam, context: grpc.ServicerContext
-    ) -> Iterator[microgrid_pb2.ComponentData]:
-        """Send a component's samples until the client has enough."""
-        component = self._component(request.id, context)
-        if component.category not in STREAMING:
-            _refuse_category(component, context)
-        return self._living.samples(component, context.is_active)
-
-    def SetPowerActive(  # noqa: N802
-        self, request: microgrid_pb2.SetPowerActiveParam, context: grpc.ServicerContext
-    ) -> Empty:
-        """Set a device's active power for a while."""
-        self._command(request.component_id, request.power, context, lambda d: d.active)
-        return Empty()
-
-    def SetPowerReactive(  # noqa: N802
-        self, request: microgrid_pb2.SetPowerReactiveParam, context: grpc.ServicerContext
-    ) -> Empty:
-        """Set a device's reactive power for a while."""
-        self._command(request.component_id, request.power, context, lambda d: d.reactive)
-        return Empty()
-
-    def AddInclusionBounds(  # noqa: N802
-        self, request: microgrid_pb2.SetBoundsParam, context: grpc.ServicerContext
-    ) -> Timestamp:
-        """Narrow what a device may be set to for a while."""
-        return self._add_bounds(request, context, lambda limits: limits.inclusion)
-
-    def AddExclusionBounds(  # noqa: N802
-        self, request: microgrid_pb2.SetBoundsParam, context: grpc.ServicerContext
-    ) -> Timestamp:
-        """Exclude some of what a device may be set to for a while."""
-        return self._add_bounds(request, context, lambda limits: limits.exclusion)
-
-    def Start(  # noqa: N802
-        self, request: microgrid_pb2.ComponentIdParam, context: grpc.ServicerContext
-    ) -> Empty:
-        """Refuse: the devices of this site are always on."""
-        _refuse_category(self._component(request.id, context), context)
-
-    # Nothing can be switched, so nothing is ever in error.
-    HotStandby = ColdStandby = Stop = ErrorAck = Start
-
-    def _component(self, component_id: int, context: grpc.ServicerContext) -> Component:
-        component = self._components.get(component_id)
-        if component is None:
-            _abort(context, grpc.StatusCode.NOT_FOUND, f"there is no component {component_id}")
-        return component
-
-    def _device(self, component_id: int, context: grpc.ServicerContext) -> Device:
-        component = self._component(component_id, context)
-        device = self._living.ask(lambda site: site.devices.get(component_id))
-        if device is None:
-            _refuse_category(component, context)
-        return device
-
-    def _command(
-        self,
-        component_id: int,
-        power: float,
-        context: grpc.ServicerContext,
-        limits_of: Callable[[Device], Limits],
-    ) -> None:
-        device = self._device(component_id, context)
-        refused = self._living.faults.refused.get(component_id)
-        if refused is not None:
-            _abort(context, refused, "a fault was asked for")
-        if not math.isfinite(power):
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
+    def _listen(self) -> None:
+        options = [
+            # Two servers on one port would each get some of the clients.
+            ("grpc.so_reuseport", 0),
+            # Clients may check a silent connection as often as they like.
+            ("grpc.http2.min_ping_interval_without_data_ms", 100),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+        handlers = [microgrid_service(self._living), control_service(self.faults)]
+        server = grpc.server(ThreadPerCall(), handlers=handlers, options=options)
         try:
-            self._living.ask(
-                lambda site: limits_of(device).command(power, site.now + SET_POINT_LIFETIME)
-            )
-        except OutOfBounds as error:
-            details = f"component {component_id}: {error}"
-            _abort(context, grpc.StatusCode.OUT_OF_RANGE, details)
+            self._port = server.add_insecure_port(f"{self._host}:{self._port}")
+        except RuntimeError as error:
+            raise OSError(
+                f"cannot serve on {self._host}:{self._port}: it is in use, or no address of this "
+                "machine"
+            ) from error
+        server.start()
+        self._server = server
 
-    def _add_bounds(
-        self,
-        request: microgrid_pb2.SetBoundsParam,
-        context: grpc.ServicerContext,
-        list_of: Callable[[Limits], list[tuple[float, float, float]]],
-    ) -> Timestamp:
-        device = self._device(request.component_id, context)
-        lower, upper = request.bounds.lower, request.bounds.upper
-        if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"bounds of {lower} to {upper}")
-        if request.target_metric == _TargetMetric.TARGET_METRIC_POWER_ACTIVE:
-            limits = device.active
-        elif request.target_metric == _TargetMetric.TARGET_METRIC_POWER_REACTIVE:
-            limits = device.reactive
-        else:
-            name = _name_of(request.target_metric)
-            _abort(context, grpc.StatusCode.UNIMPLEMENTED, f"bounds of {name}")
-        self._living.ask(
-            lambda site: list_of(limits).append((lower, upper, site.now + BOUNDS_LIFETIME))
-        )
-        until = Timestamp()
-        until.FromDatetime(datetime.now(UTC) + timedelta(seconds=BOUNDS_LIFETIME))
-        return until
+    def _go_away(self, seconds: float) -> None:
+        """Cut all calls off, and serve again after some seconds of the site's clock."""
+        with self._serving:
+            server, self._server = self._server, None
+        if server is not None:
+            server.stop(_CUT_GRACE).wait(_STOP_TIMEOUT)
+        self._living.later(seconds, self._come_back)
 
-
-def _name_of(metric: "_TargetMetric.ValueType") -> str:
-    return next((name for name, number in _TargetMetric.items() if number == metric), str(metric))
-
-
-def _refuse_category(component: Component, context: grpc.ServicerContext) -> NoReturn:
-    name = component.category.name
-    details = f"component {component.component_id} is of category {name}, which cannot do this"
-    _abort(context, grpc.StatusCode.UNIMPLEMENTED, details)
-
-
-def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, details: str) -> NoReturn:
-    context.abort(code, details)
-    raise AssertionError("abort() raises")
-
-
-class _ThreadPerCall(futures.ThreadPoolExecutor):
-    """Runs each call in a daemon thread of its own.
-
-    A stream keeps a thread for as long as it lasts, so that no size of a pool is right; and the
-    threads of a pool keep the interpreter from ending.
-    """
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "futures.Future[T]":
-        """Start a thread that runs the function."""
-        future: futures.Future[T] = futures.Future()
-
-        def run() -> None:
+    def _come_back(self) -> None:
+        with self._serving:
+            if not self._is_running or self._server is not None:
+                return
             try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - as in every executor: into the future
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="simulator-call", daemon=True).start()
-        return future
+                self._listen()
+            except OSError as error:
+                _LOGGER.warning("%s; trying again", error)
+                self._living.later(_TRY_AGAIN, self._come_back)

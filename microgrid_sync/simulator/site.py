@@ -1,149 +1,290 @@
-"""A simulated site: devices and meters, connected, living on one clock."""
+"""A simulated site: components, connected, living on one clock of their own."""
 
-import math
-from collections.abc import Mapping
+import enum
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 
-from microgrid_sync.model import (
-    Component,
-    ComponentCategory,
-    Connection,
-    Fuse,
-    GridMetadata,
-    InverterType,
+from microgrid_sync.simulator.charger import EVCharger
+from microgrid_sync.simulator.devices import Commanded, Device, Moment
+from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, total
+from microgrid_sync.simulator.faults import Fault
+from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
+from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.weather import Sky, Weather
+
+
+class SiteCategory(enum.IntEnum):
+    """Every category that the API has a number for."""
+
+    UNSPECIFIED = 0
+    GRID = 1
+    METER = 2
+    INVERTER = 3
+    CONVERTER = 4
+    BATTERY = 5
+    EV_CHARGER = 6
+    SENSOR = 7
+    CRYPTO_MINER = 8
+    ELECTROLYZER = 9
+    CHP = 10
+    RELAY = 11
+    PRECHARGE_MODULE = 12
+
+
+STREAMING = frozenset(
+    {
+        SiteCategory.METER,
+        SiteCategory.INVERTER,
+        SiteCategory.BATTERY,
+        SiteCategory.EV_CHARGER,
+        SiteCategory.SENSOR,
+    }
 )
-from microgrid_sync.simulator.devices import (
-    Battery,
-    BatteryInverter,
-    Device,
-    Flow,
-    Line,
-    battery_inverter,
-    ev_charger,
-    solar_inverter,
-)
-from microgrid_sync.topology import Topology
+"""The categories that the API has data of."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What flows everywhere in a site at one instant."""
+class SiteComponent:
+    """A component as it is listed."""
 
-    line: Line
-    """What the grid offers."""
+    component_id: int
+    category: SiteCategory
+    name: str
+    type: str | None = None
+    """The API's word for its type, such as ``solar``; ``None`` if it has none."""
 
-    flows: Mapping[int, Flow]
-    """What flows through each component with an AC side; a meter's is the sum behind it."""
+    fuse: float | None = None
+    """A: a grid connection's rated fuse current."""
+
+    sample_interval: float = 1.0
+    """Seconds between two samples of its data."""
+
+
+@dataclass(frozen=True)
+class ComponentError:
+    """An error that a component reports."""
+
+    code: str = "UNSPECIFIED"
+    """The API's name of the code, without its prefix."""
+
+    message: str = ""
+    recoverable: bool = True
+    """Whether it ends when it is acknowledged."""
+
+
+class Supply:
+    """The public grid at the site's connection."""
+
+    def __init__(self, seed: int, *, voltage: float, frequency: float, resistance: float) -> None:
+        """Make a grid.
+
+        Args:
+            seed: The site's seed.
+            voltage: Between each phase and neutral when nothing flows, in V.
+            frequency: The nominal frequency, in Hz.
+            resistance: Of each phase up to the site, in ohm: what makes the voltage sag.
+        """
+        self._voltage = voltage
+        self._frequency = frequency
+        self._resistance = resistance
+        chance = generator(seed, "supply")
+        self._common = Wander(chance, deviation=0.005 * voltage, persistence=900.0)
+        self._phases = [
+            Wander(chance, deviation=0.002 * voltage, persistence=20.0) for _ in ALL_PHASES
+        ]
+        self._pace = Wander(chance, deviation=0.015, persistence=30.0)
+
+    def advance(self, seconds: float, drawn: Flow) -> Line:
+        """Live on for some seconds; give what is offered while some power is drawn.
+
+        The current in each phase, its sign included, takes its part of the voltage away; never
+        more than half of it.
+        """
+        common = self._common.advance(seconds)
+        drops = (self._resistance * power / self._voltage for power in drawn.active)
+        one, two, three = (
+            max(self._voltage + common + phase.advance(seconds) - drop, self._voltage / 2)
+            for phase, drop in zip(self._phases, drops, strict=True)
+        )
+        return Line((one, two, three), self._frequency + self._pace.advance(seconds))
 
 
 class Site:
     """The components of a site, and the devices behind them.
 
-    Not for several threads at once: its owner, a simulator usually, sees to that.
+    Made by `load_site`. Not for several threads at once: its owner, a simulator usually, sees to
+    that.
     """
 
     def __init__(
         self,
         *,
+        name: str,
         microgrid_id: int,
+        seed: int,
         latitude: float,
         longitude: float,
-        components: list[Component],
-        connections: list[Connection],
-        devices: list[Device],
+        zone: tzinfo,
+        start: datetime | None,
+        supply: Supply,
+        weather: Weather,
+        components: Sequence[SiteComponent],
+        connections: Sequence[tuple[int, int]],
+        devices: Iterable[Device],
+        faults: Sequence[Fault],
+        set_point_lifetime: float,
+        bounds_lifetime: float,
     ) -> None:
-        """Put a site together, at second 0 of its clock.
-
-        Args:
-            microgrid_id: The microgrid's number.
-            latitude: Degrees north.
-            longitude: Degrees east.
-            components: All components.
-            connections: How they are connected.
-            devices: What consumes and produces; each has the ID of its component.
-        """
+        """Put a site together, at second 0 of its clock; `load_site` knows what is allowed."""
+        self.name = name
         self.microgrid_id = microgrid_id
+        self.seed = seed
         self.latitude = latitude
         self.longitude = longitude
-        self.components = components
+        self.follows_wall_clock = start is None
+        """Whether its clock began at the time of day when it was made, not at one of its own."""
+        self.components = {component.component_id: component for component in components}
         self.connections = connections
-        self.topology = Topology(components, connections)
-        self.devices: dict[int, Device] = {device.component_id: device for device in devices}
+        self.devices = {device.component_id: device for device in devices}
         self.batteries: dict[int, Battery] = {
-            device.battery.component_id: device.battery
-            for device in devices
-            if isinstance(device, BatteryInverter)
+            battery.component_id: battery
+            for device in self.devices.values()
+            if isinstance(device, Inverter)
+            for battery in device.batteries
         }
+        self.scheduled_faults = faults
+        self.set_point_lifetime = set_point_lifetime
+        self.bounds_lifetime = bounds_lifetime
+        self.errors: dict[int, ComponentError] = {}
+        """What components report to be wrong with them."""
+        self._zone = zone
+        self._start = start or datetime.now(UTC)
+        self._supply = supply
+        self._weather = weather
+        self._commanded = [d for d in self.devices.values() if isinstance(d, Commanded)]
+        self._balancing = [
+            d for d in self.devices.values() if isinstance(d, Inverter) and d.balances
+        ]
+        self._others = [d for d in self.devices.values() if d not in self._balancing]
+        self._successors: dict[int, list[int]] = {i: [] for i in self.components}
+        for begin, end in connections:
+            self._successors[begin].append(end)
+        self._outwards = self._order()
+        self._grids = [c.component_id for c in components if c.category is SiteCategory.GRID]
         self.now = 0.0
-        self.snapshot = Snapshot(Line(), {})
+        """Seconds since its clock began."""
+        self.flows: Mapping[int, Flow] = dict.fromkeys(self.components, NO_FLOW)
+        """What flows through each component with an AC side; a meter's is the sum behind it."""
+        self.line = Line()
+        """What the wires offer now."""
+        self.sky = Sky(0.0, 0.0, 0.0)
+        """The weather now."""
         self.advance(0.0)
 
-    def advance(self, seconds: float) -> Snapshot:
-        """Live on for some seconds; give what flows then."""
-        self.now += seconds
-        line = _line(self.now)
-        for device in self.devices.values():
-            device.active.forget(self.now)
-            device.reactive.forget(self.now)
-            device.advance(self.now, seconds, line)
-        flows: dict[int, Flow] = {}
-        for component in self.components:
-            self._flow(component, flows)
-        self.snapshot = Snapshot(line, flows)
-        return self.snapshot
+    @property
+    def time(self) -> datetime:
+        """Date and time of its clock, in UTC."""
+        return self._start + timedelta(seconds=self.now)
 
-    def _flow(self, component: Component, flows: dict[int, Flow]) -> Flow:
-        """Find what flows through a component: its device's own, or the sum behind it."""
-        component_id = component.component_id
-        if component_id not in flows:
+    def set_time(self, time: datetime) -> None:
+        """Set date and time of its clock; what has been lived stays as it is."""
+        self._start = time - timedelta(seconds=self.now)
+
+    def successors(self, component_id: int) -> list[int]:
+        """Give the IDs of the components that a component feeds directly."""
+        return self._successors[component_id]
+
+    def advance(self, seconds: float) -> None:
+        """Live on for some seconds."""
+        self.advance_to(self.now + seconds)
+
+    def advance_to(self, now: float) -> None:
+        """Live on until a second of its clock."""
+        seconds, self.now = now - self.now, now
+        time = self.time
+        drawn = total(self.flows[grid] for grid in self._grids)
+        self.sky = self._weather.advance(time, seconds)
+        self.line = self._supply.advance(seconds, drawn)
+        moment = Moment(now, seconds, time.astimezone(self._zone), self.line, self.sky)
+        for commanded in self._commanded:
+            commanded.forget(now)
+        for device in self._others:
+            device.advance(moment)
+        for inverter in self._balancing:
+            # Those that balance come last: they answer what all others do at this moment.
+            rest = (d for d in self.devices.values() if d is not inverter)
+            inverter.site_power = sum(device.flow.power for device in rest)
+            inverter.advance(moment)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        """Find what flows through each component: its device's own, or the sum behind it."""
+        flows: dict[int, Flow] = {}
+        for component_id in self._outwards:
             device = self.devices.get(component_id)
+            behind = self._successors[component_id]
             if device is not None:
                 flows[component_id] = device.flow
             else:
-                behind = Flow()
-                for successor in self.topology.successors(component_id):
-                    behind += self._flow(successor, flows)
-                flows[component_id] = behind
-        return flows[component_id]
+                flows[component_id] = total([flows[i] for i in behind]) if behind else NO_FLOW
+        self.flows = flows
 
+    def _order(self) -> list[int]:
+        """Put the components in an order in which each comes after all that it feeds."""
+        order: dict[int, None] = {}
+        for root in self.components:
+            stack = [root]
+            while stack:
+                component_id = stack[-1]
+                waiting = [i for i in self._successors[component_id] if i not in order]
+                if waiting:
+                    stack.extend(waiting)
+                else:
+                    order.setdefault(stack.pop())
+        return list(order)
 
-def _line(now: float) -> Line:
-    """Let voltage and frequency wander a little."""
-    one, two, three = (
-        230.0 + 1.2 * math.sin(now / 5 + shift) + 0.3 * math.sin(now * 1.7 + shift)
-        for shift in (0.0, 2.1, 4.2)
-    )
-    return Line((one, two, three), 50.0 + 0.02 * math.sin(now / 4))
+    def charger(self, component_id: int) -> EVCharger:
+        """Give an EV charger; `KeyError` if there is none of that ID."""
+        device = self.devices[component_id]
+        if not isinstance(device, EVCharger):
+            raise KeyError(component_id)
+        return device
 
+    def inverter(self, component_id: int) -> Inverter:
+        """Give an inverter; `KeyError` if there is none of that ID."""
+        device = self.devices[component_id]
+        if not isinstance(device, Inverter):
+            raise KeyError(component_id)
+        return device
 
-def demo_site() -> Site:
-    """Make the site of the demo.
+    def fail(self, component_id: int, error: ComponentError) -> None:
+        """Let a component report an error; it neither takes nor gives power until it is over."""
+        self.errors[component_id] = error
+        self._set_failed(component_id, failed=True)
 
-    A grid connection (1) with the main meter (2), behind it a solar inverter (3), a battery
-    inverter (4) with its battery (5), and a meter (6) with two EV chargers (7, 8).
-    """
-    battery = Battery(5)
-    components = [
-        Component(1, ComponentCategory.GRID, None, GridMetadata(fuse=Fuse(max_current=100.0))),
-        Component(2, ComponentCategory.METER),
-        Component(3, ComponentCategory.INVERTER, InverterType.SOLAR),
-        Component(4, ComponentCategory.INVERTER, InverterType.BATTERY),
-        Component(5, ComponentCategory.BATTERY),
-        Component(6, ComponentCategory.METER),
-        Component(7, ComponentCategory.EV_CHARGER),
-        Component(8, ComponentCategory.EV_CHARGER),
-    ]
-    pairs = [(1, 2), (2, 3), (2, 4), (4, 5), (2, 6), (6, 7), (6, 8)]
-    return Site(
-        microgrid_id=15,
-        latitude=52.52,
-        longitude=13.405,
-        components=components,
-        connections=[Connection(start, end) for start, end in pairs],
-        devices=[
-            solar_inverter(3, peak=8000.0),
-            battery_inverter(4, battery, rating=10_000.0),
-            ev_charger(7, rating=22_000.0, car_limit=11_000.0),
-            ev_charger(8, rating=22_000.0, car_limit=7400.0),
-        ],
-    )
+    def recover(self, component_id: int) -> None:
+        """End a component's error; it goes on as before."""
+        if self.errors.pop(component_id, None) is not None:
+            self._set_failed(component_id, failed=False)
+
+    def acknowledge(self, component_id: int) -> None:
+        """Acknowledge a component's error, if it has one: it rests until it is started.
+
+        Raises:
+            NotPossible: If the error is none that can be recovered from.
+        """
+        error = self.errors.get(component_id)
+        if error is None:
+            return
+        if not error.recoverable:
+            raise NotPossible(f"in error {error.code}, which cannot be recovered from")
+        self.recover(component_id)
+        part = self.devices.get(component_id, self.batteries.get(component_id))
+        if isinstance(part, Inverter | Battery):
+            part.acknowledge()
+
+    def _set_failed(self, component_id: int, *, failed: bool) -> None:
+        part = self.devices.get(component_id, self.batteries.get(component_id))
+        if part is not None:
+            part.failed = failed

@@ -1,19 +1,21 @@
 """The commands, as real processes."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from microgrid_sync import MicrogridApiClient
+from microgrid_sync import MicrogridApiClient, OperationAborted, OperationTimedOut
 from tests.support.messages import component
 from tests.support.server import ScriptedServer
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
 
 COMMAND = [sys.executable, "-m", "microgrid_sync"]
 
@@ -47,7 +49,7 @@ def test_demo_does_all_of_it() -> None:
         assert part in result.stdout
     summary = result.stdout.splitlines()[-1]
     found = re.fullmatch(
-        r"OK: 8 components listed, 4 followed for 0\.5 s, charger 7 set from (\d+) W to 5000 W: "
+        r"OK: 9 components listed, 4 followed for 0\.5 s, charger 7 set from (\d+) W to 5000 W: "
         r"meter 6 went from (\d+) W to (\d+) W within \d+\.\d s",
         summary,
     )
@@ -61,7 +63,7 @@ def test_demo_only_reads_a_server_that_is_given(simulate: "subprocess.Popen[str]
     url = simulate.stdout.readline().strip()
     result = _run("demo", url, "--seconds", "0")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "OK: 8 components listed, 4 followed for 0 s"
+    assert result.stdout.splitlines()[-1] == "OK: 9 components listed, 4 followed for 0 s"
 
 
 def test_demo_of_a_bare_site() -> None:
@@ -88,7 +90,7 @@ def test_demo_is_drawn_in_place_on_a_terminal() -> None:
     )
     assert result.returncode == 0
     assert "sample of" in result.stdout
-    assert "OK: 8 components listed" in result.stdout
+    assert "OK: 9 components listed" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,13 @@ def test_demo_is_drawn_in_place_on_a_terminal() -> None:
         (["demo", "--seconds", "-1"], 2, "--seconds"),
         (["demo", "--seconds", "nan"], 2, "--seconds"),
         (["simulate", "--port", "70000"], 2, "--port"),
+        (["simulate", "--site", "villa"], 1, "shipped: demo, depot, every_category"),
+        (["simulate", "--site", "villa.toml"], 1, "villa.toml"),
+        (["simulate", "--speed", "0"], 2, "--speed"),
+        (["simulate", "--speed", "nan"], 2, "--speed"),
+        (["simulate", "--sample-interval", "0"], 1, "sample_interval must be positive"),
+        (["simulate", "--start", "yesterday"], 2, "--start"),
+        (["simulate", "--start", "2026-06-21T04:00:00"], 2, "UTC offset"),
         (["simulate", "--host", "no.such.host.invalid"], 1, "cannot serve on"),
         (["nonsense"], 2, "nonsense"),
     ],
@@ -162,3 +171,115 @@ def test_command_without_its_extra_says_what_to_install(missing: str, tmp_path: 
 
 def test_version() -> None:
     assert re.search(r"\d+\.\d+\.\d+", _run("--version").stdout)
+
+
+# Sites and trouble
+
+
+def test_simulate_serves_other_sites(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nmicrogrid_id = 77\nconnections = []\n'
+        '[[component]]\nid = 1\ncategory = "grid"\n'
+    )
+    with _simulating("--site", str(file)) as url, MicrogridApiClient(url) as client:
+        assert client.metadata().microgrid_id == 77
+
+
+def test_simulate_has_a_clock_of_its_own() -> None:
+    options = ["--site", "depot", "--speed", "600", "--start", "2030-01-02T03:04:05Z"]
+    with _simulating(*options, "--seed", "9") as url, MicrogridApiClient(url) as client:
+        receiver = client.meter_data(2)
+        first = receiver.receive(PATIENCE).timestamp
+        assert datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC) <= first < datetime(2030, 1, 3, tzinfo=UTC)
+
+
+@contextlib.contextmanager
+def _simulating(*arguments: str) -> Iterator[str]:
+    process = subprocess.Popen(
+        [*COMMAND, "simulate", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+
+
+def test_trouble_comes_and_goes_at_a_running_simulator(
+    simulate: "subprocess.Popen[str]",
+) -> None:
+    assert simulate.stdout is not None
+    url = simulate.stdout.readline().strip()
+
+    def trouble(*arguments: str) -> str:
+        result = _run("trouble", "--url", url, *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    with MicrogridApiClient(url, call_retry=None) as client:
+        assert trouble("list") == ""
+        number = trouble("add", "refused", "--component", "7", "--status", "ABORTED").strip()
+        with pytest.raises(OperationAborted):
+            client.set_power(7, 5000.0)
+        trouble("add", "late", "--at", "01:00:00", "--seconds", "90", "--lasts", "0.5")
+        assert trouble("list").splitlines() == [
+            f"{number}: refused (components [7], status ABORTED)",
+            f"{int(number) + 1}: late (at 3600, lasts 0.5, seconds 90)",
+        ]
+        trouble("end", number)
+        client.set_power(7, 5000.0)
+        trouble("add", "error", "--component", "7", "--code", "OVERCURRENT", "--not-recoverable")
+        receiver = client.ev_charger_data(7)
+        assert eventually(lambda: not receiver.receive(PATIENCE).is_ev_connected())
+        trouble("add", "missing", "--component", "7", "--field", "state", "--field", "data.ac")
+        trouble("add", "wrong-enum", "--component", "8", "--number", "-3")
+        trouble("add", "unanswered", "--method", "ListConnections")
+        with pytest.raises(OperationTimedOut):
+            list(client.connections(timeout=0.2))
+        trouble("clear")
+        assert trouble("list") == ""
+        assert list(client.connections())
+        # The server is gone, and comes back.
+        trouble("add", "restart", "--seconds", "0.5")
+        assert eventually(lambda: receiver.receive(PATIENCE).is_ev_connected())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["add", "sad"], 2, "'sad' is not one of 'error'"),
+        (["add", "silent", "--component", "99"], 1, "there is no component 99"),
+        (["add", "silent", "--component", "x"], 2, "--component"),
+        (["add", "silent", "--at", "soon"], 1, "at: must be seconds"),
+        (["add", "silent", "--lasts", "nan"], 1, "lasts: must be seconds"),
+        (["add", "silent", "--status", "INTERNAL"], 1, "status: a fault 'silent' has none"),
+        (["add", "refused", "--status", "BAD"], 1, "'BAD' is no gRPC status"),
+        (["end", "99"], 1, "there is no fault 99"),
+        (["end", "-1"], 2, "-1"),
+    ],
+)
+def test_trouble_that_makes_no_sense_is_refused(
+    simulate: "subprocess.Popen[str]", arguments: list[str], code: int, words: str
+) -> None:
+    assert simulate.stdout is not None
+    url = simulate.stdout.readline().strip()
+    result = _run("trouble", "--url", url, *arguments)
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_trouble_needs_a_simulator() -> None:
+    result = _run("trouble", "--url", "grpc://127.0.0.1:1", "list")
+    assert (result.returncode, "UNAVAILABLE" in result.stderr) == (1, True)
+    with ScriptedServer() as server:
+        result = _run("trouble", "--url", server.url, "list")
+    assert (result.returncode, "none of this simulator" in result.stderr) == (1, True)
+    result = _run("trouble", "--url", "http://host", "list")
+    assert (result.returncode, "scheme 'http'" in result.stderr) == (2, True)

@@ -1,0 +1,130 @@
+"""CPU time of the simulator: 1,000 chargers at 1 Hz, each followed by a client.
+
+The simulator is a process of its own; another one reads all streams with bare grpcio and counts
+what arrives. The simulator's CPU time comes from the system's books, for all of its threads.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import grpc.experimental
+from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+
+from microgrid_sync.simulator import Simulator
+
+CHARGERS = 1000
+FIRST = 1000
+SECONDS = 30.0
+TO_REACH = 0.60
+
+
+def description() -> dict[str, object]:
+    """Describe a site with chargers behind ten meters, and a car at each."""
+    chargers = range(FIRST, FIRST + CHARGERS)
+    meters = range(10, 20)
+    return {
+        "seed": 1,
+        "component": [
+            {"id": 1, "category": "grid", "fuse": 10_000.0},
+            {"id": 2, "category": "meter"},
+            *({"id": number, "category": "meter"} for number in meters),
+            *({"id": number, "category": "ev_charger"} for number in chargers),
+        ],
+        "connections": [
+            [1, 2],
+            *([2, number] for number in meters),
+            *([10 + number % 10, number] for number in chargers),
+        ],
+        "supply": {"resistance": 0.0002},
+        "car": [{"chargers": list(chargers)}],
+    }
+
+
+def serve() -> None:
+    """Serve until the standard input is closed; then print the CPU time of the last window."""
+    with Simulator(description()) as simulator:
+        print(simulator.port, flush=True)
+        for _ in sys.stdin:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            print(usage.ru_utime + usage.ru_stime, flush=True)
+
+
+class Counter:
+    """What the reading threads have seen; each has an entry of its own."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.counts = [0] * CHARGERS
+
+    def read(self, port: int, channel: grpc.Channel, number: int) -> None:
+        """Read one stream until the channel is closed."""
+        del port
+        stub = microgrid_pb2_grpc.MicrogridStub(channel)
+        parameter = microgrid_pb2.ComponentIdParam(id=FIRST + number)
+        try:
+            for message in stub.StreamComponentData(parameter):
+                self.counts[number] += message.id == FIRST + number
+        except grpc.RpcError:
+            return
+
+
+def measure(server: "subprocess.Popen[str]") -> float:
+    """Ask the server for its CPU time so far."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write("now\n")
+    server.stdin.flush()
+    return float(server.stdout.readline())
+
+
+def main() -> None:
+    """Measure and print."""
+    if sys.argv[1:] == ["serve"]:
+        serve()
+        return
+    server = subprocess.Popen(
+        [sys.executable, __file__, "serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
+    counter = Counter()
+    for number in range(CHARGERS):
+        threading.Thread(target=counter.read, args=(port, channel, number), daemon=True).start()
+    while min(counter.counts) < 2:
+        time.sleep(0.1)
+    received, cpu, began = sum(counter.counts), measure(server), time.monotonic()
+    time.sleep(SECONDS)
+    received, cpu = sum(counter.counts) - received, measure(server) - cpu
+    seconds = time.monotonic() - began
+    share, rate = cpu / seconds, received / seconds
+    result = {
+        "chargers": CHARGERS,
+        "seconds": round(seconds, 1),
+        "messages_per_second": round(rate, 1),
+        "simulator_share_of_a_core": round(share, 3),
+        "to_reach": TO_REACH,
+    }
+    print(f"{CHARGERS} chargers at 1 Hz: {rate:.0f} messages/s arrived")
+    print(f"the simulator took {share:.1%} of one core (to reach: less than {TO_REACH:.0%})")
+    print(json.dumps(result))
+    sys.stdout.flush()
+    server.stdin.close()
+    server.wait(30)
+    # A thousand daemon threads need no orderly end.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

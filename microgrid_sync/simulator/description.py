@@ -1,0 +1,405 @@
+"""Sites from data: a description in TOML, or the same structure in Python, becomes a site."""
+
+import functools
+import tomllib
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from microgrid_sync.simulator.cars import Car, Guest, Visits, again_and_again, always, daily
+from microgrid_sync.simulator.charger import EVCharger
+from microgrid_sync.simulator.devices import PROFILES, Device, HeatAndPower, Load
+from microgrid_sync.simulator.electricity import ALL_PHASES
+from microgrid_sync.simulator.fault_tables import check_fault, read_fault
+from microgrid_sync.simulator.faults import Fault
+from microgrid_sync.simulator.inverters import Battery, Inverter
+from microgrid_sync.simulator.limits import Limits
+from microgrid_sync.simulator.messages import SENSOR_TYPES
+from microgrid_sync.simulator.site import (
+    STREAMING,
+    Site,
+    SiteCategory,
+    SiteComponent,
+    Supply,
+)
+from microgrid_sync.simulator.structure import check_structure, inverter_of
+from microgrid_sync.simulator.tables import SiteError, Table
+from microgrid_sync.simulator.weather import Weather
+
+SiteSource = str | Path | Mapping[str, Any]
+"""A shipped site's name, the path of a TOML file, or the structure of such a file."""
+
+_SHIPPED = "sites"
+_CATEGORIES = {category.name.lower(): category for category in SiteCategory}
+_INVERTER_TYPES = ("solar", "battery", "hybrid")
+_MODES = ("idle", "self-consumption")
+_LARGEST_ID = 2**63 - 1
+_NOMINAL_VOLTAGE = 230.0
+
+
+def shipped_sites() -> list[str]:
+    """Give the names of the sites that come with the package."""
+    folder = resources.files(__package__) / _SHIPPED
+    names = (file.name for file in folder.iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def load_site(
+    source: SiteSource = "demo",
+    *,
+    seed: int | None = None,
+    start: datetime | None = None,
+    sample_interval: float | None = None,
+) -> Site:
+    """Make a site of its description.
+
+    Args:
+        source: The name of a shipped site, the path of a TOML file, or the structure that such a
+            file has as a mapping.
+        seed: Takes the place of the description's own.
+        start: Date and time at which its clock begins, in place of the description's own.
+        sample_interval: Seconds between two samples of every component, in place of the
+            description's own.
+
+    Returns:
+        The site, at second 0 of its clock. The same description and seed live the same life.
+
+    Raises:
+        SiteError: If the description is wrong; its text names the file, the key or line, and says
+            what would be right.
+        OSError: If the file cannot be read.
+    """
+    values, where = _read(source)
+    overrides = {"seed": seed, "start": start, "sample_interval": sample_interval}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if isinstance(values, Mapping):
+        values = {**values, **given}
+        if sample_interval is not None and isinstance(values.get("component"), Sequence):
+            values["component"] = [_without_interval(c) for c in values["component"]]
+    return _Reader(Table(values, where)).site()
+
+
+def _read(source: SiteSource) -> tuple[object, str]:
+    """Give the structure of a description, and what to call it in errors."""
+    if isinstance(source, Mapping):
+        return source, "site"
+    path = Path(source)
+    if isinstance(source, str) and source in shipped_sites():
+        text = (resources.files(__package__) / _SHIPPED / f"{source}.toml").read_text("utf-8")
+    elif isinstance(source, str) and not path.suffix and not path.exists():
+        known = ", ".join(shipped_sites())
+        raise SiteError(f"{source!r} is no file, and none of the sites that are shipped: {known}")
+    else:
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SiteError(f"{source}: is no UTF-8 text: {error}") from None
+    try:
+        return tomllib.loads(text), str(source)
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError(f"{source}: {error}") from None
+
+
+def _without_interval(component: object) -> object:
+    if not isinstance(component, Mapping):
+        return component
+    return {key: value for key, value in component.items() if key != "sample_interval"}
+
+
+class _Reader:
+    """Reads one description. What one table says is checked at once, and the whole at the end."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._seed = table.whole("seed", 0, least=-(2**63), most=_LARGEST_ID)
+        self._interval = table.interval("sample_interval", 1.0)
+        self._components: dict[int, SiteComponent] = {}
+        self._tables: dict[int, Table] = {}
+        self._connections: list[tuple[int, int]] = []
+
+    def site(self) -> Site:
+        """Read everything."""
+        table = self._table
+        latitude, longitude, zone = self._location(table.table("location"))
+        weather = self._weather(table.table("weather"), latitude, longitude)
+        supply = self._supply(table.table("supply"))
+        for entry in table.tables("component"):
+            self._component(entry)
+        self._connections = self._read_connections()
+        check_structure(table.where, self._components, self._connections)
+        guests: dict[int, list[Guest]] = {}
+        for entry in table.tables("car"):
+            self._car(entry, guests)
+        devices = self._devices(guests)
+        for entry in self._tables.values():
+            entry.end()
+        faults = [self._fault(entry) for entry in table.tables("fault")]
+        site = Site(
+            name=table.word("name", Path(table.where).stem),
+            microgrid_id=table.whole("microgrid_id", 1, least=0, most=_LARGEST_ID),
+            seed=self._seed,
+            latitude=latitude,
+            longitude=longitude,
+            zone=zone,
+            start=table.moment("start"),
+            supply=supply,
+            weather=weather,
+            components=list(self._components.values()),
+            connections=self._connections,
+            devices=devices,
+            faults=faults,
+            set_point_lifetime=table.seconds("set_point_lifetime", 60.0),
+            bounds_lifetime=table.seconds("bounds_lifetime", 5.0),
+        )
+        table.end()
+        return site
+
+    def _location(self, table: Table) -> tuple[float, float, tzinfo]:
+        latitude = table.number("latitude", 52.52, least=-90, most=90)
+        longitude = table.number("longitude", 13.405, least=-180, most=180)
+        key = table.word("timezone", "UTC")
+        table.end()
+        if key == "UTC":
+            return latitude, longitude, UTC
+        try:
+            return latitude, longitude, zoneinfo.ZoneInfo(key)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            problem = f"{key!r} is no time zone such as 'Europe/Berlin'"
+            raise table.error("timezone", problem) from None
+
+    def _weather(self, table: Table, latitude: float, longitude: float) -> Weather:
+        weather = Weather(
+            self._seed,
+            latitude=latitude,
+            longitude=longitude,
+            cloudiness=table.number("cloudiness", 0.4, least=0, most=1),
+            temperature=table.number("temperature", 12.0, least=-60, most=60),
+        )
+        table.end()
+        return weather
+
+    def _supply(self, table: Table) -> Supply:
+        supply = Supply(
+            self._seed,
+            voltage=table.number("voltage", _NOMINAL_VOLTAGE, above=0, most=1000),
+            frequency=table.number("frequency", 50.0, above=0, most=400),
+            resistance=table.number("resistance", 0.02, least=0, most=10),
+        )
+        table.end()
+        return supply
+
+    def _component(self, table: Table) -> None:
+        component_id = table.whole("id", least=1, most=_LARGEST_ID)
+        if component_id in self._components:
+            raise table.error("id", f"there is a component {component_id} already")
+        word = table.word("category", among=_CATEGORIES)
+        table.where = f"{self._table.where}: component {component_id} ({word})"
+        category = _CATEGORIES[word]
+        interval = self._interval
+        if category in STREAMING:
+            interval = table.interval("sample_interval", self._interval)
+        kind = None
+        if category is SiteCategory.INVERTER:
+            kind = table.word("type", among=_INVERTER_TYPES)
+        elif category is SiteCategory.SENSOR:
+            kind = table.word("type", among=SENSOR_TYPES)
+        fuse = None
+        if category is SiteCategory.GRID:
+            fuse = table.number("fuse", 63.0, above=0, most=2**31)
+        self._tables[component_id] = table
+        self._components[component_id] = SiteComponent(
+            component_id,
+            category,
+            table.word("name", f"{word.replace('_', ' ')} {component_id}"),
+            kind,
+            fuse,
+            interval,
+        )
+
+    def _read_connections(self) -> list[tuple[int, int]]:
+        value = self._table.raw("connections", [])
+        problem = "must be a list of pairs of IDs such as [[1, 2], [2, 3]]"
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise self._table.error("connections", f"{problem}, not {value!r}")
+        pairs = []
+        for number, pair in enumerate(value, 1):
+            if (
+                not isinstance(pair, Sequence)
+                or len(pair) != 2
+                or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair)
+            ):
+                raise self._table.error("connections", f"{problem}; number {number} is {pair!r}")
+            pairs.append((pair[0], pair[1]))
+        return pairs
+
+    def _devices(self, guests: Mapping[int, Sequence[Guest]]) -> list[Device]:
+        feeding = {start for start, _ in self._connections}
+        feeders = {end: start for start, end in self._connections}
+        batteries: dict[int, list[Battery]] = {}
+        for component_id, component in self._components.items():
+            if component.category is SiteCategory.BATTERY:
+                inverter = inverter_of(component_id, self._components, feeders)
+                if inverter is not None:
+                    battery = _battery(component_id, self._tables[component_id])
+                    batteries.setdefault(inverter, []).append(battery)
+        devices = []
+        for component_id, component in self._components.items():
+            table = self._tables[component_id]
+            device: Device | None = None
+            match component.category:
+                case SiteCategory.METER if table.has("load"):
+                    if component_id in feeding:
+                        problem = "only a meter that feeds no component can have a load"
+                        raise table.error("load", problem)
+                    device = self._load(component_id, table)
+                case SiteCategory.INVERTER:
+                    device = _inverter(component, table, batteries.get(component_id, []))
+                case SiteCategory.EV_CHARGER:
+                    device = _charger(component_id, table, guests.get(component_id, ()))
+                case SiteCategory.CHP:
+                    device = _heat_and_power(component_id, table)
+                case SiteCategory.ELECTROLYZER | SiteCategory.CRYPTO_MINER:
+                    power = table.number("rating", above=0, most=1e9)
+                    device = Load(component_id, profile="constant", power=power, seed=self._seed)
+                case _:
+                    pass
+            if device is not None:
+                devices.append(device)
+        return devices
+
+    def _load(self, component_id: int, table: Table) -> Load:
+        return Load(
+            component_id,
+            profile=table.word("load", among=PROFILES),
+            power=table.number("load_power", above=0, most=1e9),
+            seed=self._seed,
+        )
+
+    def _car(self, table: Table, guests: dict[int, list[Guest]]) -> None:
+        chargers = table.whole_numbers("chargers")
+        for charger in chargers:
+            component = self._components.get(charger)
+            if component is None:
+                raise table.error("chargers", f"there is no component {charger}")
+            if component.category is not SiteCategory.EV_CHARGER:
+                problem = f"component {charger} is of category {component.category.name}"
+                raise table.error("chargers", f"{problem}, not an EV charger")
+        soc = table.range("soc", Car.soc, least=0, most=100)
+        new_car = _car_maker(table)
+        for charger in chargers:
+            visits = self._visits(table, soc, charger)
+            guests.setdefault(charger, []).append(Guest(new_car, visits))
+        table.end()
+
+    def _visits(self, table: Table, soc: tuple[float, float], charger: int) -> Visits:
+        if table.has("arrives") or table.has("leaves"):
+            arrives, leaves = table.day_range("arrives"), table.day_range("leaves")
+            if arrives[1] > leaves[0] and leaves[1] > arrives[0]:
+                problem = "must not overlap with 'arrives': the car could leave before it comes"
+                raise table.error("leaves", problem)
+            return daily(arrives, leaves, soc, seed=self._seed, charger=charger)
+        if table.has("stays") or table.has("away"):
+            stays, away = table.seconds("stays"), table.seconds("away")
+            if stays <= 0:
+                raise table.error("stays", "must be more than 0")
+            return again_and_again(stays, away, soc, seed=self._seed, charger=charger)
+        return always(soc, seed=self._seed, charger=charger)
+
+    def _fault(self, table: Table) -> Fault:
+        fault = read_fault(table)
+        try:
+            check_fault(fault, self._components)
+        except ValueError as error:
+            raise SiteError(f"{table.where}: {error}") from None
+        return fault
+
+
+def _reactive(table: Table, rating: float) -> Limits:
+    most = table.number("reactive_rating", rating / 2, least=0, most=1e9)
+    return Limits(-most, most)
+
+
+def _phases(table: Table) -> tuple[int, ...]:
+    phases = table.whole_numbers("phases", ALL_PHASES)
+    if not phases or not set(phases) <= set(ALL_PHASES):
+        raise table.error("phases", f"must be some of 1, 2 and 3, not {phases!r}")
+    return tuple(phases)
+
+
+def _battery(component_id: int, table: Table) -> Battery:
+    capacity = table.number("capacity", above=0, most=1e12)
+    lower = table.number("soc_lower", 10.0, least=0, most=100)
+    upper = table.number("soc_upper", 95.0, above=lower, most=100)
+    return Battery(
+        component_id,
+        capacity,
+        table.number("rating", capacity / 2, above=0, most=1e12),
+        soc=table.number("soc", 50.0, least=0, most=100),
+        soc_lower=lower,
+        soc_upper=upper,
+        efficiency=table.number("efficiency", 0.97, above=0, most=1),
+    )
+
+
+def _inverter(component: SiteComponent, table: Table, batteries: list[Battery]) -> Inverter:
+    solar = component.type in {"solar", "hybrid"}
+    peak = table.number("peak", above=0, most=1e9) if solar else 0.0
+    rating = table.number("rating", peak or None, above=0, most=1e9)
+    minimum = table.number("minimum_power", 0.0, least=0, most=rating)
+    mode = table.word("mode", "idle", among=_MODES) if batteries else "idle"
+    return Inverter(
+        component.component_id,
+        Limits(-rating, rating if batteries else 0.0, -minimum, minimum),
+        _reactive(table, rating),
+        _phases(table),
+        resolution=table.number("resolution", 0.0, least=0, most=rating),
+        rating=rating,
+        peak=peak,
+        batteries=tuple(batteries),
+        efficiency=table.number("efficiency", 0.97, above=0, most=1),
+        ramp=table.number("ramp", rating, above=0, most=1e12),
+        balances=mode == "self-consumption",
+    )
+
+
+def _charger(component_id: int, table: Table, guests: Sequence[Guest]) -> EVCharger:
+    phases = _phases(table)
+    current = table.number("rated_current", 32.0, least=6, most=1000)
+    rating = current * len(phases) * _NOMINAL_VOLTAGE
+    return EVCharger(
+        component_id,
+        Limits(0.0, rating),
+        _reactive(table, rating),
+        phases,
+        rated_current=current,
+        guests=guests,
+        resolution=table.number("resolution", 0.0, least=0, most=rating),
+    )
+
+
+def _heat_and_power(component_id: int, table: Table) -> HeatAndPower:
+    rating = table.number("rating", above=0, most=1e9)
+    starts, stops = table.day_range("starts")[0], table.day_range("stops")[0]
+    ramp = table.number("ramp", rating / 60, above=0, most=1e12)
+    return HeatAndPower(component_id, rating, (starts, stops), ramp)
+
+
+def _car_maker(table: Table) -> "functools.partial[Car]":
+    return functools.partial(
+        _new_car,
+        power=table.number("power", Car.power, above=0, most=1e7),
+        phases=table.whole("phases", Car.phases, least=1, most=3),
+        capacity=table.number("capacity", Car.capacity, above=0, most=1e9),
+        target_soc=table.number("target_soc", Car.target_soc, above=0, most=100),
+        cable_current=table.number("cable_current", Car.cable_current, least=6, most=1000),
+        taper_above=table.number("taper_above", Car.taper_above, least=0, most=99.9),
+        ramp=table.number("ramp", Car.ramp, above=0, most=1e9),
+        efficiency=table.number("efficiency", Car.efficiency, above=0, most=1),
+    )
+
+
+def _new_car(soc: float, **properties: Any) -> Car:
+    return Car(soc=soc, **properties)

@@ -1,0 +1,363 @@
+"""The Microgrid service of version 0.15, answered by a simulated site."""
+
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import grpc
+from frequenz.api.microgrid import microgrid_pb2
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from microgrid_sync.simulator.devices import Commanded, Device
+from microgrid_sync.simulator.faults import FaultKind
+from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
+from microgrid_sync.simulator.limits import Limits, OutOfBounds
+from microgrid_sync.simulator.living import LivingSite
+from microgrid_sync.simulator.messages import component_message
+from microgrid_sync.simulator.site import STREAMING, Site, SiteComponent
+from microgrid_sync.simulator.streams import End
+
+T = TypeVar("T", bound=Message)
+
+_NAME = "frequenz.api.microgrid.Microgrid"
+
+_METRICS = microgrid_pb2.SetBoundsParam.TargetMetric
+_Context = grpc.ServicerContext
+_IdParam = microgrid_pb2.ComponentIdParam
+
+
+class Problem(NamedTuple):
+    """Why a call fails."""
+
+    status: grpc.StatusCode
+    details: str
+
+
+def microgrid_service(living: LivingSite) -> grpc.GenericRpcHandler:
+    """Make the service of a site."""
+    service = _Service(living)
+    unary: dict[str, tuple[type[Message], Callable[[Any, _Context], Message]]] = {
+        "GetMicrogridMetadata": (Empty, service.metadata),
+        "ListComponents": (microgrid_pb2.ComponentFilter, service.components),
+        "ListConnections": (microgrid_pb2.ConnectionFilter, service.connections),
+        "CanStreamData": (_IdParam, service.can_stream),
+        "AddInclusionBounds": (microgrid_pb2.SetBoundsParam, service.add_inclusion_bounds),
+        "AddExclusionBounds": (microgrid_pb2.SetBoundsParam, service.add_exclusion_bounds),
+        "SetPowerActive": (microgrid_pb2.SetPowerActiveParam, service.set_active),
+        "SetPowerReactive": (microgrid_pb2.SetPowerReactiveParam, service.set_reactive),
+        "Start": (_IdParam, service.start),
+        "HotStandby": (_IdParam, service.hot_standby),
+        "ColdStandby": (_IdParam, service.cold_standby),
+        "Stop": (_IdParam, service.stop),
+        "ErrorAck": (_IdParam, service.acknowledge),
+    }
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        name: grpc.unary_unary_rpc_method_handler(
+            functools.partial(service.answer, name, request, answer),
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+        for name, (request, answer) in unary.items()
+    }
+    # Samples are bytes already: all streams of a component send the same.
+    handlers["StreamComponentData"] = grpc.unary_stream_rpc_method_handler(service.stream)
+    return grpc.method_handlers_generic_handler(_NAME, handlers)
+
+
+def _parse(request: type[T], data: bytes, context: _Context) -> T:
+    try:
+        return request.FromString(data)
+    except DecodeError:
+        details = f"the request is no {request.DESCRIPTOR.full_name}"
+        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, details)
+
+
+class _Service:
+    """Answers the calls. Each call has a thread of its own."""
+
+    def __init__(self, living: LivingSite) -> None:
+        self._living = living
+
+    def answer(
+        self,
+        name: str,
+        request: type[Message],
+        answer: Callable[[Any, _Context], Message],
+        data: bytes,
+        context: _Context,
+    ) -> Message:
+        """Answer a call, unless a fault keeps it from being answered."""
+        self._hold(name, context)
+        return answer(_parse(request, data, context), context)
+
+    def _hold(self, name: str, context: _Context) -> None:
+        """Wait until the client has given up, if the call is never to be answered."""
+        faults = self._living.faults.active(FaultKind.UNANSWERED)
+        if any(fault.methods is None or name in fault.methods for fault in faults):
+            gone = threading.Event()
+            # Ends the wait without a deadline: every call ends, at the latest with the server.
+            if context.add_callback(gone.set):
+                gone.wait()
+            _abort(context, grpc.StatusCode.CANCELLED, "a fault was asked for")
+
+    # What there is
+
+    def metadata(self, request: Empty, context: _Context) -> Message:
+        """Tell which microgrid this is, and where."""
+        del request, context
+        return self._living.ask(
+            lambda site: microgrid_pb2.MicrogridMetadata(
+                microgrid_id=site.microgrid_id,
+                location=microgrid_pb2.Location(latitude=site.latitude, longitude=site.longitude),
+            )
+        )
+
+    def components(self, request: microgrid_pb2.ComponentFilter, context: _Context) -> Message:
+        """List the components that pass both filters."""
+        del context
+        ids, categories = set(request.ids), set(request.categories)
+        return microgrid_pb2.ComponentList(
+            components=[
+                component_message(component)
+                for component in self._living.ask(lambda site: list(site.components.values()))
+                if (not ids or component.component_id in ids)
+                and (not categories or component.category.value in categories)
+            ]
+        )
+
+    def connections(self, request: microgrid_pb2.ConnectionFilter, context: _Context) -> Message:
+        """List the connections that pass both filters."""
+        del context
+        starts, ends = set(request.starts), set(request.ends)
+        return microgrid_pb2.ConnectionList(
+            connections=[
+                microgrid_pb2.Connection(start=start, end=end)
+                for start, end in self._living.ask(lambda site: site.connections)
+                if (not starts or start in starts) and (not ends or end in ends)
+            ]
+        )
+
+    def can_stream(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Tell whether a component has data."""
+        return BoolValue(value=self._component(request.id, context).category in STREAMING)
+
+    def stream(self, data: bytes, context: _Context) -> Iterator[bytes]:
+        """Send a component's samples until the client has enough."""
+        self._hold("StreamComponentData", context)
+        request = _parse(_IdParam, data, context)
+        component = self._component(request.id, context)
+        if component.category not in STREAMING:
+            _refuse_category(component, context)
+        with self._living.stream(request.id) as stream:
+            if not context.add_callback(lambda: stream.end(End())):
+                return
+            yield from stream.samples(lambda end: _abort(context, end.status, end.details))
+
+    # Set-points and bounds
+
+    def set_active(self, request: microgrid_pb2.SetPowerActiveParam, context: _Context) -> Message:
+        """Set a device's active power for a while."""
+        self._command(request.component_id, request.power, context, lambda device: device.active)
+        return Empty()
+
+    def set_reactive(
+        self, request: microgrid_pb2.SetPowerReactiveParam, context: _Context
+    ) -> Message:
+        """Set a device's reactive power for a while."""
+        self._command(request.component_id, request.power, context, lambda device: device.reactive)
+        return Empty()
+
+    def add_inclusion_bounds(
+        self, request: microgrid_pb2.SetBoundsParam, context: _Context
+    ) -> Message:
+        """Narrow what a device may be set to for a while."""
+        return self._add_bounds(request, context, Limits.include)
+
+    def add_exclusion_bounds(
+        self, request: microgrid_pb2.SetBoundsParam, context: _Context
+    ) -> Message:
+        """Exclude some of what a device may be set to for a while."""
+        return self._add_bounds(request, context, Limits.exclude)
+
+    def _command(
+        self,
+        component_id: int,
+        power: float,
+        context: _Context,
+        limits_of: Callable[[Commanded], Limits],
+    ) -> None:
+        device = self._commanded(component_id, context)
+        if not math.isfinite(power):
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
+        faults = self._living.faults
+        for fault in faults.active(FaultKind.REFUSED, component_id):
+            _abort(context, fault.status_code, "a fault was asked for")
+        if faults.active(FaultKind.LOST, component_id):
+            return
+
+        def apply(site: Site, now: float) -> Problem | None:
+            problem = device.check_operational()
+            if problem is not None:
+                return Problem(grpc.StatusCode.FAILED_PRECONDITION, problem)
+            try:
+                limits_of(device).command(power, now + site.set_point_lifetime)
+            except OutOfBounds as error:
+                return Problem(grpc.StatusCode.OUT_OF_RANGE, str(error))
+            return None
+
+        delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id)]
+        if delays:
+            problem = self._delayed(max(delays), context, lambda: self._living.at_clock(apply))
+        else:
+            problem = self._living.at_clock(apply)
+        if problem is not None:
+            _abort(context, problem.status, f"component {component_id}: {problem.details}")
+
+    def _delayed(
+        self, seconds: float, context: _Context, apply: Callable[[], Problem | None]
+    ) -> Problem | None:
+        """Apply a set-point later, whether or not its client still waits then."""
+        done = threading.Event()
+        problems: list[Problem | None] = []
+
+        def act() -> None:
+            problems.append(apply())
+            done.set()
+
+        self._living.later(seconds, act)
+        # Ends the wait without a deadline, as for calls that are never answered.
+        if context.add_callback(done.set):
+            done.wait()
+        return problems[0] if problems else None
+
+    def _add_bounds(
+        self,
+        request: microgrid_pb2.SetBoundsParam,
+        context: _Context,
+        add: Callable[[Limits, float, float, float], None],
+    ) -> Timestamp:
+        device = self._commanded(request.component_id, context)
+        lower, upper = request.bounds.lower, request.bounds.upper
+        if not request.HasField("bounds"):
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "no bounds")
+        if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"bounds of {lower} to {upper}")
+        limits = _limits_of(device, request.target_metric)
+        if limits is None:
+            details = f"no metric that can have bounds: {request.target_metric}"
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, details)
+        until = Timestamp()
+
+        def apply(site: Site, now: float) -> str | None:
+            try:
+                add(limits, lower, upper, now + site.bounds_lifetime)
+            except OutOfBounds as error:
+                return str(error)
+            nanoseconds = round((now - site.now + site.bounds_lifetime) * 1e9)
+            until.FromDatetime(site.time)
+            until.FromNanoseconds(until.ToNanoseconds() + nanoseconds)
+            return None
+
+        problem = self._living.at_clock(apply)
+        if problem is not None:
+            details = f"component {request.component_id}: {problem}"
+            _abort(context, grpc.StatusCode.OUT_OF_RANGE, details)
+        return until
+
+    # Switching
+
+    def start(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Start an inverter or close a battery's relays."""
+        return self._switch(
+            request.id, context, lambda part, now: part.start(now), Inverter | Battery
+        )
+
+    def hot_standby(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Bring an inverter to hot standby."""
+        return self._switch(request.id, context, lambda part, _: part.hot_standby(), Inverter)
+
+    def cold_standby(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Bring an inverter to cold standby."""
+        return self._switch(request.id, context, lambda part, _: part.cold_standby(), Inverter)
+
+    def stop(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Stop an inverter or open a battery's relays."""
+        return self._switch(request.id, context, lambda part, _: part.stop(), Inverter | Battery)
+
+    def acknowledge(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
+        """Acknowledge a component's error."""
+        component = self._component(request.id, context)
+        if component.category not in STREAMING:
+            _refuse_category(component, context)
+        self._try(request.id, context, lambda site, _: site.acknowledge(request.id))
+        return Empty()
+
+    def _switch(
+        self,
+        component_id: int,
+        context: _Context,
+        action: Callable[[Any, float], None],
+        kinds: Any,
+    ) -> Message:
+        component = self._component(component_id, context)
+        part = self._living.ask(lambda site: _part(site, component_id))
+        if not isinstance(part, kinds):
+            _refuse_category(component, context)
+        self._try(component_id, context, lambda _, now: action(part, now))
+        return Empty()
+
+    def _try(
+        self, component_id: int, context: _Context, action: Callable[[Site, float], None]
+    ) -> None:
+        try:
+            self._living.at_clock(action)
+        except NotPossible as error:
+            details = f"component {component_id}: {error}"
+            _abort(context, grpc.StatusCode.FAILED_PRECONDITION, details)
+
+    # Helpers
+
+    def _component(self, component_id: int, context: _Context) -> SiteComponent:
+        component = self._living.ask(lambda site: site.components.get(component_id))
+        if component is None:
+            _abort(context, grpc.StatusCode.NOT_FOUND, f"there is no component {component_id}")
+        return component
+
+    def _commanded(self, component_id: int, context: _Context) -> Commanded:
+        component = self._component(component_id, context)
+        device = self._living.ask(lambda site: site.devices.get(component_id))
+        if not isinstance(device, Commanded):
+            _refuse_category(component, context)
+        return device
+
+
+def _part(site: Site, component_id: int) -> Device | Battery | None:
+    return site.devices.get(component_id) or site.batteries.get(component_id)
+
+
+def _limits_of(device: Commanded, metric: int) -> Limits | None:
+    one, two, three = device.current_per_phase
+    limits: dict[int, Limits] = {
+        _METRICS.Value("TARGET_METRIC_POWER_ACTIVE"): device.active,
+        _METRICS.Value("TARGET_METRIC_POWER_REACTIVE"): device.reactive,
+        _METRICS.Value("TARGET_METRIC_CURRENT"): device.current,
+        _METRICS.Value("TARGET_METRIC_CURRENT_PHASE_1"): one,
+        _METRICS.Value("TARGET_METRIC_CURRENT_PHASE_2"): two,
+        _METRICS.Value("TARGET_METRIC_CURRENT_PHASE_3"): three,
+    }
+    return limits.get(metric)
+
+
+def _refuse_category(component: SiteComponent, context: _Context) -> NoReturn:
+    name = component.category.name
+    details = f"component {component.component_id} is of category {name}, which cannot do this"
+    _abort(context, grpc.StatusCode.UNIMPLEMENTED, details)
+
+
+def _abort(context: _Context, code: grpc.StatusCode, details: str) -> NoReturn:
+    context.abort(code, details)
+    raise AssertionError("abort() raises")

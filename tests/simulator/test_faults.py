@@ -1,0 +1,216 @@
+"""Faults: which go on when, and what they do to samples."""
+
+import math
+import threading
+from typing import Any
+
+import grpc
+import pytest
+from frequenz.api.microgrid import microgrid_pb2
+
+from microgrid_sync.simulator import Fault, FaultKind, Faults, Site, load_site
+from microgrid_sync.simulator.messages import data_message
+from microgrid_sync.simulator.spoiling import spoil
+from tests.simulator.descriptions import CHARGER, small_site
+
+START = 1_782_039_600.0
+"""The second at which the clock of small sites begins."""
+
+
+def kinds(faults: Faults) -> list[str]:
+    return sorted(kind for kind in FaultKind if faults.active(kind))
+
+
+def test_fault_begins_and_ends_by_the_clock() -> None:
+    faults = Faults([Fault(kind="silent", at=10.0, lasts=5.0)])
+    assert kinds(faults) == []
+    assert faults.next_change() == 10.0
+    assert faults.advance(9.9) == ([], [])
+    begun, ended = faults.advance(10.0)
+    assert [fault.kind for fault in begun] == ["silent"]
+    assert ended == []
+    assert kinds(faults) == ["silent"]
+    assert faults.next_change() == 15.0
+    begun, ended = faults.advance(15.0)
+    assert begun == []
+    assert [fault.kind for fault in ended] == ["silent"]
+    assert kinds(faults) == []
+    assert faults.next_change() == math.inf
+    assert faults.planned() == {}
+
+
+def test_fault_without_an_end_goes_on_until_it_is_ended() -> None:
+    faults = Faults()
+    number = faults.add(Fault(kind="silent"))
+    assert kinds(faults) == ["silent"]
+    faults.advance(1e9)
+    assert kinds(faults) == ["silent"]
+    faults.end(number)
+    assert kinds(faults) == []
+    assert len(faults.advance(1e9).ended) == 1
+    with pytest.raises(KeyError):
+        faults.end(number)
+
+
+def test_time_of_a_fault_counts_from_when_it_is_added() -> None:
+    faults = Faults()
+    faults.advance(100.0)
+    faults.add(Fault(kind="silent", at=10.0))
+    assert faults.next_change() == 110.0
+
+
+def test_event_begins_and_ends_at_once() -> None:
+    faults = Faults([Fault(kind="restart", at=5.0), Fault(kind="stream-end", at=5.0, lasts=3.0)])
+    begun, ended = faults.advance(5.0)
+    assert [fault.kind for fault in begun] == ["restart", "stream-end"]
+    assert [fault.kind for fault in ended] == ["restart"]
+    assert [fault.kind for fault in faults.advance(8.0).ended] == ["stream-end"]
+
+
+def test_fault_that_is_over_before_anybody_looked_is_told_all_the_same() -> None:
+    faults = Faults([Fault(kind="error", at=5.0, lasts=1.0)])
+    begun, ended = faults.advance(100.0)
+    assert len(begun) == len(ended) == 1
+
+
+def test_clear_ends_and_drops_everything() -> None:
+    faults = Faults([Fault(kind="silent"), Fault(kind="lost", at=50.0)])
+    faults.advance(0.0)
+    faults.clear()
+    assert kinds(faults) == []
+    assert [fault.kind for fault in faults.advance(60.0).ended] == ["silent"]
+    assert faults.planned() == {}
+
+
+def test_fault_is_about_its_components() -> None:
+    faults = Faults([Fault(kind="silent", components=[7, 8]), Fault(kind="nan")])
+    assert len(faults.active(FaultKind.SILENT, 7)) == 1
+    assert faults.active(FaultKind.SILENT, 9) == []
+    assert [fault.kind for fault in faults.concerning(9)] == ["nan"]
+
+
+def test_adding_and_ending_wakes_the_owner_without_a_lock() -> None:
+    woken: list[dict[int, Fault]] = []
+    faults = Faults(wake=lambda: woken.append(faults.planned()))
+    number = faults.add(Fault(kind="silent"))
+    faults.end(number)
+    assert [len(planned) for planned in woken] == [1, 0]
+
+
+def test_faults_may_be_changed_from_many_threads() -> None:
+    faults = Faults()
+    numbers: list[int] = []
+
+    def work() -> None:
+        for _ in range(200):
+            number = faults.add(Fault(kind="silent", components=[7]))
+            numbers.append(number)
+            faults.active(FaultKind.SILENT, 7)
+            faults.advance(1.0)
+            faults.end(number)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(numbers)) == 800
+    assert faults.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "sad"}, "'sad' is none of error"),
+        ({"kind": "silent", "at": -1.0}, "at: must be 0 or more seconds"),
+        ({"kind": "silent", "lasts": math.nan}, "lasts: must be 0 or more"),
+        ({"kind": "late", "seconds": math.inf}, "seconds: must be 0 or more"),
+        ({"kind": "silent", "status": "INTERNAL"}, "status: a fault 'silent' has none"),
+        ({"kind": "silent", "components": "7"}, "components: must be a list"),
+        ({"kind": "refused", "status": "internal"}, "no gRPC status"),
+    ],
+)
+def test_impossible_fault_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Fault(**options)
+
+
+def test_fault_tells_what_was_set() -> None:
+    fault = Fault(kind=FaultKind.LATE, components={8, 7}, lasts=5.0)
+    assert fault.describe() == {"kind": "late", "components": [7, 8], "lasts": 5.0}
+    assert fault.delay == 30.0
+    assert Fault(kind="refused").status_code is grpc.StatusCode.INTERNAL
+    assert Fault(kind="stream-end").status_code is grpc.StatusCode.OK
+
+
+# Samples
+
+
+@pytest.fixture
+def site() -> Site:
+    site = small_site(CHARGER, car=[{"chargers": [7], "ramp": 1e6}])
+    site.advance(60.0)
+    return site
+
+
+def spoilt(
+    site: Site, component_id: int = 7, **options: Any
+) -> tuple[microgrid_pb2.ComponentData, microgrid_pb2.ComponentData]:
+    """A sample before and after."""
+    component = site.components[component_id]
+    message = data_message(site, component)
+    before = microgrid_pb2.ComponentData()
+    before.CopyFrom(message)
+    spoil(message, component, Fault(**options))
+    return before, message
+
+
+def test_late_timestamps(site: Site) -> None:
+    before, after = spoilt(site, kind="late", seconds=12.5)
+    assert before.ts.ToNanoseconds() - after.ts.ToNanoseconds() == 12_500_000_000
+    assert after.ev_charger == before.ev_charger
+
+
+def test_unknown_and_wrong_states(site: Site) -> None:
+    before, after = spoilt(site, kind="wrong-enum")
+    assert before.ev_charger.state.component_state == 4
+    assert after.ev_charger.state.component_state == 99
+    _, after = spoilt(site, kind="wrong-enum", number=8, fields=["state.cable_state"])
+    assert (after.ev_charger.state.component_state, after.ev_charger.state.cable_state) == (4, 8)
+
+
+def test_missing_fields(site: Site) -> None:
+    before, after = spoilt(site, kind="missing")
+    assert before.ev_charger.HasField("data")
+    assert not after.ev_charger.HasField("data")
+    _, after = spoilt(
+        site, kind="missing", fields=["data.ac.power_active", "state.component_state"]
+    )
+    assert not after.ev_charger.data.ac.HasField("power_active")
+    assert after.ev_charger.data.ac.HasField("phase_1")
+    assert after.ev_charger.state.component_state == 0
+
+
+def test_numbers_that_are_none(site: Site) -> None:
+    before, after = spoilt(site, kind="nan", fields=["data.ac.power_active.value"])
+    ac = after.ev_charger.data.ac
+    assert math.isnan(ac.power_active.value)
+    assert ac.phase_1 == before.ev_charger.data.ac.phase_1
+    _, after = spoilt(site, kind="nan")
+    ac = after.ev_charger.data.ac
+    assert math.isnan(ac.power_active.value)
+    assert math.isnan(ac.phase_3.voltage.value)
+    assert math.isnan(ac.power_active.system_inclusion_bounds.upper)
+    assert not ac.HasField("power_apparent")
+    assert after.ev_charger.state == before.ev_charger.state
+
+
+def test_sensors_can_be_spoilt_too() -> None:
+    _, after = spoilt(load_site("every_category"), 101, kind="nan")
+    assert math.isnan(after.sensor.data.sensor_data[0].value)
+
+
+@pytest.mark.parametrize("kind", ["silent", "refused", "restart"])
+def test_other_faults_leave_samples_alone(site: Site, kind: str) -> None:
+    before, after = spoilt(site, kind=kind)
+    assert after == before
