@@ -23,8 +23,11 @@ autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 # Objects of other packages, and type variables: not documented here.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(grpc|tenacity|threading|zoneinfo|datetime|collections|os|typing|frequenz)\..*"),
+    (
+        r"py:.*",
+        r"(grpc|tenacity|threading|zoneinfo|datetime|collections|os|pathlib|typing|frequenz)\..*",
+    ),
     (r"py:.*", r"(.*\.)?(T|D|Q|S|F|Any|Self|ZoneInfo|PerPhase|Strategy)"),
-    (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_StatusError|Line|Flow|Snapshot|Device)"),
+    (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_StatusError|Line|Flow|Device)"),
     (r"py:.*", r"(.*\.)?(optional|Iterable|Protocol|Generic|ComponentId)"),
 ]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from microgrid_sync.simulator import load_site
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,12 @@ def test_script_of_the_readme_works_and_has_ten_lines() -> None:
 def test_every_example_is_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == {"ev_charger_pool.py", "follow_chargers.py", "limit_a_charger.py"}
+
+
+def test_site() -> None:
+    site = load_site(ROOT / "examples" / "site.toml")
+    site.advance(14 * 3600.0)
+    assert site.flows[2].power != 0
 
 
 def test_ev_charger_pool() -> None:

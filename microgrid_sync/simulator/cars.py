@@ -24,7 +24,7 @@ class Car:
     """The most that its own charger takes, in W."""
 
     phases: int = 3
-    """How many phases it uses: 1, 2 or 3."""
+    """How many phases it uses."""
 
     capacity: float = 60_000.0
     """Wh."""

@@ -15,7 +15,7 @@ class FaultKind(enum.StrEnum):
     """What can go wrong."""
 
     ERROR = "error"
-    """A component is in error: it has no power, and refuses set-points."""
+    """A component is in error, has no power, and refuses set-points."""
 
     SILENT = "silent"
     """A component's streams stay open and send nothing."""
@@ -27,7 +27,7 @@ class FaultKind(enum.StrEnum):
     """Of every two samples of a component, the newer one is sent first."""
 
     WRONG_ENUM = "wrong-enum"
-    """A state in a component's samples has another number: a wrong one, or one unknown."""
+    """A state in a component's samples has another number, wrong or even unknown."""
 
     MISSING = "missing"
     """Parts of a component's samples are left out."""
@@ -105,14 +105,14 @@ class Fault:
     """What goes wrong."""
 
     components: Collection[int] | None = None
-    """The IDs of the components that it is about; ``None``: all that can have it."""
+    """The IDs of the components that it is about; ``None`` means all that can have it."""
 
     at: float = 0.0
-    """When it begins: seconds after it was added. A site's own are added when its clock begins."""
+    """How many seconds after it was added it begins; a site's own are added when its clock begins."""
 
     lasts: float | None = None
-    """How long it lasts; ``None``: until it is ended. ``stream-end`` and ``restart`` happen once
-    unless this is set."""
+    """How long it lasts; ``None`` means until it is ended. ``stream-end`` and ``restart`` happen
+    once unless this is set."""
 
     seconds: float | None = None
     """How late timestamps are (``late``, 30 s), how much later set-points take effect (``delayed``,
@@ -266,7 +266,7 @@ class Faults:
             self.add(fault)
 
     def add(self, fault: Fault) -> int:
-        """Plan a fault; it begins its `at` seconds of the site's clock from now.
+        """Plan a fault; it begins its ``at`` seconds of the site's clock from now.
 
         Returns:
             Its number.
