@@ -108,7 +108,7 @@ class Fault:
     """The IDs of the components that it is about; ``None`` means all that can have it."""
 
     at: float = 0.0
-    """How many seconds after it was added it begins; a site's own are added when its clock begins."""
+    """How many seconds after it was added it begins; a site's own are added at second 0."""
 
     lasts: float | None = None
     """How long it lasts; ``None`` means until it is ended. ``stream-end`` and ``restart`` happen
