@@ -87,5 +87,4 @@ def _check_category(fault: Fault, component: SiteComponent) -> None:
         known = error_codes(component.category)
         if fault.code not in known:
             raise ValueError(f"code: {fault.code!r} is none of {', '.join(known)}")
-    body: Any = body_of(microgrid_pb2.ComponentData(), component)
-    check_fields(body, fault)
+    check_fields(body_of(microgrid_pb2.ComponentData(), component), fault)

@@ -1,5 +1,7 @@
 """What a simulated site says on the wire: protobuf messages of version 0.15."""
 
+from typing import Any
+
 from frequenz.api.common import components_pb2, metrics_pb2
 from frequenz.api.common.metrics import electrical_pb2
 from frequenz.api.microgrid import (
@@ -96,7 +98,7 @@ def component_message(component: SiteComponent) -> microgrid_pb2.Component:
     return message
 
 
-def body_of(message: microgrid_pb2.ComponentData, component: SiteComponent) -> object:
+def body_of(message: microgrid_pb2.ComponentData, component: SiteComponent) -> Any:
     """Give the part of a data message that the component's category fills."""
     return getattr(message, _BODIES[component.category])
 

@@ -22,7 +22,7 @@ _NANOSECONDS = 1_000_000_000
 
 def spoil(message: microgrid_pb2.ComponentData, component: SiteComponent, fault: Fault) -> None:
     """Do to a sample what a fault says; a fault of another kind changes nothing."""
-    body: Any = body_of(message, component)
+    body = body_of(message, component)
     match fault.kind:
         case FaultKind.LATE:
             nanoseconds = message.ts.ToNanoseconds() - round(fault.delay * _NANOSECONDS)

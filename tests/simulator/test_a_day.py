@@ -72,6 +72,31 @@ def test_same_seed_gives_the_same_bytes() -> None:
     assert all(first[component_id] != other[component_id] for component_id in first)
 
 
+def samples_by_time(simulator: Simulator, count: int, *, steps: bool) -> dict[int, bytes]:
+    """The first samples of the main meter, as bytes, by their time."""
+    samples: dict[int, bytes] = {}
+    with MicrogridApiClient(simulator.url) as client:
+        call = client.stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=2), timeout=120)
+        for message in call:
+            if not samples and steps:
+                simulator.step(count)
+            samples[message.ts.seconds] = message.SerializeToString(deterministic=True)
+            if len(samples) == count:
+                break
+        call.cancel()
+    return samples
+
+
+def test_speed_does_not_change_the_bytes() -> None:
+    with Simulator("depot", speed=0) as simulator:
+        stepped = samples_by_time(simulator, 600, steps=True)
+    with Simulator("depot", speed=100) as simulator:
+        running = samples_by_time(simulator, 200, steps=False)
+    both = stepped.keys() & running.keys()
+    assert len(both) > 100
+    assert {ts: stepped[ts] for ts in both} == {ts: running[ts] for ts in both}
+
+
 def check_invariants(site: Site) -> None:
     """What must hold at every moment of a depot's life."""
     assert imbalance(site) < 1e-6
