@@ -31,7 +31,7 @@ def trouble(context: click.Context, url: str) -> None:
 
 
 @trouble.command()
-@click.argument("kind", type=click.Choice([kind.value for kind in FaultKind]))
+@click.argument("kind", metavar="KIND", type=click.Choice([kind.value for kind in FaultKind]))
 @click.option(
     "--component", "components", multiple=True, type=int, help="About this component; repeatable."
 )
@@ -53,7 +53,24 @@ def trouble(context: click.Context, url: str) -> None:
 )
 @click.pass_obj
 def add(url: str, /, *, not_recoverable: bool, **given: Any) -> None:
-    """Add a fault; prints its number."""
+    """Add a fault; prints its number.
+
+    \b
+    KIND is one of
+      error       a component is in error: no power, set-points refused
+      silent      its streams stay open and send nothing
+      late        its timestamps lie back
+      disordered  of every two of its samples, the newer one comes first
+      wrong-enum  a state in its samples has another number
+      missing     parts of its samples are left out
+      nan         numbers in its samples are none
+      refused     its set-points fail
+      delayed     its set-points take effect, and are answered, later
+      lost        its set-points are answered and have no effect
+      unanswered  calls are never answered
+      stream-end  its streams end, once unless it lasts
+      restart     the server cuts all calls off and is gone for a while
+    """  # noqa: D301 - click takes a real backspace as "leave these lines alone"
     values = {name: value for name, value in given.items() if value not in {None, ()}}
     for name in ("at", "lasts", "seconds"):
         if name in values:

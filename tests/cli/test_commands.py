@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from microgrid_sync import MicrogridApiClient, OperationAborted, OperationTimedOut
+from microgrid_sync.simulator import FaultKind
 from tests.support.messages import component
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
@@ -273,6 +274,12 @@ def test_trouble_that_makes_no_sense_is_refused(
     assert result.returncode == code
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_every_kind_of_trouble_is_explained() -> None:
+    text = _run("trouble", "add", "--help").stdout
+    for kind in FaultKind:
+        assert re.search(rf"^ +{kind}  +\w+", text, re.MULTILINE), kind
 
 
 def test_trouble_needs_a_simulator() -> None:
