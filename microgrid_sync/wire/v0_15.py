@@ -4,7 +4,7 @@ Numbers are 32-bit floats on the wire. A field that a message leaves out reads a
 """
 
 from collections.abc import Callable, Iterable
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import grpc
@@ -18,6 +18,7 @@ from frequenz.api.microgrid import (
 )
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from microgrid_sync.model import (
     BatteryComponentState,
@@ -52,6 +53,10 @@ D = TypeVar("D", bound=ComponentData)
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """The largest number that a 32-bit float holds (IEEE 754, binary32)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Phase = electrical_pb2.AC.ACPhase
 
 _SERVICE = "/frequenz.api.microgrid.Microgrid/"
 
@@ -208,15 +213,16 @@ def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
 
 def _meter_data(message: microgrid_pb2.ComponentData) -> MeterData:
     ac = message.meter.data.ac
+    phases = ac.phase_1, ac.phase_2, ac.phase_3
     data = MeterData(
         component_id=message.id,
-        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        timestamp=_time(message.ts),
         active_power=ac.power_active.value,
-        active_power_per_phase=_active_power_per_phase(ac),
+        active_power_per_phase=_active_power_per_phase(*phases),
         reactive_power=ac.power_reactive.value,
-        reactive_power_per_phase=_reactive_power_per_phase(ac),
-        current_per_phase=_current_per_phase(ac),
-        voltage_per_phase=_voltage_per_phase(ac),
+        reactive_power_per_phase=_reactive_power_per_phase(*phases),
+        current_per_phase=_current_per_phase(*phases),
+        voltage_per_phase=_voltage_per_phase(*phases),
         frequency=ac.frequency.value,
     )
     return _with_raw(data, message)
@@ -228,7 +234,7 @@ def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
     power = battery.data.dc.power
     data = BatteryData(
         component_id=message.id,
-        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        timestamp=_time(message.ts),
         soc=soc.avg,
         soc_lower_bound=soc.system_inclusion_bounds.lower,
         soc_upper_bound=soc.system_inclusion_bounds.upper,
@@ -248,17 +254,18 @@ def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
 def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
     inverter = message.inverter
     ac = inverter.data.ac
+    phases = ac.phase_1, ac.phase_2, ac.phase_3
     inclusion = ac.power_active.system_inclusion_bounds
     exclusion = ac.power_active.system_exclusion_bounds
     data = InverterData(
         component_id=message.id,
-        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        timestamp=_time(message.ts),
         active_power=ac.power_active.value,
-        active_power_per_phase=_active_power_per_phase(ac),
+        active_power_per_phase=_active_power_per_phase(*phases),
         reactive_power=ac.power_reactive.value,
-        reactive_power_per_phase=_reactive_power_per_phase(ac),
-        current_per_phase=_current_per_phase(ac),
-        voltage_per_phase=_voltage_per_phase(ac),
+        reactive_power_per_phase=_reactive_power_per_phase(*phases),
+        current_per_phase=_current_per_phase(*phases),
+        voltage_per_phase=_voltage_per_phase(*phases),
         active_power_inclusion_lower_bound=inclusion.lower,
         active_power_exclusion_lower_bound=exclusion.lower,
         active_power_inclusion_upper_bound=inclusion.upper,
@@ -273,17 +280,18 @@ def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
 def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
     charger = message.ev_charger
     ac = charger.data.ac
+    phases = ac.phase_1, ac.phase_2, ac.phase_3
     inclusion = ac.power_active.system_inclusion_bounds
     exclusion = ac.power_active.system_exclusion_bounds
     data = EVChargerData(
         component_id=message.id,
-        timestamp=message.ts.ToDatetime(tzinfo=UTC),
+        timestamp=_time(message.ts),
         active_power=ac.power_active.value,
-        active_power_per_phase=_active_power_per_phase(ac),
-        current_per_phase=_current_per_phase(ac),
+        active_power_per_phase=_active_power_per_phase(*phases),
+        current_per_phase=_current_per_phase(*phases),
         reactive_power=ac.power_reactive.value,
-        reactive_power_per_phase=_reactive_power_per_phase(ac),
-        voltage_per_phase=_voltage_per_phase(ac),
+        reactive_power_per_phase=_reactive_power_per_phase(*phases),
+        voltage_per_phase=_voltage_per_phase(*phases),
         active_power_inclusion_lower_bound=inclusion.lower,
         active_power_exclusion_lower_bound=exclusion.lower,
         active_power_inclusion_upper_bound=inclusion.upper,
@@ -301,28 +309,37 @@ def _with_raw(data: D, message: microgrid_pb2.ComponentData) -> D:
     return data
 
 
-def _active_power_per_phase(ac: electrical_pb2.AC) -> PerPhase:
-    return (
-        ac.phase_1.power_active.value,
-        ac.phase_2.power_active.value,
-        ac.phase_3.power_active.value,
-    )
+def _time(stamp: Timestamp) -> datetime:
+    """Give a timestamp in UTC, to the microsecond; `Timestamp.ToDatetime` takes five times as long.
+
+    Raises:
+        ValueError: If its nanoseconds are not within a second.
+        OverflowError: If it is outside of the years that a `datetime` knows.
+    """
+    nanoseconds = stamp.nanos
+    if not 0 <= nanoseconds < 1_000_000_000:
+        raise ValueError(f"a timestamp with {nanoseconds} ns")
+    return _EPOCH + timedelta(0, stamp.seconds, nanoseconds // 1000)
 
 
-def _reactive_power_per_phase(ac: electrical_pb2.AC) -> PerPhase:
-    return (
-        ac.phase_1.power_reactive.value,
-        ac.phase_2.power_reactive.value,
-        ac.phase_3.power_reactive.value,
-    )
+# The phases of a message are fetched once: each access makes an object in Python, and that is
+# what decoding takes its time for.
 
 
-def _current_per_phase(ac: electrical_pb2.AC) -> PerPhase:
-    return ac.phase_1.current.value, ac.phase_2.current.value, ac.phase_3.current.value
+def _active_power_per_phase(one: _Phase, two: _Phase, three: _Phase) -> PerPhase:
+    return one.power_active.value, two.power_active.value, three.power_active.value
 
 
-def _voltage_per_phase(ac: electrical_pb2.AC) -> PerPhase:
-    return ac.phase_1.voltage.value, ac.phase_2.voltage.value, ac.phase_3.voltage.value
+def _reactive_power_per_phase(one: _Phase, two: _Phase, three: _Phase) -> PerPhase:
+    return one.power_reactive.value, two.power_reactive.value, three.power_reactive.value
+
+
+def _current_per_phase(one: _Phase, two: _Phase, three: _Phase) -> PerPhase:
+    return one.current.value, two.current.value, three.current.value
+
+
+def _voltage_per_phase(one: _Phase, two: _Phase, three: _Phase) -> PerPhase:
+    return one.voltage.value, two.voltage.value, three.voltage.value
 
 
 def _battery_error(message: battery_pb2.Error) -> BatteryError:
