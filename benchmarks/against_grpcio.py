@@ -1,0 +1,258 @@
+"""Our client against bare grpcio, in one run: rates, CPU time, memory, delays, as ratios.
+
+Usage: against_grpcio.py [--rounds N] [--seconds S] [--asyncio-python PATH] [ROW ...]. Rows: flat,
+merged, thousand, subscribe, set-power, import. PATH is a Python that has frequenz-client-microgrid
+0.6.1; without it, that client is left out. Prints a table, and JSON in the last line.
+
+The server is not in Python, and its messages are serialised beforehand. A round in which it took
+more than 80 % of a core says nothing about the clients, and is called void.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from fast_server import BUSY, FastServer, fast_server
+from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+
+from microgrid_sync import MicrogridApiClient
+
+READER = Path(__file__).with_name("reader.py")
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    work: str
+    ours: float
+    bare: float
+    unit: str
+    ratio: float
+    to_reach: str
+    met: bool
+    server: float
+    """The part of a core that the server took at the most."""
+
+
+def read(
+    kind: str, server: FastServer, streams: int, seconds: float, python: str = sys.executable
+) -> tuple[dict[str, Any], float]:
+    """Let a reader read; give what it measured, and what the server took."""
+    command = [python, str(READER), kind, str(server.port), str(streams), str(seconds)]
+    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    line = reader.stdout.readline()
+    subscribed = 0.0
+    if line.strip() != "flowing":
+        subscribed = float(line)
+        reader.stdout.readline()
+    before = server.work()
+    reader.stdin.write("\n")
+    reader.stdin.flush()
+    result = json.loads(reader.stdout.readline())
+    work = server.work().since(before)
+    reader.wait(30)
+    result["subscribed"] = subscribed
+    result["sent_rate"] = work.sent / work.at
+    return result, work.share
+
+
+def compare(
+    streams: int, rate: float, seconds: float, rounds: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    """Measure both in turns: give what ours and bare grpcio measured, and the server's share."""
+    ours: list[dict[str, Any]] = []
+    bare: list[dict[str, Any]] = []
+    shares: list[float] = []
+    for _ in range(rounds):
+        for kind, results in (("bare", bare), ("ours", ours)):
+            with fast_server(streams, rate) as server:
+                result, share = read(kind, server, streams, seconds)
+            results.append(result)
+            shares.append(share)
+    return ours, bare, max(shares)
+
+
+def median_ratio(ours: list[dict[str, Any]], bare: list[dict[str, Any]], key: str) -> float:
+    """Give the middle one of the rounds' ratios."""
+    return float(statistics.median(o[key] / b[key] for o, b in zip(ours, bare, strict=True)))
+
+
+def middle(results: list[dict[str, Any]], key: str) -> float:
+    """Give the middle one of the rounds."""
+    return float(statistics.median(result[key] for result in results))
+
+
+def flat(options: argparse.Namespace) -> list[Row]:
+    """One stream read as fast as it comes; dropped messages do not count."""
+    ours, bare, server = compare(1, 0.0, options.seconds, options.rounds)
+    for result in ours:
+        result["rate"] -= result["dropped"] / options.seconds
+    ratio = median_ratio(ours, bare, "rate")
+    rows = [row("one stream flat out", ours, bare, "rate", "messages/s", ratio, ">= 0.75", server)]
+    if options.asyncio_python:
+        theirs = []
+        for _ in range(options.rounds):
+            with fast_server(1, 0.0) as fast:
+                theirs.append(read("asyncio", fast, 1, options.seconds, options.asyncio_python)[0])
+        ratio = median_ratio(ours, theirs, "rate")
+        work = "... against the asyncio client"
+        rows.append(row(work, ours, theirs, "rate", "messages/s", ratio, ">= 4", server))
+    return rows
+
+
+def merged(options: argparse.Namespace) -> list[Row]:
+    """A hundred streams at 10 Hz in one reader."""
+    ours, bare, server = compare(100, 10.0, options.seconds, options.rounds)
+    cost = median_ratio(ours, bare, "cpu_per_message")
+    late = median_ratio(ours, bare, "p99")
+    for result in (*ours, *bare):
+        result["cpu_per_message"] *= 1e6
+        result["p99"] *= 1e3
+    name = "100 streams at 10 Hz, merged"
+    return [
+        row(name, ours, bare, "cpu_per_message", "CPU us/message", cost, "<= 1.3", server),
+        row("... delay, p99", ours, bare, "p99", "ms", late, "<= 1.3", server),
+    ]
+
+
+def thousand(options: argparse.Namespace) -> list[Row]:
+    """A thousand streams at 3 Hz."""
+    ours, bare, server = compare(1000, 3.0, options.seconds, options.rounds)
+    cost = median_ratio(ours, bare, "cpu_per_message")
+    memory = median_ratio(ours, bare, "resident")
+    rate = statistics.median(result["rate"] / 3000 for result in ours)
+    for result in (*ours, *bare):
+        result["cpu_per_message"] *= 1e6
+        result["resident"] /= 2**20
+    name = "1,000 streams at 3 Hz"
+    return [
+        row(f"{name}: rate", ours, bare, "rate", "messages/s", rate, ">= 0.99", server),
+        row("... CPU", ours, bare, "cpu_per_message", "CPU us/message", cost, "<= 1.2", server),
+        row("... memory", ours, bare, "resident", "MiB", memory, "<= 1.3", server),
+    ]
+
+
+def subscribe(options: argparse.Namespace) -> list[Row]:
+    """A thousand subscriptions."""
+    del options
+    with fast_server(1000, 1.0) as server:
+        result, share = read("ours", server, 1000, 1.0)
+        lists = server.work().lists
+    taken = result["subscribed"]
+    return [
+        Row("1,000 subscriptions", taken, 0.0, "s", taken, "< 2", taken < 2, share),
+        Row("... list calls", lists, 0.0, "", lists, "<= 2", lists <= 2, share),
+    ]
+
+
+def set_power(options: argparse.Namespace) -> list[Row]:
+    """Set-points, one after the other, in turns with bare grpcio."""
+    with fast_server(1, 1.0) as server, MicrogridApiClient(f"grpc://127.0.0.1:{server.port}") as c:
+        channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
+        stub = microgrid_pb2_grpc.MicrogridStub(channel)
+
+        def bare_call() -> None:
+            message = microgrid_pb2.SetPowerActiveParam(component_id=1, power=1000.0)
+            stub.SetPowerActive(message, timeout=60.0)
+
+        def our_call() -> None:
+            c.set_power(1, 1000.0)
+
+        ours, bare = [], []
+        before = server.work()
+        for _ in range(options.rounds * 5):
+            bare.append({"time": time_of(bare_call, 400)})
+            ours.append({"time": time_of(our_call, 400)})
+        share = server.work().since(before).share
+        channel.close()
+    ratio = median_ratio(ours, bare, "time")
+    return [row("set_power", ours, bare, "time", "us", ratio, "<= 1.15", share)]
+
+
+def time_of(call: Callable[[], None], times: int) -> float:
+    """Time a call in microseconds."""
+    call()
+    began = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times * 1e6
+
+
+def import_time(options: argparse.Namespace) -> list[Row]:
+    """The import, against grpc and the bindings."""
+    needed = "import grpc, frequenz.api.microgrid.microgrid_pb2_grpc"
+    ours: list[dict[str, Any]] = []
+    bare: list[dict[str, Any]] = []
+    for _ in range(options.rounds * 3):
+        for statement, results in ((needed, bare), ("import microgrid_sync", ours)):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", statement], check=True)
+            results.append({"time": (time.perf_counter() - began) * 1e3})
+    ratio = median_ratio(ours, bare, "time")
+    return [row("import", ours, bare, "time", "ms", ratio, "<= 1.5", 0.0)]
+
+
+def row(  # noqa: PLR0917 - in the order of the table
+    work: str,
+    ours: list[dict[str, Any]],
+    bare: list[dict[str, Any]],
+    key: str,
+    unit: str,
+    ratio: float,
+    to_reach: str,
+    server: float,
+) -> Row:
+    """Make a line of the table."""
+    relation, limit = to_reach.split()
+    met = ratio >= float(limit) if relation == ">=" else ratio <= float(limit)
+    return Row(work, middle(ours, key), middle(bare, key), unit, ratio, to_reach, met, server)
+
+
+ROWS = {
+    "flat": flat,
+    "merged": merged,
+    "thousand": thousand,
+    "subscribe": subscribe,
+    "set-power": set_power,
+    "import": import_time,
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Our client against bare grpcio.")
+    parser.add_argument("rows", nargs="*", metavar="ROW")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--asyncio-python")
+    options = parser.parse_args()
+    unknown = set(options.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: the rows are {', '.join(ROWS)}")
+    rows: list[Row] = []
+    print(f"{'work':34} {'ours':>10} {'other':>10} {'':15} {'ratio':>7} {'to reach':>9}   server")
+    for name in options.rows or ROWS:
+        for line in ROWS[name](options):
+            rows.append(line)
+            verdict = "void" if line.server > BUSY else "met" if line.met else "NOT MET"
+            print(
+                f"{line.work:34} {line.ours:10.1f} {line.bare:10.1f} {line.unit:15} "
+                f"{line.ratio:7.2f} {line.to_reach:>9}   {line.server:.0%} of a core, {verdict}",
+                flush=True,
+            )
+    print(json.dumps([asdict(line) for line in rows]))
+
+
+if __name__ == "__main__":
+    main()
