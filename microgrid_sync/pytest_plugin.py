@@ -19,6 +19,8 @@ _MARKER = (
     "the site that the fixture 'microgrid' serves, how fast it lives, and what goes wrong there"
 )
 
+_ARGUMENTS = ("site", "faults", "speed", "sample_interval", "seed", "start")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest of the marker."""
@@ -36,10 +38,18 @@ def microgrid(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
     for its tests; what a nearer one says wins.
     """
     options: dict[str, Any] = {}
-    for marker in reversed(list(request.node.iter_markers("microgrid"))):
+    of_parameters = getattr(getattr(request.node, "callspec", None), "marks", ())
+    markers = [*reversed(list(request.node.iter_markers("microgrid"))), *of_parameters]
+    for marker in markers:
+        if marker.name != "microgrid":
+            continue
         options |= dict(zip(("site",), marker.args, strict=False)) | marker.kwargs
         if len(marker.args) > 1:
             pytest.fail("the marker microgrid takes one positional argument: the site", False)
+    unknown = options.keys() - _ARGUMENTS
+    if unknown:
+        known = ", ".join(_ARGUMENTS)
+        pytest.fail(f"the marker microgrid has no {min(unknown)!r}; it has {known}", pytrace=False)
     try:
         simulator = _simulator(request.path.parent, **options)
     except (TypeError, ValueError, OSError) as error:
@@ -58,8 +68,8 @@ def _simulator(
     seed: int | None = None,
     start: "datetime | None" = None,
 ) -> "Simulator":
-    # Not at the top: pytest imports this module in all projects of an environment, also in those
-    # that never use it.
+    # Not at the top: pytest imports this module, and the client with it, in all projects of an
+    # environment, also in those that never use it.
     from microgrid_sync.simulator import Fault, Simulator, fault_from  # noqa: PLC0415 - see above
 
     if isinstance(site, str | Path) and Path(site).suffix:

@@ -72,6 +72,13 @@ def test_marker_chooses_site_clock_and_faults(suite: pytest.Pytester) -> None:
 
         @pytest.mark.microgrid("depot", seed=5)
         class TestOfAClass:
+            @pytest.mark.parametrize(
+                "seed", [pytest.param(6, marks=pytest.mark.microgrid("demo", seed=6))]
+            )
+            @pytest.mark.microgrid("every_category", seed=4)
+            def test_that_of_a_parameter_is_the_nearest(self, microgrid, seed):
+                assert microgrid.change(lambda site: (site.name, site.seed)) == ("demo", seed)
+
             @pytest.mark.microgrid(sample_interval=2.0)
             def test_nearest_wins(self, microgrid):
                 assert microgrid.change(lambda site: (site.name, site.seed)) == ("depot", 5)
@@ -79,7 +86,7 @@ def test_marker_chooses_site_clock_and_faults(suite: pytest.Pytester) -> None:
                 microgrid.step(1)
         """,
     )
-    assert found == {"passed": 3}, text
+    assert found == {"passed": 4}, text
 
 
 def test_example_of_the_documentation_works(suite: pytest.Pytester) -> None:
@@ -96,7 +103,7 @@ def test_example_of_the_documentation_works(suite: pytest.Pytester) -> None:
         ("site='villa'", "shipped: demo, depot, every_category"),
         ("site='villa.toml'", "villa.toml"),
         ("'demo', 'depot'", "one positional argument"),
-        ("flavour=1", "unexpected keyword argument 'flavour'"),
+        ("flavour=1", "has no 'flavour'; it has site, faults"),
         ("faults=[{'kind': 'sad'}]", "'sad' is none of"),
         ("faults=[{'kind': 'silent', 'components': [99]}]", "there is no component 99"),
         ("speed=-1", "speed must be"),

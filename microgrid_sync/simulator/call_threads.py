@@ -7,6 +7,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_NAME = "simulator-call"
+
+
+def is_call_thread() -> bool:
+    """Tell whether this thread answers a call."""
+    return threading.current_thread().name == _NAME
+
 
 class ThreadPerCall(futures.ThreadPoolExecutor):
     """Runs each call in a daemon thread of its own.
@@ -25,5 +32,5 @@ class ThreadPerCall(futures.ThreadPoolExecutor):
             except BaseException as error:  # noqa: BLE001 - as in every executor: into the future
                 future.set_exception(error)
 
-        threading.Thread(target=run, name="simulator-call", daemon=True).start()
+        threading.Thread(target=run, name=_NAME, daemon=True).start()
         return future

@@ -1,11 +1,11 @@
 """Electric cars: what they take, and when they come and go."""
 
 import functools
+import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-
-from microgrid_sync.simulator.randomness import generator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 Range = tuple[float, float]
 """The least and the most of something that the site's seed draws."""
@@ -13,7 +13,8 @@ Range = tuple[float, float]
 _TRICKLE = 0.05
 """The part of its own limit that a car still takes when it is full."""
 
-_DAY = 86400.0
+Chance = Callable[..., random.Random]
+"""Gives the generator for one visit of one car, which is told by the arguments."""
 
 
 @dataclass
@@ -47,12 +48,33 @@ class Car:
     efficiency: float = 0.9
     """The part of the energy that ends in the battery."""
 
-    def wanted(self) -> float:
-        """Give the most that it would take now, in W."""
+    def __post_init__(self) -> None:
+        """Check what cannot be; a site's description is stricter.
+
+        Raises:
+            ValueError: If a property is out of range.
+        """
+        if self.phases not in {1, 2, 3}:
+            raise ValueError(f"phases: must be 1, 2 or 3, not {self.phases!r}")
+        for name in ("power", "capacity", "ramp", "efficiency", "cable_current"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: must be more than 0, not {getattr(self, name)!r}")
+        for name in ("soc", "target_soc", "taper_above"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ValueError(f"{name}: must be from 0 to 100, not {getattr(self, name)!r}")
+
+    def wanted(self, seconds: float) -> float:
+        """Give the most that it would take on the average of some seconds, in W."""
         if self.soc >= self.target_soc:
             return 0.0
-        past = max(0.0, (self.soc - self.taper_above) / (100.0 - self.taper_above))
-        return self.power * (1.0 - (1.0 - _TRICKLE) * past)
+        wanted = self.power
+        if self.soc > self.taper_above:
+            past = (self.soc - self.taper_above) / (100.0 - self.taper_above)
+            wanted *= 1.0 - (1.0 - _TRICKLE) * past
+        if seconds <= 0:
+            return wanted
+        room = (self.target_soc - self.soc) * self.capacity * 36.0 / self.efficiency
+        return min(wanted, room / seconds)
 
     def charge(self, power: float, seconds: float) -> None:
         """Take power for some seconds."""
@@ -84,28 +106,26 @@ class Guest:
     visits: Visits
 
 
-def always(soc: Range, *, seed: int, charger: int) -> Visits:
+def always(soc: Range, *, chance: Chance) -> Visits:
     """Make visits of a car that is there from the beginning and stays."""
-    visit = Visit(0.0, float("inf"), generator(seed, "car", charger).uniform(*soc))
+    visit = Visit(0.0, math.inf, chance().uniform(*soc))
     return lambda now, local: visit
 
 
-def again_and_again(stays: float, away: float, soc: Range, *, seed: int, charger: int) -> Visits:
+def again_and_again(stays: float, away: float, soc: Range, *, chance: Chance) -> Visits:
     """Make visits that begin with the clock, last as long each time, and come back after a pause.
 
     Args:
         stays: Seconds that the car is there.
         away: Seconds that it is away.
         soc: Its charge in % when it arrives.
-        seed: The site's seed.
-        charger: The ID of the charger.
+        chance: Where what is drawn comes from.
     """
 
     @functools.lru_cache(maxsize=2)
     def visit(number: int) -> Visit:
         arrives = number * (stays + away)
-        drawn = generator(seed, "car", charger, number).uniform(*soc)
-        return Visit(arrives, arrives + stays, drawn)
+        return Visit(arrives, arrives + stays, chance(number).uniform(*soc))
 
     def at(now: float, local: datetime) -> Visit | None:
         del local
@@ -115,31 +135,33 @@ def again_and_again(stays: float, away: float, soc: Range, *, seed: int, charger
     return at
 
 
-def daily(arrives: Range, leaves: Range, soc: Range, *, seed: int, charger: int) -> Visits:
+def daily(arrives: Range, leaves: Range, soc: Range, *, chance: Chance) -> Visits:
     """Make one visit each day; one that ends before it begins goes on over midnight.
 
     Args:
         arrives: The earliest and the latest arrival, as seconds of the local day.
         leaves: The earliest and the latest departure, likewise.
         soc: The car's charge in % when it arrives.
-        seed: The site's seed.
-        charger: The ID of the charger.
+        chance: Where what is drawn comes from.
     """
     over_midnight = leaves[0] <= arrives[0]
 
     @functools.lru_cache(maxsize=4)
-    def visit(day: date) -> tuple[float, float, float]:
-        chance = generator(seed, "car", charger, day)
-        begin, end = chance.uniform(*arrives), chance.uniform(*leaves)
-        return begin, end + (_DAY if over_midnight else 0.0), chance.uniform(*soc)
+    def visit(day: date, zone: tzinfo | None) -> tuple[datetime, datetime, float]:
+        drawn = chance(day)
+        midnight = datetime.combine(day, time(), zone)
+        begin = midnight + timedelta(seconds=drawn.uniform(*arrives))
+        end = midnight + timedelta(days=over_midnight, seconds=drawn.uniform(*leaves))
+        # By the clock on the wall up to here, whatever the hours of that day are.
+        return begin.astimezone(UTC), end.astimezone(UTC), drawn.uniform(*soc)
 
     def at(now: float, local: datetime) -> Visit | None:
-        second = local.hour * 3600 + local.minute * 60 + local.second + local.microsecond / 1e6
+        utc = local.astimezone(UTC)
         for days_ago in (1, 0) if over_midnight else (0,):
-            begin, end, drawn = visit(local.date() - timedelta(days=days_ago))
-            into_day = second + days_ago * _DAY
-            if begin <= into_day < end:
-                return Visit(now - (into_day - begin), now + (end - into_day), drawn)
+            begin, end, drawn = visit(local.date() - timedelta(days=days_ago), local.tzinfo)
+            if begin <= utc < end:
+                since, left = (utc - begin).total_seconds(), (end - utc).total_seconds()
+                return Visit(now - since, now + left, drawn)
         return None
 
     return at

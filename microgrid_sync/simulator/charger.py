@@ -1,12 +1,13 @@
 """EV chargers, and the cars at them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState
 from microgrid_sync.simulator.cars import Car, Guest, Visit
 from microgrid_sync.simulator.devices import Commanded, Moment
-from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line, spread
+from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line
 
 MINIMUM_CHARGING_CURRENT = 6.0
 """A: the least that a car can be offered (IEC 61851-1)."""
@@ -32,41 +33,53 @@ class EVCharger(Commanded):
     """When it was plugged in, in seconds of the site's clock."""
 
     now: float = field(default=0.0, kw_only=True)
-    _visit: Visit | None = field(default=None, init=False)
+    _visit: tuple[int, Visit] | None = field(default=None, init=False)
+    _sent_away: dict[int, float] = field(default_factory=dict, init=False)
 
     def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
-        self.now = moment.now
-        if self.car is not None:
-            # What has flowed since the moment before was settled then.
-            self.car.charge(self.flow.power, moment.seconds)
+        before, self.now = self.now, moment.now
         if self.guests:
-            self._receive_guests(moment)
+            self._receive_guests(moment, before)
         car = self.car
         if car is None or self.failed:
             self.flow = NO_FLOW
             return
         used = self.phases[: car.phases]
-        power = self._power(car, used, moment)
+        # A car that has just come has not been charging since the moment before.
+        seconds = min(moment.seconds, moment.now - self.plugged_at)
+        ampere = self._offered(car, used, moment.line)
+        power = self._power(car, used, ampere, seconds, moment)
+        car.charge(power, seconds)
         if power <= 0:
             self.flow = NO_FLOW
             return
-        self.flow = Flow(self._by_voltage(power, used, moment.line), self._reactive(used))
+        active = self._by_voltage(power, used, moment.line)
+        most = min(self.rated_current, car.cable_current, self.current_limits(used)[1])
+        self.flow = Flow(active, self.reactive_flow(active, used, most, moment.line))
 
-    def _power(self, car: Car, used: tuple[int, ...], moment: Moment) -> float:
-        """Find what the car takes, in W."""
-        volts = sum(moment.line.voltage[phase - 1] for phase in used)
+    def _offered(self, car: Car, used: tuple[int, ...], line: Line) -> float:
+        """Find the current in each phase that the car may take, in A."""
+        volts = sum(line.voltage[phase - 1] for phase in used)
         allowed = self.active.inclusion_bounds()[1]
         if self.active.set_point is not None:
-            allowed = min(allowed, self.floored(self.active.set_point))
-        highest = self.current_limits()[1]
+            allowed = min(allowed, self.active.set_point)
+        highest = self.current_limits(used)[1]
+        allowed = self.active.limit(allowed)
         offered = min(allowed / volts, self.rated_current, car.cable_current, highest)
-        if offered < MINIMUM_CHARGING_CURRENT - 1e-9:
+        return 0.0 if self.excludes_current(offered, used) else offered
+
+    def _power(
+        self, car: Car, used: tuple[int, ...], ampere: float, seconds: float, moment: Moment
+    ) -> float:
+        """Find what the car takes, in W."""
+        if ampere < MINIMUM_CHARGING_CURRENT - 1e-9:
             return 0.0
-        least = MINIMUM_CHARGING_CURRENT * volts
+        volts = sum(moment.line.voltage[phase - 1] for phase in used)
         # A limit that has been lowered holds at once; a car is only slow to take more.
+        least = MINIMUM_CHARGING_CURRENT * volts
         reached = max(self.flow.power + car.ramp * moment.seconds, least)
-        return min(offered * volts, car.wanted(), reached)
+        return min(ampere * volts, car.wanted(seconds), reached)
 
     @staticmethod
     def _by_voltage(power: float, used: tuple[int, ...], line: Line) -> tuple[float, float, float]:
@@ -76,32 +89,39 @@ class EVCharger(Commanded):
         one, two, three = (ampere * volts[p - 1] if p in used else 0.0 for p in (1, 2, 3))
         return one, two, three
 
-    def _reactive(self, used: tuple[int, ...]) -> tuple[float, float, float]:
-        return spread(self.reactive_power(), used)
-
     def plug_in(self, car: Car) -> None:
         """Connect a car; it stays until it is unplugged."""
         self.car, self.plugged_at, self._visit = car, self.now, None
+        self.flow = NO_FLOW
 
     def unplug(self) -> None:
-        """Let the car go."""
-        self.car, self._visit = None, None
+        """Let the car go. One that the site's description brings comes back for its next visit."""
+        if self._visit is not None:
+            guest, visit = self._visit
+            self._sent_away[guest] = visit.leaves
+        self.car, self._visit, self.flow = None, None, NO_FLOW
 
     def acknowledge(self) -> None:
         """Come out of an error."""
         self.failed = False
 
-    def _receive_guests(self, moment: Moment) -> None:
-        if self._visit is not None and moment.now >= self._visit.leaves:
+    def _receive_guests(self, moment: Moment, before: float) -> None:
+        """Let cars come and go that the site's description has announced."""
+        if self._visit is not None and moment.now >= self._visit[1].leaves:
             self.unplug()
         if self.car is not None:
             return
-        for guest in self.guests:
+        waiting: list[tuple[int, Visit]] = []
+        for number, guest in enumerate(self.guests):
             visit = guest.visits(moment.now, moment.time)
-            if visit is not None:
-                self.car, self._visit = guest.new_car(visit.soc), visit
-                self.plugged_at = moment.now
-                return
+            if visit is not None and moment.now >= self._sent_away.get(number, -math.inf):
+                waiting.append((number, visit))
+        if waiting:
+            # Of several that wait for the charger, the first to come.
+            number, visit = min(waiting, key=lambda found: found[1].arrives)
+            self.plug_in(self.guests[number].new_car(visit.soc))
+            self._visit = number, visit
+            self.plugged_at = max(visit.arrives, before)
 
     @property
     def cable_state(self) -> EVChargerCableState:

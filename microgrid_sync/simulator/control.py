@@ -106,7 +106,8 @@ class TroubleMaker:
 
     def planned(self) -> dict[int, dict[str, Any]]:
         """List the faults that have not ended, by number."""
-        return {int(number): fault for number, fault in sorted(self._call("List", {}).items())}
+        planned = {int(number): fault for number, fault in self._call("List", {}).items()}
+        return dict(sorted(planned.items()))
 
     def end(self, number: int) -> None:
         """End a fault; `ValueError` if there is none of that number."""

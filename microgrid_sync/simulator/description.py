@@ -18,6 +18,7 @@ from microgrid_sync.simulator.faults import Fault
 from microgrid_sync.simulator.inverters import Battery, Inverter
 from microgrid_sync.simulator.limits import Limits
 from microgrid_sync.simulator.messages import SENSOR_TYPES
+from microgrid_sync.simulator.randomness import generator
 from microgrid_sync.simulator.site import (
     STREAMING,
     Site,
@@ -26,7 +27,7 @@ from microgrid_sync.simulator.site import (
     Supply,
 )
 from microgrid_sync.simulator.structure import check_structure, inverter_of
-from microgrid_sync.simulator.tables import SiteError, Table
+from microgrid_sync.simulator.tables import SiteError, Table, is_list, shown
 from microgrid_sync.simulator.weather import Weather
 
 SiteSource = str | Path | Mapping[str, Any]
@@ -77,7 +78,7 @@ def load_site(
     given = {key: value for key, value in overrides.items() if value is not None}
     if isinstance(values, Mapping):
         values = {**values, **given}
-        if sample_interval is not None and isinstance(values.get("component"), Sequence):
+        if sample_interval is not None and is_list(values.get("component")):
             values["component"] = [_without_interval(c) for c in values["component"]]
     return _Reader(Table(values, where)).site()
 
@@ -86,20 +87,27 @@ def _read(source: SiteSource) -> tuple[object, str]:
     """Give the structure of a description, and what to call it in errors."""
     if isinstance(source, Mapping):
         return source, "site"
+    if not isinstance(source, str | Path):
+        raise TypeError(f"a site is a name, a path or a mapping, not {shown(source)}")
     path = Path(source)
     if isinstance(source, str) and source in shipped_sites():
         text = (resources.files(__package__) / _SHIPPED / f"{source}.toml").read_text("utf-8")
-    elif isinstance(source, str) and not path.suffix and not path.exists():
+    elif "\0" in str(source) or not str(source).isprintable():
+        raise SiteError(f"{str(source)!r} cannot be the path of a file")
+    elif not source or (isinstance(source, str) and not path.suffix and not path.exists()):
         known = ", ".join(shipped_sites())
         raise SiteError(f"{source!r} is no file, and none of the sites that are shipped: {known}")
     else:
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise SiteError(f"{source}: is no UTF-8 text: {error}") from None
     try:
         return tomllib.loads(text), str(source)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise SiteError(f"{source}: is nested too deeply") from None
+    except ValueError as error:
+        # TOMLDecodeError, which names the line, or what Python says of endless numbers.
         raise SiteError(f"{source}: {error}") from None
 
 
@@ -119,6 +127,8 @@ class _Reader:
         self._components: dict[int, SiteComponent] = {}
         self._tables: dict[int, Table] = {}
         self._connections: list[tuple[int, int]] = []
+        self._occupied: set[int] = set()
+        self._voltage = _NOMINAL_VOLTAGE
 
     def site(self) -> Site:
         """Read everything."""
@@ -182,10 +192,11 @@ class _Reader:
         return weather
 
     def _supply(self, table: Table) -> Supply:
+        self._voltage = table.number("voltage", _NOMINAL_VOLTAGE, least=50, most=1000)
         supply = Supply(
             self._seed,
-            voltage=table.number("voltage", _NOMINAL_VOLTAGE, above=0, most=1000),
-            frequency=table.number("frequency", 50.0, above=0, most=400),
+            voltage=self._voltage,
+            frequency=table.number("frequency", 50.0, least=10, most=400),
             resistance=table.number("resistance", 0.02, least=0, most=10),
         )
         table.end()
@@ -208,7 +219,7 @@ class _Reader:
             kind = table.word("type", among=SENSOR_TYPES)
         fuse = None
         if category is SiteCategory.GRID:
-            fuse = table.number("fuse", 63.0, above=0, most=2**31)
+            fuse = table.number("fuse", 63.0, least=1, most=2**31)
         self._tables[component_id] = table
         self._components[component_id] = SiteComponent(
             component_id,
@@ -222,16 +233,18 @@ class _Reader:
     def _read_connections(self) -> list[tuple[int, int]]:
         value = self._table.raw("connections", [])
         problem = "must be a list of pairs of IDs such as [[1, 2], [2, 3]]"
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise self._table.error("connections", f"{problem}, not {value!r}")
+        if not is_list(value):
+            raise self._table.error("connections", f"{problem}, not {shown(value)}")
         pairs = []
         for number, pair in enumerate(value, 1):
             if (
-                not isinstance(pair, Sequence)
+                not is_list(pair)
                 or len(pair) != 2
                 or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair)
             ):
-                raise self._table.error("connections", f"{problem}; number {number} is {pair!r}")
+                raise self._table.error(
+                    "connections", f"{problem}; number {number} is {shown(pair)}"
+                )
             pairs.append((pair[0], pair[1]))
         return pairs
 
@@ -258,7 +271,8 @@ class _Reader:
                 case SiteCategory.INVERTER:
                     device = _inverter(component, table, batteries.get(component_id, []))
                 case SiteCategory.EV_CHARGER:
-                    device = _charger(component_id, table, guests.get(component_id, ()))
+                    visitors = guests.get(component_id, ())
+                    device = _charger(component_id, table, visitors, self._voltage)
                 case SiteCategory.CHP:
                     device = _heat_and_power(component_id, table)
                 case SiteCategory.ELECTROLYZER | SiteCategory.CRYPTO_MINER:
@@ -280,6 +294,8 @@ class _Reader:
 
     def _car(self, table: Table, guests: dict[int, list[Guest]]) -> None:
         chargers = table.whole_numbers("chargers")
+        if not chargers:
+            raise table.error("chargers", "names none")
         for charger in chargers:
             component = self._components.get(charger)
             if component is None:
@@ -289,24 +305,32 @@ class _Reader:
                 raise table.error("chargers", f"{problem}, not an EV charger")
         soc = table.range("soc", Car.soc, least=0, most=100)
         new_car = _car_maker(table)
+        target = new_car.keywords["target_soc"]
+        if soc[0] >= target:
+            raise table.error("soc", f"must begin below the {target:g} % at which it stops")
         for charger in chargers:
-            visits = self._visits(table, soc, charger)
+            visits = self._visits(table, soc, charger, len(guests.get(charger, ())))
             guests.setdefault(charger, []).append(Guest(new_car, visits))
         table.end()
 
-    def _visits(self, table: Table, soc: tuple[float, float], charger: int) -> Visits:
+    def _visits(self, table: Table, soc: tuple[float, float], charger: int, number: int) -> Visits:
+        # Each kind of car draws for itself, also where two share a charger.
+        chance = functools.partial(generator, self._seed, "car", number, charger)
         if table.has("arrives") or table.has("leaves"):
             arrives, leaves = table.day_range("arrives"), table.day_range("leaves")
             if arrives[1] > leaves[0] and leaves[1] > arrives[0]:
                 problem = "must not overlap with 'arrives': the car could leave before it comes"
                 raise table.error("leaves", problem)
-            return daily(arrives, leaves, soc, seed=self._seed, charger=charger)
+            return daily(arrives, leaves, soc, chance=chance)
         if table.has("stays") or table.has("away"):
             stays, away = table.seconds("stays"), table.seconds("away")
             if stays <= 0:
                 raise table.error("stays", "must be more than 0")
-            return again_and_again(stays, away, soc, seed=self._seed, charger=charger)
-        return always(soc, seed=self._seed, charger=charger)
+            return again_and_again(stays, away, soc, chance=chance)
+        if charger in self._occupied:
+            raise table.error("chargers", f"at charger {charger} there is a car that never leaves")
+        self._occupied.add(charger)
+        return always(soc, chance=chance)
 
     def _fault(self, table: Table) -> Fault:
         fault = read_fault(table)
@@ -352,7 +376,7 @@ def _inverter(component: SiteComponent, table: Table, batteries: list[Battery]) 
     mode = table.word("mode", "idle", among=_MODES) if batteries else "idle"
     return Inverter(
         component.component_id,
-        Limits(-rating, rating if batteries else 0.0, -minimum, minimum),
+        Limits(-rating, rating if batteries else 0.0, -minimum or 0.0, minimum),
         _reactive(table, rating),
         _phases(table),
         resolution=table.number("resolution", 0.0, least=0, most=rating),
@@ -365,10 +389,10 @@ def _inverter(component: SiteComponent, table: Table, batteries: list[Battery]) 
     )
 
 
-def _charger(component_id: int, table: Table, guests: Sequence[Guest]) -> EVCharger:
+def _charger(component_id: int, table: Table, guests: Sequence[Guest], voltage: float) -> EVCharger:
     phases = _phases(table)
     current = table.number("rated_current", 32.0, least=6, most=1000)
-    rating = current * len(phases) * _NOMINAL_VOLTAGE
+    rating = current * len(phases) * voltage
     return EVCharger(
         component_id,
         Limits(0.0, rating),
@@ -382,7 +406,9 @@ def _charger(component_id: int, table: Table, guests: Sequence[Guest]) -> EVChar
 
 def _heat_and_power(component_id: int, table: Table) -> HeatAndPower:
     rating = table.number("rating", above=0, most=1e9)
-    starts, stops = table.day_range("starts")[0], table.day_range("stops")[0]
+    starts, stops = table.time_of_day("starts"), table.time_of_day("stops")
+    if starts == stops:
+        raise table.error("stops", "must differ from 'starts'")
     ramp = table.number("ramp", rating / 60, above=0, most=1e12)
     return HeatAndPower(component_id, rating, (starts, stops), ramp)
 

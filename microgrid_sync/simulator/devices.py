@@ -4,11 +4,20 @@ Nothing here knows threads, sockets or the wall clock.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, spread
+from microgrid_sync.simulator.electricity import (
+    ALL_PHASES,
+    NO_FLOW,
+    NO_POWER,
+    Flow,
+    Line,
+    PerPhase,
+    spread,
+)
 from microgrid_sync.simulator.limits import Limits
 from microgrid_sync.simulator.randomness import Wander, generator
 from microgrid_sync.simulator.weather import Sky
@@ -79,25 +88,54 @@ class Commanded(Device):
         for limits in self._limits:
             limits.forget(now)
 
-    def current_limits(self) -> tuple[float, float]:
-        """Give the bounds of the current in each phase that hold for all phases in use, in A."""
-        of_phases = [self.current_per_phase[phase - 1] for phase in self.phases]
-        bounds = [limits.inclusion_bounds() for limits in (self.current, *of_phases)]
+    def current_limits(self, used: Sequence[int]) -> tuple[float, float]:
+        """Give the bounds of the current in each phase in use, in A.
+
+        Those of the whole current are shared by the phases.
+        """
+        of_phases = [self.current_per_phase[phase - 1].inclusion_bounds() for phase in used]
+        lower, upper = self.current.inclusion_bounds()
+        bounds = [*of_phases, (lower / len(used), upper / len(used))]
         return max(b[0] for b in bounds), min(b[1] for b in bounds)
+
+    def excludes_current(self, ampere: float, used: Sequence[int]) -> bool:
+        """Tell whether a current in each phase in use is inside of what is excluded."""
+        return self.current.excludes(ampere * len(used)) or any(
+            self.current_per_phase[phase - 1].excludes(ampere) for phase in used
+        )
 
     def check_operational(self) -> str | None:
         """Say why it cannot take a set-point now; ``None`` if it can."""
         return "in error; acknowledge the error first" if self.failed else None
 
-    def reactive_power(self) -> float:
-        """Give the reactive power that is to flow, in VAr."""
-        return self.reactive.limit(self.floored(self.reactive.set_point or 0.0))
+    def reactive_flow(
+        self, active: PerPhase, used: Sequence[int], ampere: float, line: Line
+    ) -> PerPhase:
+        """Give the reactive power that flows beside some active power, in VAr.
+
+        Args:
+            active: The active power of each phase.
+            used: The phases in use.
+            ampere: The most current in each of them that limits leave.
+            line: What the wires offer.
+        """
+        if self.reactive.set_point is None:
+            return NO_POWER
+        share = self.reactive.limit(self.reactive.set_point) / len(used)
+        flow = [0.0, 0.0, 0.0]
+        for phase in used:
+            apparent = ampere * line.voltage[phase - 1]
+            room = math.sqrt(max(apparent * apparent - active[phase - 1] ** 2, 0.0))
+            flow[phase - 1] = min(max(share, -room), room)
+        return flow[0], flow[1], flow[2]
 
     def floored(self, power: float) -> float:
         """Bring the magnitude of a set-point down to what the device can resolve."""
         if not self.resolution:
             return power
-        return math.copysign(math.floor(abs(power) / self.resolution) * self.resolution, power)
+        # A little more: 0.3 is three times 0.1, whatever binary fractions say.
+        times = math.floor(abs(power) / self.resolution + 1e-9)
+        return math.copysign(times * self.resolution, power) if times else 0.0
 
 
 HOUSEHOLD = (
@@ -164,9 +202,6 @@ class Load(Device):
     def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
         strays = [stray.advance(moment.seconds) for stray in self._strays]
-        if self.failed:
-            self.flow = NO_FLOW
-            return
         power = self._power * profile_at(self._profile, moment.time)
         one, two, three = (
             max(0.0, power * share * (1 + stray))

@@ -9,7 +9,7 @@ from microgrid_sync.simulator.faults import USES, Fault, FaultKind
 from microgrid_sync.simulator.messages import body_of, error_codes
 from microgrid_sync.simulator.site import STREAMING, SiteCategory, SiteComponent
 from microgrid_sync.simulator.spoiling import check_fields
-from microgrid_sync.simulator.tables import SiteError, Table
+from microgrid_sync.simulator.tables import SiteError, Table, shown
 
 _SET_POINTS = {FaultKind.REFUSED, FaultKind.DELAYED, FaultKind.LOST}
 _COMMANDED = {SiteCategory.INVERTER, SiteCategory.EV_CHARGER}
@@ -36,7 +36,7 @@ def read_fault(table: Table) -> Fault:
             values[key] = table.seconds(key)
     for key in ("status", "code"):
         if table.has(key):
-            values[key] = table.word(key)
+            values[key] = table.word(key).upper()
     if table.has("components"):
         values["components"] = table.whole_numbers("components")
     for key in ("fields", "methods"):
@@ -58,7 +58,7 @@ def read_fault(table: Table) -> Fault:
 def _words(table: Table, key: str) -> list[str]:
     value = table.raw(key)
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-        raise table.error(key, f"must be a list of strings, not {value!r}")
+        raise table.error(key, f"must be a list of strings, not {shown(value)}")
     return list(value)
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import grpc
 
+from microgrid_sync.simulator.tables import LONGEST
+
 
 class FaultKind(enum.StrEnum):
     """What can go wrong."""
@@ -111,8 +113,8 @@ class Fault:
     """How many seconds after it was added it begins; a site's own are added at second 0."""
 
     lasts: float | None = None
-    """How long it lasts; ``None`` means until it is ended. ``stream-end`` and ``restart`` happen
-    once unless this is set."""
+    """How long it lasts; ``None`` means until it is ended. ``stream-end`` happens once unless this
+    is set; ``restart`` has none."""
 
     seconds: float | None = None
     """How late timestamps are (``late``, 30 s), how much later set-points take effect (``delayed``,
@@ -159,8 +161,12 @@ class Fault:
             self._check_collection(name)
         for name in ("at", "lasts", "seconds"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: must be 0 or more seconds, not {value!r}")
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= LONGEST):
+                raise ValueError(
+                    f"{name}: must be 0 or more seconds, and less than ten years, not {value!r}"
+                )
+        if kind is FaultKind.RESTART and self.lasts is not None:
+            raise ValueError("lasts: a fault 'restart' has none; 'seconds' says how long it takes")
         if self.status is not None and self.status not in grpc.StatusCode.__members__:
             raise ValueError(f"status: {self.status!r} is no gRPC status such as INTERNAL")
         if self.status == "OK" and kind is FaultKind.REFUSED:
@@ -175,7 +181,7 @@ class Fault:
         value = getattr(self, name)
         if value is None:
             return
-        if isinstance(value, str):
+        if isinstance(value, str) or not isinstance(value, Collection):
             raise ValueError(f"{name}: must be a list, not {value!r}")  # noqa: TRY004 - as all others
         kept: object = tuple(value) if name == "fields" else frozenset(value)
         if not kept:
@@ -225,13 +231,6 @@ class _Entry(NamedTuple):
     ends: float
 
 
-class Changes(NamedTuple):
-    """What has begun and what has ended since the last look."""
-
-    begun: list[Fault]
-    ended: list[Fault]
-
-
 class Faults:
     """What goes wrong at a site, now and later. For any thread.
 
@@ -242,28 +241,38 @@ class Faults:
         self,
         scheduled: Iterable[Fault] = (),
         *,
-        check: Callable[[Fault], None] = lambda fault: None,
-        wake: Callable[[], None] = lambda: None,
+        check: Callable[[Fault], None],
+        clock: Callable[[], float],
+        changed: Callable[[], None],
     ) -> None:
         """Begin at second 0 of the site's clock.
 
         Args:
             scheduled: The faults that are planned.
             check: Raises `ValueError` for a fault that the site cannot have.
-            wake: Called when something has been added or ended.
+            clock: Gives the second of the site's clock.
+            changed: Called without a lock when something has been added or ended, to have it take
+                effect by way of `advance`.
         """
         self._check = check
-        self._wake = wake
+        self._clock = clock
+        self._changed = changed
         # Protects all below; nothing else is called while it is held.
         self._lock = threading.Lock()
-        self._now = 0.0
         self._numbers = itertools.count(1)
         self._entries: dict[int, _Entry] = {}
-        self._running: dict[int, Fault] = {}
         # Replaced, never changed: read without the lock.
-        self._active: tuple[Fault, ...] = ()
+        self._active: dict[int, Fault] = {}
         for fault in scheduled:
-            self.add(fault)
+            self._plan(fault, 0.0)
+
+    def _plan(self, fault: Fault, now: float) -> int:
+        self._check(fault)
+        begins = now + fault.at
+        with self._lock:
+            number = next(self._numbers)
+            self._entries[number] = _Entry(fault, begins, begins + fault.ends_after)
+        return number
 
     def add(self, fault: Fault) -> int:
         """Plan a fault; it begins its ``at`` seconds of the site's clock from now.
@@ -274,13 +283,8 @@ class Faults:
         Raises:
             ValueError: If the site cannot have it: it names an unknown component, for instance.
         """
-        self._check(fault)
-        with self._lock:
-            number = next(self._numbers)
-            begins = self._now + fault.at
-            self._entries[number] = _Entry(fault, begins, begins + fault.ends_after)
-            self._refresh()
-        self._wake()
+        number = self._plan(fault, self._clock())
+        self._changed()
         return number
 
     def end(self, number: int) -> None:
@@ -291,74 +295,64 @@ class Faults:
         """
         with self._lock:
             del self._entries[number]
-            self._refresh()
-        self._wake()
+        self._changed()
 
     def clear(self) -> None:
         """End all faults and drop those that have not begun."""
         with self._lock:
             self._entries.clear()
-            self._refresh()
-        self._wake()
+        self._changed()
 
     def planned(self) -> dict[int, Fault]:
         """Give all faults that have not ended, by number."""
         with self._lock:
             return {number: entry.fault for number, entry in self._entries.items()}
 
-    def active(self, kind: FaultKind, component_id: int | None = None) -> list[Fault]:
-        """Give the faults of a kind that go on now: those about a component, if one is named."""
-        return [
-            fault
-            for fault in self._active
+    def active(self, kind: FaultKind, component_id: int | None = None) -> dict[int, Fault]:
+        """Give the faults of a kind that go on now, by number.
+
+        Args:
+            kind: The kind.
+            component_id: Only those about this component, if it is given.
+        """
+        return {
+            number: fault
+            for number, fault in self._active.items()
             if fault.kind is kind and (component_id is None or fault.concerns(component_id))
-        ]
+        }
 
     def concerning(self, component_id: int) -> list[Fault]:
         """Give all faults about a component that go on now."""
-        return [fault for fault in self._active if fault.concerns(component_id)]
+        return [fault for fault in self._active.values() if fault.concerns(component_id)]
 
     def next_change(self) -> float:
-        """Give the next second of the site's clock to look at; infinite if there is none.
-
-        It is in the past if something has been added or ended that `advance` has not told yet.
-        """
+        """Give the second of the site's clock at which the next fault begins or ends."""
         with self._lock:
-            if any(number not in self._entries for number in self._running):
-                return self._now
             return min(
                 (
-                    entry.ends if number in self._running else entry.begins
+                    entry.ends if number in self._active else entry.begins
                     for number, entry in self._entries.items()
                 ),
                 default=math.inf,
             )
 
-    def advance(self, now: float) -> Changes:
+    def advance(self, now: float) -> list[Fault]:
         """Go on to a second of the site's clock.
 
         Returns:
-            What has begun and ended since the last time. What happens only once is in both.
+            What has begun since the last time, even if it was over at once.
         """
         with self._lock:
-            self._now = now
-            begun = {
-                number: entry.fault
+            begun = [
+                entry.fault
                 for number, entry in self._entries.items()
-                if number not in self._running and entry.begins <= now
-            }
-            self._running |= begun
+                if number not in self._active and entry.begins <= now
+            ]
             for number in [n for n, entry in self._entries.items() if entry.ends <= now]:
                 del self._entries[number]
-            ended = [number for number in self._running if number not in self._entries]
-            changes = Changes([*begun.values()], [self._running.pop(n) for n in ended])
-            self._refresh()
-        return changes
-
-    def _refresh(self) -> None:
-        """Find what goes on now. The lock is held."""
-        self._active = tuple(
-            entry.fault
-            for entry in self._entries.values()
-            if entry.begins <= self._now < entry.ends
-        )
+            self._active = {
+                number: entry.fault
+                for number, entry in self._entries.items()
+                if entry.begins <= now
+            }
+        return begun

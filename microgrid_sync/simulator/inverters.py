@@ -1,6 +1,7 @@
 """Inverters, with what is on their DC side: solar panels, batteries, or both."""
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 from microgrid_sync.model import (
@@ -9,7 +10,7 @@ from microgrid_sync.model import (
     InverterComponentState,
 )
 from microgrid_sync.simulator.devices import Commanded, Moment
-from microgrid_sync.simulator.electricity import NO_FLOW, Flow, spread
+from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line, spread
 
 _PRECHARGING = 3.0
 """Seconds that a battery's relays take to close."""
@@ -25,6 +26,10 @@ _STANDARD_IRRADIANCE = 1000.0
 
 _TAPER = 5.0
 """% of charge below its upper and above its lower limit within which a battery eases off."""
+
+
+_ROUNDING = 1e-6
+"""W: less is what is left of adding and taking away."""
 
 
 class NotPossible(Exception):
@@ -93,26 +98,30 @@ class Battery:
     def exchange(self, power: float, moment: Moment) -> None:
         """Take up (positive) or give (negative) power until a moment."""
         self.power = power
-        self.now = moment.now
         stored = power * self.efficiency if power > 0 else power / self.efficiency
         self.soc += 100 * stored * moment.seconds / 3600 / self.capacity
         self.soc = min(max(self.soc, 0.0), 100.0)
         goal = moment.sky.temperature + 10.0 * abs(power) / self.rating
         self.temperature += min(moment.seconds / 1800, 1.0) * (goal - self.temperature)
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, lifetime: float) -> None:
         """Close the relays."""
-        if self.failed:
-            raise NotPossible("in error; acknowledge the error first")
+        del lifetime
+        self._check_not_failed()
         if not self.closed:
             self.closed, self.ready_at, self.now = True, now + _PRECHARGING, now
+
+    def _check_not_failed(self) -> None:
+        if self.failed:
+            raise NotPossible("in error; acknowledge the error first")
 
     def stop(self) -> None:
         """Open the relays.
 
         Raises:
-            NotPossible: If power flows through them.
+            NotPossible: If power flows through them, or it is in error.
         """
+        self._check_not_failed()
         if self.power != 0:
             raise NotPossible(f"still at {self.power:.0f} W; its inverter must be at 0 W first")
         self.closed = False
@@ -198,6 +207,8 @@ class Inverter(Commanded):
     def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
         self.now = moment.now
+        for battery in self.batteries:
+            battery.now = moment.now
         if self.failed or self.operation is not Operation.RUNNING or self.now < self.ready_at:
             self._settle(0.0, 0.0, moment)
             self.flow = NO_FLOW
@@ -205,24 +216,44 @@ class Inverter(Commanded):
         sunshine = self.peak * moment.sky.irradiance / _STANDARD_IRRADIANCE
         power, solar = self._possible(self._wanted(sunshine, moment), sunshine, moment)
         self._settle(power, solar, moment)
-        self.flow = Flow(spread(power, self.phases), spread(self.reactive_power(), self.phases))
+        active = spread(power, self.phases)
+        apparent = math.sqrt(max(self.rating**2 - power**2, 0.0)) / len(self.phases)
+        reactive = self.reactive_flow(active, self.phases, self._most_current(), moment.line)
+        one, two, three = (min(max(q, -apparent), apparent) for q in reactive)
+        self.flow = Flow(active, (one, two, three))
+
+    def _most_current(self) -> float:
+        lower, upper = self.current_limits(self.phases)
+        return max(min(-lower, upper), 0.0)
 
     def _wanted(self, sunshine: float, moment: Moment) -> float:
         """Find the AC power it would have if its DC side could do anything."""
         if self.active.set_point is not None:
-            wanted = self.floored(self.active.set_point)
+            wanted = self.active.set_point
         elif self.balances:
             # What the panels give and the battery has no room for goes out: it is not wasted.
             room = sum(battery.possible(moment.seconds)[1] for battery in self.batteries)
             wanted = min(-self.site_power, self._ac(room - sunshine))
         else:
             wanted = self._ac(-sunshine)
-        wanted = min(max(self.active.limit(wanted), -self.rating), self.rating)
-        lower, upper = self.current_limits()
-        volts = sum(moment.line.voltage[phase - 1] for phase in self.phases)
-        wanted = min(max(wanted, lower * volts), upper * volts)
+        wanted = self._limited(wanted, moment.line)
         step, before = self.ramp * moment.seconds, self.flow.power
         return min(max(wanted, before - step), before + step)
+
+    def _limited(self, wanted: float, line: Line) -> float:
+        """Bring a power into all bounds; to 0 if they have nothing in common."""
+        lower, upper = self.active.inclusion_bounds()
+        # Each phase carries the same power: the one with the least voltage has the most current.
+        volts = min(line.voltage[phase - 1] for phase in self.phases) * len(self.phases)
+        least, most = self.current_limits(self.phases)
+        lower, upper = max(lower, least * volts), min(upper, most * volts)
+        if lower > upper:
+            return 0.0
+        wanted = min(max(wanted, lower), upper)
+        excluded = self.active.excludes(wanted) or self.excludes_current(
+            wanted / volts, self.phases
+        )
+        return 0.0 if excluded else wanted
 
     def _possible(self, wanted: float, sunshine: float, moment: Moment) -> tuple[float, float]:
         """Find the AC power that the DC side allows, and what the panels give then."""
@@ -241,6 +272,8 @@ class Inverter(Commanded):
         """Move the DC side's power: each battery takes the part that it is able to."""
         self.solar_power = solar
         charge = self._dc(power) + solar
+        if abs(charge) < _ROUNDING:
+            charge = 0.0
         bounds = [battery.possible(moment.seconds)[charge > 0] for battery in self.batteries]
         most = sum(bounds)
         for battery, bound in zip(self.batteries, bounds, strict=True):
@@ -258,20 +291,23 @@ class Inverter(Commanded):
             return f"{self.operation.value}; start it first"
         return super().check_operational()
 
-    def start(self, now: float) -> None:
-        """Close the relays and wait for commands."""
+    def start(self, now: float, lifetime: float) -> None:
+        """Close the relays and wait for commands, for as long as a set-point lasts at zero."""
         self._check_not_failed()
         if self.operation is Operation.RUNNING:
             return
         hot = self.operation is Operation.HOT_STANDBY
         self.ready_at = now + (_FROM_HOT if hot else _FROM_COLD)
         self.operation, self.now = Operation.RUNNING, now
+        self.active.set_point, self.active.set_point_ends = 0.0, self.ready_at + lifetime
 
     def hot_standby(self) -> None:
         """Go to no power with closed relays."""
         self._check_not_failed()
         if self.operation in {Operation.COLD_STANDBY, Operation.STOPPED}:
             raise NotPossible(f"{self.operation.value}: relays are open; start it first")
+        if self.now < self.ready_at:
+            raise NotPossible("still switching on")
         self._rest(Operation.HOT_STANDBY)
 
     def cold_standby(self) -> None:

@@ -87,8 +87,8 @@ class Limits:
         """Add exclusion bounds."""
         self.exclusion.append(AddedBounds(lower, upper, ends))
 
-    def command(self, power: float, ends: float) -> None:
-        """Take a set-point.
+    def check(self, power: float) -> None:
+        """Check that a set-point complies with all bounds.
 
         Zero, which stops a device, is never excluded; it can be outside the inclusion bounds.
 
@@ -98,12 +98,25 @@ class Limits:
         lower, upper = self.inclusion_bounds()
         if not lower <= power <= upper:
             raise OutOfBounds(f"{power} is not between {lower} and {upper}")
-        lower, upper = self.exclusion_bounds()
-        if lower < power < upper and power != 0:
+        if self.excludes(power):
+            lower, upper = self.exclusion_bounds()
             raise OutOfBounds(f"{power} is between {lower} and {upper}, which is excluded")
+
+    def command(self, power: float, ends: float) -> None:
+        """Take a set-point until a second; `OutOfBounds` if it does not comply with all bounds."""
+        self.check(power)
         self.set_point, self.set_point_ends = power, ends
 
     def limit(self, power: float) -> float:
-        """Bring a power into the inclusion bounds; to 0 if they have nothing in common."""
+        """Bring a power into the inclusion bounds; to 0 if nothing else complies with all bounds.
+
+        It has been told before the newest bounds were added, or by nobody.
+        """
         lower, upper = self.inclusion_bounds()
-        return min(max(power, lower), upper) if lower <= upper else 0.0
+        limited = min(max(power, lower), upper) if lower <= upper else 0.0
+        return 0.0 if self.excludes(limited) else limited
+
+    def excludes(self, value: float) -> bool:
+        """Tell whether a value is inside the exclusion bounds; zero never is."""
+        lower, upper = self.exclusion_bounds()
+        return lower < value < upper and value != 0

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import heapq
 import itertools
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +19,14 @@ from microgrid_sync.simulator.faults import Fault, FaultKind, Faults
 from microgrid_sync.simulator.messages import data_message
 from microgrid_sync.simulator.pace import Pace
 from microgrid_sync.simulator.site import STREAMING, ComponentError, Site
-from microgrid_sync.simulator.spoiling import spoil
+from microgrid_sync.simulator.spoiling import spoil_all
 from microgrid_sync.simulator.streams import End, Outlet, SampleStream
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger(__name__)
+
+_ASKED_FOR = "a fault was asked for"
 
 _STOP_TIMEOUT = 5.0
 """Seconds in which the clock's thread ends."""
@@ -54,16 +60,18 @@ class LivingSite:
         # held, the lock of the faults may be taken, and streams are put into, which never waits.
         self._changed = threading.Condition()
         self._site = site
+        self._now = site.now
         self._outlets = {
-            component.component_id: Outlet(component.sample_interval)
+            component.component_id: Outlet(component.sample_interval, count=1, begins=site.now)
             for component in site.components.values()
             if component.category in STREAMING
         }
         self._restart = restart
         self._pace = Pace(speed) if speed else None
-        self._now = 0.0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._acknowledged: set[tuple[int, int]] = set()
+        self._asking: int | None = None
         self._stopping = True
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,10 +80,9 @@ class LivingSite:
         self.faults = Faults(
             site.scheduled_faults,
             check=lambda fault: check_fault(fault, site.components),
-            wake=self._look_again,
+            clock=self.clock,
+            changed=self._faults_changed,
         )
-        with self._changed:
-            self._take_samples(0.0)
 
     # Its clock
 
@@ -88,55 +95,80 @@ class LivingSite:
                 self._site.set_time(max(datetime.now(UTC), self._site.time))
             if self._pace is not None:
                 self._pace.begin(self._now, time.monotonic())
+            actions = self._change_faults(self._now)
         if self._pace is not None:
             self._thread = threading.Thread(
                 target=self._run, args=(self._pace,), name="simulator-clock", daemon=True
             )
             self._thread.start()
+        for action in actions:
+            action()
 
     def stop(self) -> None:
         """Let the site stand still, end all streams, and drop what was to be done later."""
         with self._changed:
-            self._stopping = True
-            self._agenda.clear()
-            self._changed.notify_all()
-            self._end_streams(End())
-        self._ended.set()
+            self._end_life(End())
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_TIMEOUT)
+
+    def _end_life(self, end: End) -> None:
+        """Stop the clock and all streams. The lock is held."""
+        self._stopping = True
+        self._agenda.clear()
+        self._changed.notify_all()
+        for component_id in self._outlets:
+            self._end_streams(end, component_id)
+        self._ended.set()
 
     def step(self, seconds: float) -> None:
         """Let a standing clock go on, through every sample, as fast as the machine can.
 
         Clients that fall far behind are waited for, for some seconds.
+
+        Raises:
+            RuntimeError: If the site is stopped meanwhile.
         """
         with self._stepping:
             with self._changed:
-                until = self._now + seconds
+                until = round(self._now + seconds, 6)
             while True:
                 with self._changed:
+                    if self._stopping:
+                        raise RuntimeError("the simulator has been stopped during a step")
                     due = self._next()
-                    if self._stopping or due > until:
+                    if due > until:
                         self._now = max(self._now, until)
                         return
                     actions = self._live_until(due)
                 self._do(actions)
 
     def _run(self, pace: Pace) -> None:
-        while True:
+        try:
+            while self._live_on(pace):
+                pass
+        except Exception:
+            # A defect of ours, or a device that was changed into something impossible: nobody
+            # must wait for a site that will not move again.
+            _LOGGER.exception("The simulated site cannot live on")
             with self._changed:
-                while not self._stopping:
-                    due = self._next()
-                    pause = pace.due(due) - time.monotonic()
-                    if pause <= 0:
-                        break
-                    self._changed.wait(min(pause, threading.TIMEOUT_MAX))
-                if self._stopping:
-                    return
-                actions = self._live_until(due)
-                pace.fall_back(due, time.monotonic())
-            self._do(actions)
+                self._end_life(End(grpc.StatusCode.INTERNAL, "the simulated site has failed"))
+
+    def _live_on(self, pace: Pace) -> bool:
+        """Wait for the next second at which something happens, and let it; tell if it goes on."""
+        with self._changed:
+            while not self._stopping:
+                due = self._next()
+                pause = pace.due(due) - time.monotonic()
+                if pause <= 0:
+                    break
+                self._changed.wait(min(pause, threading.TIMEOUT_MAX))
+            if self._stopping:
+                return False
+            actions = self._live_until(due)
+            pace.fall_back(due, time.monotonic())
+        self._do(actions)
+        return True
 
     def _next(self) -> float:
         """Find the next second at which something happens. The lock is held."""
@@ -152,7 +184,10 @@ class LivingSite:
             What is to be done without it.
         """
         self._now = now
-        actions = self._change_faults(now)
+        actions = []
+        if self.faults.next_change() <= now:
+            self._say_newest()
+            actions = self._change_faults(now)
         while self._agenda and self._agenda[0][0] <= now:
             actions.append(heapq.heappop(self._agenda)[2])
         self._take_samples(now)
@@ -176,52 +211,77 @@ class LivingSite:
     def _behind(self) -> list[SampleStream]:
         """Give the streams whose clients are too far behind."""
         with self._changed:
-            return [
-                stream
-                for outlet in self._outlets.values()
-                for stream in outlet.streams
-                if stream.is_awaited and stream.waiting > _MOST_BEHIND
-            ]
+            streams = [s for outlet in self._outlets.values() for s in outlet.streams]
+        for stream in streams:
+            if stream.waiting <= _MOST_BEHIND // 2:
+                stream.is_awaited = True
+        return [s for s in streams if s.is_awaited and s.waiting > _MOST_BEHIND]
 
-    def _look_again(self) -> None:
+    def clock(self) -> float:
+        """Give the second that the clock shows: never beyond what happens next."""
         with self._changed:
-            self._changed.notify_all()
-
-    def _clock(self) -> float:
-        """Give the second that the clock shows. The lock is held."""
-        if self._pace is None or self._stopping:
-            return self._now
-        return max(self._now, self._pace.site_time(time.monotonic()))
+            if self._pace is None or self._stopping:
+                return self._now
+            return max(self._now, min(self._pace.site_time(time.monotonic()), self._next()))
 
     # What happens at a second of its clock
+
+    def _faults_changed(self) -> None:
+        """Let what has been added or ended take effect now, if the site lives."""
+        with self._changed:
+            if self._stopping:
+                return
+            self._say_newest()
+            actions = self._change_faults(self.clock())
+            self._changed.notify_all()
+        for action in actions:
+            action()
 
     def _change_faults(self, now: float) -> list[Callable[[], None]]:
         """Let faults begin and end. The lock is held."""
         actions: list[Callable[[], None]] = []
-        begun, ended = self.faults.advance(now)
-        for fault in ended:
-            if fault.kind is FaultKind.ERROR:
+        for fault in self.faults.advance(now):
+            if fault.kind is FaultKind.STREAM_END:
+                end = End(fault.status_code, _ASKED_FOR)
                 for component_id in self._concerned(fault):
-                    self._site.recover(component_id)
-        for fault in begun:
-            match fault.kind:
-                case FaultKind.ERROR:
-                    error = ComponentError(
-                        fault.code or "UNSPECIFIED",
-                        "a fault was asked for",
-                        recoverable=fault.recoverable is not False,
-                    )
-                    for component_id in self._concerned(fault):
-                        self._site.fail(component_id, error)
-                case FaultKind.STREAM_END:
-                    end = End(fault.status_code, "a fault was asked for")
-                    for component_id in self._concerned(fault):
-                        self._end_streams(end, component_id)
-                case FaultKind.RESTART:
-                    actions.append(functools.partial(self._restart, fault.delay))
-                case _:
-                    pass
+                    self._end_streams(end, component_id)
+            elif fault.kind is FaultKind.RESTART:
+                actions.append(functools.partial(self._restart, fault.delay))
+        self._apply_errors()
         return actions
+
+    def _apply_errors(self) -> None:
+        """Let components have the errors that faults say, and no others. The lock is held.
+
+        Of several, one that cannot be recovered from wins; the newest among equals.
+        """
+        wanted: dict[int, ComponentError] = {}
+        active = self.faults.active(FaultKind.ERROR)
+        self._acknowledged = {pair for pair in self._acknowledged if pair[0] in active}
+        for number, fault in active.items():
+            recoverable = fault.recoverable is not False
+            error = ComponentError(fault.code or "UNSPECIFIED", _ASKED_FOR, recoverable)
+            for component_id in self._concerned(fault):
+                before = wanted.get(component_id, error)
+                if (number, component_id) not in self._acknowledged and (
+                    before.recoverable or not recoverable
+                ):
+                    wanted[component_id] = error
+        for component_id in self._site.errors.keys() - wanted.keys():
+            self._site.recover(component_id)
+        for component_id, error in wanted.items():
+            self._site.fail(component_id, error)
+
+    def acknowledge(self, component_id: int) -> None:
+        """Acknowledge a component's errors, if it has any.
+
+        Raises:
+            NotPossible: If one of them is none that can be recovered from.
+        """
+        with self._changed:
+            self._site.acknowledge(component_id)
+            faults = self.faults.active(FaultKind.ERROR, component_id)
+            self._acknowledged |= {(number, component_id) for number in faults}
 
     def _concerned(self, fault: Fault) -> list[int]:
         return [i for i in self._outlets if fault.concerns(i)]
@@ -232,10 +292,7 @@ class LivingSite:
         if not due:
             return
         if now > self._site.now:
-            for component_id, outlet in self._outlets.items():
-                if outlet.due > now and outlet.newest is None:
-                    # The last chance to say it: soon the site will have lived on.
-                    outlet.newest = self._sample(component_id)
+            self._say_newest(but_not_due_at=now)
             self._site.advance_to(now)
             self._follow_wall_clock()
         for component_id, outlet in due:
@@ -243,7 +300,21 @@ class LivingSite:
             outlet.newest = None
             if outlet.streams and not self.faults.active(FaultKind.SILENT, component_id):
                 disordered = bool(self.faults.active(FaultKind.DISORDERED, component_id))
-                outlet.send(self._sample(component_id), disordered=disordered)
+                outlet.newest = self._sample(component_id)
+                for stream in outlet.streams:
+                    stream.put(outlet.newest, disordered=disordered)
+
+    def _say_newest(self, *, but_not_due_at: float = math.inf) -> None:
+        """Keep samples that nobody has asked for yet, before they can no longer be made.
+
+        The lock is held.
+
+        Args:
+            but_not_due_at: Leave those alone that are replaced at this second.
+        """
+        for component_id, outlet in self._outlets.items():
+            if outlet.newest is None and outlet.due > min(but_not_due_at, self._now):
+                outlet.newest = self._sample(component_id)
 
     def _follow_wall_clock(self) -> None:
         """Keep up timestamps that are the time of day, after the machine was asleep or busy."""
@@ -256,34 +327,52 @@ class LivingSite:
         """Say what a component measures, as faults let it. The lock is held."""
         component = self._site.components[component_id]
         message = data_message(self._site, component)
-        for fault in self.faults.concerning(component_id):
-            spoil(message, component, fault)
+        spoil_all(message, component, self.faults.concerning(component_id))
         return message.SerializeToString(deterministic=True)
 
-    def _end_streams(self, end: End, component_id: int | None = None) -> None:
-        """End all streams, or those of one component. The lock is held."""
-        for outlet_id, outlet in self._outlets.items():
-            if component_id in {None, outlet_id}:
-                for stream in outlet.streams:
-                    stream.end(end)
-                outlet.streams = []
+    def _end_streams(self, end: End, component_id: int) -> None:
+        """End all streams of a component. The lock is held."""
+        outlet = self._outlets[component_id]
+        for stream in outlet.streams:
+            stream.end(end)
+        outlet.streams = []
 
     # For calls
 
     def ask(self, question: Callable[[Site], T]) -> T:
         """Ask or change something of the site, between two moments of its life."""
         with self._changed:
-            return question(self._site)
+            before, self._asking = self._asking, threading.get_ident()
+            try:
+                return question(self._site)
+            finally:
+                self._asking = before
+                if self._site.now > self._now:
+                    self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Go on from where the site is, which somebody has moved. The lock is held."""
+        self._now = self._site.now
+        if self._pace is not None:
+            self._pace.begin(self._now, time.monotonic())
+        for outlet in self._outlets.values():
+            outlet.skip_to(self._now)
+            outlet.newest = None
+
+    def is_asking(self) -> bool:
+        """Tell whether this thread is asking the site something just now."""
+        return self._asking == threading.get_ident()
 
     def at_clock(self, question: Callable[[Site, float], T]) -> T:
-        """Likewise, with the second that the clock shows now."""
+        """Ask or change something, with the second that the clock shows now."""
         with self._changed:
-            return question(self._site, self._clock())
+            return question(self._site, self.clock())
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Have something done in some seconds of the site's clock, unless it stops before."""
         with self._changed:
-            heapq.heappush(self._agenda, (self._clock() + seconds, next(self._numbers), action))
+            due = round(self.clock() + seconds, 6)
+            heapq.heappush(self._agenda, (due, next(self._numbers), action))
             self._changed.notify_all()
 
     @contextlib.contextmanager
@@ -292,17 +381,17 @@ class LivingSite:
         stream = SampleStream(component_id)
         outlet = self._outlets[component_id]
         with self._changed:
-            ending = self.faults.active(FaultKind.STREAM_END, component_id)
+            endings = self.faults.active(FaultKind.STREAM_END, component_id)
             if self._stopping:
                 stream.end(End(grpc.StatusCode.UNAVAILABLE, "the simulator has stopped"))
-            elif ending:
-                stream.end(End(ending[0].status_code, "a fault was asked for"))
+            elif endings:
+                ending = next(iter(endings.values()))
+                stream.end(End(ending.status_code, _ASKED_FOR))
             else:
                 if not self.faults.active(FaultKind.SILENT, component_id):
                     if outlet.newest is None:
                         outlet.newest = self._sample(component_id)
-                    if outlet.held is None:
-                        stream.put(outlet.newest)
+                    stream.put(outlet.newest)
                 outlet.streams.append(stream)
         try:
             yield stream

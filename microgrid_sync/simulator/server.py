@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from microgrid_sync.simulator.call_threads import ThreadPerCall
+from microgrid_sync.simulator.call_threads import ThreadPerCall, is_call_thread
 from microgrid_sync.simulator.control import control_service
 from microgrid_sync.simulator.description import SiteSource, load_site
 from microgrid_sync.simulator.faults import Faults
@@ -89,11 +89,14 @@ class Simulator:
         self._port = port
         self._speed = speed
         self._living = LivingSite(site, speed=speed, restart=self._go_away)
-        # One thread at a time starts or stops the server. Streams and the site's clock have locks
-        # of their own, which may be taken while this is held.
+        # One thread at a time starts or stops the simulator, and has it done when it goes on.
+        # Taken before all other locks. Re-entrant, so that a signal handler may stop it.
+        self._lifecycle = threading.RLock()
+        # Protects the three below, which the clock's thread uses too.
         self._serving = threading.RLock()
         self._server: grpc.Server | None = None
         self._is_running = False
+        self._gone_until = 0.0
 
     @property
     def url(self) -> str:
@@ -136,10 +139,12 @@ class Simulator:
 
         Raises:
             ValueError: If that is negative or not finite.
-            RuntimeError: If the clock runs by itself, or the simulator has not been started.
+            RuntimeError: If the clock runs by itself, or the simulator has not been started or is
+                stopped meanwhile.
         """
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        self._refuse_within_change("step")
         if self._speed:
             raise RuntimeError(f"the clock runs by itself, at speed {self._speed:g}")
         if not self._is_running:
@@ -156,23 +161,36 @@ class Simulator:
             RuntimeError: If it is serving already.
             OSError: If the address cannot be served on, because it is in use for instance.
         """
-        with self._serving:
-            if self._is_running:
-                raise RuntimeError(f"{self.url} is being served already")
-            self._listen()
-            self._is_running = True
+        self._refuse_within_change("start")
+        with self._lifecycle:
+            with self._serving:
+                if self._is_running:
+                    raise RuntimeError(f"{self.url} is being served already")
+                self._listen()
+                self._is_running = True
+                self._gone_until = 0.0
             self._living.start()
         return self
 
     def stop(self) -> None:
-        """End all streams and stop serving; the site stands still. Idempotent."""
-        with self._serving:
-            self._is_running = False
-            server, self._server = self._server, None
-        # Streams end by themselves, in good order, before what is still open is cut off.
-        self._living.stop()
-        if server is not None:
-            server.stop(_GRACE).wait(_STOP_TIMEOUT)
+        """End all streams and stop serving; the site stands still. Idempotent.
+
+        Raises:
+            RuntimeError: If it is called within `change`, which all streams wait for.
+        """
+        self._refuse_within_change("stop")
+        with self._lifecycle:
+            with self._serving:
+                self._is_running = False
+                server, self._server = self._server, None
+            # Streams end by themselves, in good order, before what is still open is cut off.
+            self._living.stop()
+            if server is not None:
+                server.stop(_GRACE).wait(_STOP_TIMEOUT)
+
+    def _refuse_within_change(self, what: str) -> None:
+        if self._living.is_asking():
+            raise RuntimeError(f"{what}() cannot be called by a function that change() calls")
 
     def __enter__(self) -> Self:
         """Start."""
@@ -204,18 +222,30 @@ class Simulator:
 
     def _go_away(self, seconds: float) -> None:
         """Cut all calls off, and serve again after some seconds of the site's clock."""
+        until = self._living.clock() + seconds
         with self._serving:
+            if not self._is_running:
+                return
             server, self._server = self._server, None
-        if server is not None:
-            server.stop(_CUT_GRACE).wait(_STOP_TIMEOUT)
+            self._gone_until = max(self._gone_until, until)
         self._living.later(seconds, self._come_back)
+        if server is not None:
+            stopped = server.stop(_CUT_GRACE)
+            # A call that has asked for this is itself one of those that are cut off.
+            if not is_call_thread():
+                stopped.wait(_STOP_TIMEOUT)
 
     def _come_back(self) -> None:
+        # The last of several that have asked for it decides.
+        is_early = self._living.clock() < self._gone_until - 1e-6
         with self._serving:
-            if not self._is_running or self._server is not None:
+            if is_early or not self._is_running or self._server is not None:
                 return
             try:
                 self._listen()
             except OSError as error:
-                _LOGGER.warning("%s; trying again", error)
-                self._living.later(_TRY_AGAIN, self._come_back)
+                problem = error
+            else:
+                return
+        _LOGGER.warning("%s; trying again", problem)
+        self._living.later(_TRY_AGAIN, self._come_back)

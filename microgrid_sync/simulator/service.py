@@ -4,6 +4,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import grpc
@@ -96,7 +97,7 @@ class _Service:
 
     def _hold(self, name: str, context: _Context) -> None:
         """Wait until the client has given up, if the call is never to be answered."""
-        faults = self._living.faults.active(FaultKind.UNANSWERED)
+        faults = self._living.faults.active(FaultKind.UNANSWERED).values()
         if any(fault.methods is None or name in fault.methods for fault in faults):
             gone = threading.Event()
             # Ends the wait without a deadline: every call ends, at the latest with the server.
@@ -194,22 +195,25 @@ class _Service:
         if not math.isfinite(power):
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
         faults = self._living.faults
-        for fault in faults.active(FaultKind.REFUSED, component_id):
+        for fault in faults.active(FaultKind.REFUSED, component_id).values():
             _abort(context, fault.status_code, "a fault was asked for")
         if faults.active(FaultKind.LOST, component_id):
             return
 
         def apply(site: Site, now: float) -> Problem | None:
+            device.forget(now)
             problem = device.check_operational()
             if problem is not None:
                 return Problem(grpc.StatusCode.FAILED_PRECONDITION, problem)
             try:
-                limits_of(device).command(power, now + site.set_point_lifetime)
+                limits = limits_of(device)
+                limits.check(power)
+                limits.command(device.floored(power), now + site.set_point_lifetime)
             except OutOfBounds as error:
                 return Problem(grpc.StatusCode.OUT_OF_RANGE, str(error))
             return None
 
-        delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id)]
+        delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id).values()]
         if delays:
             problem = self._delayed(max(delays), context, lambda: self._living.at_clock(apply))
         else:
@@ -253,13 +257,12 @@ class _Service:
         until = Timestamp()
 
         def apply(site: Site, now: float) -> str | None:
+            device.forget(now)
+            until.FromDatetime(site.time + timedelta(seconds=now - site.now + site.bounds_lifetime))
             try:
                 add(limits, lower, upper, now + site.bounds_lifetime)
             except OutOfBounds as error:
                 return str(error)
-            nanoseconds = round((now - site.now + site.bounds_lifetime) * 1e9)
-            until.FromDatetime(site.time)
-            until.FromNanoseconds(until.ToNanoseconds() + nanoseconds)
             return None
 
         problem = self._living.at_clock(apply)
@@ -273,41 +276,44 @@ class _Service:
     def start(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
         """Start an inverter or close a battery's relays."""
         return self._switch(
-            request.id, context, lambda part, now: part.start(now), Inverter | Battery
+            request.id,
+            context,
+            lambda part, site, now: part.start(now, site.set_point_lifetime),
+            Inverter | Battery,
         )
 
     def hot_standby(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
         """Bring an inverter to hot standby."""
-        return self._switch(request.id, context, lambda part, _: part.hot_standby(), Inverter)
+        return self._switch(request.id, context, lambda part, *_: part.hot_standby(), Inverter)
 
     def cold_standby(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
         """Bring an inverter to cold standby."""
-        return self._switch(request.id, context, lambda part, _: part.cold_standby(), Inverter)
+        return self._switch(request.id, context, lambda part, *_: part.cold_standby(), Inverter)
 
     def stop(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
         """Stop an inverter or open a battery's relays."""
-        return self._switch(request.id, context, lambda part, _: part.stop(), Inverter | Battery)
+        return self._switch(request.id, context, lambda part, *_: part.stop(), Inverter | Battery)
 
     def acknowledge(self, request: microgrid_pb2.ComponentIdParam, context: _Context) -> Message:
         """Acknowledge a component's error."""
         component = self._component(request.id, context)
         if component.category not in STREAMING:
             _refuse_category(component, context)
-        self._try(request.id, context, lambda site, _: site.acknowledge(request.id))
+        self._try(request.id, context, lambda *_: self._living.acknowledge(request.id))
         return Empty()
 
     def _switch(
         self,
         component_id: int,
         context: _Context,
-        action: Callable[[Any, float], None],
+        action: Callable[[Any, Site, float], None],
         kinds: Any,
     ) -> Message:
         component = self._component(component_id, context)
         part = self._living.ask(lambda site: _part(site, component_id))
         if not isinstance(part, kinds):
             _refuse_category(component, context)
-        self._try(component_id, context, lambda _, now: action(part, now))
+        self._try(component_id, context, lambda site, now: action(part, site, now))
         return Empty()
 
     def _try(

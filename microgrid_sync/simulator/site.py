@@ -1,12 +1,13 @@
 """A simulated site: components, connected, living on one clock of their own."""
 
 import enum
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from microgrid_sync.simulator.charger import EVCharger
-from microgrid_sync.simulator.devices import Commanded, Device, Moment
+from microgrid_sync.simulator.devices import Commanded, Device, Load, Moment
 from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, total
 from microgrid_sync.simulator.faults import Fault
 from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
@@ -99,12 +100,15 @@ class Supply:
         """Live on for some seconds; give what is offered while some power is drawn.
 
         The current in each phase, its sign included, takes its part of the voltage away; never
-        more than half of it.
+        more than half of it, and adds no more than that.
         """
         common = self._common.advance(seconds)
         drops = (self._resistance * power / self._voltage for power in drawn.active)
         one, two, three = (
-            max(self._voltage + common + phase.advance(seconds) - drop, self._voltage / 2)
+            min(
+                max(self._voltage + common + phase.advance(seconds) - drop, self._voltage / 2),
+                self._voltage * 1.5,
+            )
             for phase, drop in zip(self._phases, drops, strict=True)
         )
         return Line((one, two, three), self._frequency + self._pace.advance(seconds))
@@ -159,7 +163,7 @@ class Site:
         self.errors: dict[int, ComponentError] = {}
         """What components report to be wrong with them."""
         self._zone = zone
-        self._start = start or datetime.now(UTC)
+        self._start = (start or datetime.now(UTC)).astimezone(UTC)
         self._supply = supply
         self._weather = weather
         self._commanded = [d for d in self.devices.values() if isinstance(d, Commanded)]
@@ -189,7 +193,7 @@ class Site:
 
     def set_time(self, time: datetime) -> None:
         """Set date and time of its clock; what has been lived stays as it is."""
-        self._start = time - timedelta(seconds=self.now)
+        self._start = time.astimezone(UTC) - timedelta(seconds=self.now)
 
     def successors(self, component_id: int) -> list[int]:
         """Give the IDs of the components that a component feeds directly."""
@@ -200,23 +204,40 @@ class Site:
         self.advance_to(self.now + seconds)
 
     def advance_to(self, now: float) -> None:
-        """Live on until a second of its clock."""
-        seconds, self.now = now - self.now, now
+        """Live on until a second of its clock.
+
+        Raises:
+            ValueError: If that has passed already, or is no number.
+        """
+        before, seconds = self.now, now - self.now
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"the site cannot go from second {before:g} to {now:g}")
+        self.now = now
         time = self.time
         drawn = total(self.flows[grid] for grid in self._grids)
         self.sky = self._weather.advance(time, seconds)
         self.line = self._supply.advance(seconds, drawn)
         moment = Moment(now, seconds, time.astimezone(self._zone), self.line, self.sky)
         for commanded in self._commanded:
-            commanded.forget(now)
+            # What ended meanwhile has been in force until then: it shows once more.
+            commanded.forget(before)
         for device in self._others:
             device.advance(moment)
-        for inverter in self._balancing:
-            # Those that balance come last: they answer what all others do at this moment.
-            rest = (d for d in self.devices.values() if d is not inverter)
-            inverter.site_power = sum(device.flow.power for device in rest)
-            inverter.advance(moment)
+        self._balance(moment)
         self._add_up()
+
+    def _balance(self, moment: Moment) -> None:
+        """Let the inverters that balance the site answer what all others do at this moment.
+
+        They share it by their ratings; what one of them cannot do is left to those after it.
+        """
+        rest = sum(device.flow.power for device in self._others)
+        rating = sum(inverter.rating for inverter in self._balancing)
+        for inverter in self._balancing:
+            inverter.site_power = rest * inverter.rating / rating
+            inverter.advance(moment)
+            rest += inverter.flow.power
+            rating -= inverter.rating
 
     def _add_up(self) -> None:
         """Find what flows through each component: its device's own, or the sum behind it."""
@@ -286,5 +307,6 @@ class Site:
 
     def _set_failed(self, component_id: int, *, failed: bool) -> None:
         part = self.devices.get(component_id, self.batteries.get(component_id))
-        if part is not None:
+        # A meter in error does not switch off the lights behind it.
+        if part is not None and not isinstance(part, Load):
             part.failed = failed

@@ -1,6 +1,8 @@
 """Samples spoilt on purpose: what faults make of a message before it is sent."""
 
 import math
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from frequenz.api.microgrid import microgrid_pb2
@@ -17,7 +19,13 @@ UNKNOWN_NUMBER = 99
 _ALL_DATA = ("data",)
 _STATE = ("state.component_state",)
 
-_NANOSECONDS = 1_000_000_000
+
+def spoil_all(
+    message: microgrid_pb2.ComponentData, component: SiteComponent, faults: Iterable[Fault]
+) -> None:
+    """Do to a sample what several faults say; what is missing is left out last."""
+    for fault in sorted(faults, key=lambda fault: fault.kind is FaultKind.MISSING):
+        spoil(message, component, fault)
 
 
 def spoil(message: microgrid_pb2.ComponentData, component: SiteComponent, fault: Fault) -> None:
@@ -25,8 +33,7 @@ def spoil(message: microgrid_pb2.ComponentData, component: SiteComponent, fault:
     body = body_of(message, component)
     match fault.kind:
         case FaultKind.LATE:
-            nanoseconds = message.ts.ToNanoseconds() - round(fault.delay * _NANOSECONDS)
-            message.ts.FromNanoseconds(nanoseconds)
+            message.ts.FromDatetime(message.ts.ToDatetime() - timedelta(seconds=fault.delay))
         case FaultKind.WRONG_ENUM:
             number = UNKNOWN_NUMBER if fault.number is None else fault.number
             for path in fault.fields or _STATE:

@@ -1,5 +1,6 @@
 """The streams of a simulated site: from the clock that samples to the calls that send."""
 
+import math
 import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,10 +28,17 @@ class SampleStream:
         self.is_awaited = True
         """Whether a clock that races waits for this client."""
         self._waiting: queue.SimpleQueue[bytes | End] = queue.SimpleQueue()
+        self._held: bytes | None = None
 
-    def put(self, sample: bytes) -> None:
-        """Send a sample; never waits."""
-        self._waiting.put(sample)
+    def put(self, sample: bytes, *, disordered: bool = False) -> None:
+        """Send a sample, or hold it back until after the next; never waits."""
+        if disordered and self._held is None:
+            self._held = sample
+            return
+        held, self._held = self._held, None
+        for each in (sample, held):
+            if each is not None:
+                self._waiting.put(each)
         if self._waiting.qsize() > _MOST_WAITING:
             try:
                 self._waiting.get_nowait()
@@ -72,22 +80,14 @@ class Outlet:
     newest: bytes | None = None
     """The newest sample as it was sent; ``None`` if it has not been needed."""
 
-    held: bytes | None = None
-    """A sample that waits to be sent after the one that follows it."""
+    begins: float = 0.0
+    """The second of the site's clock of the first one."""
 
     @property
     def due(self) -> float:
         """The second of the site's clock of the next sample."""
-        return round(self.count * self.interval, 6)
+        return round(self.begins + self.count * self.interval, 6)
 
-    def send(self, sample: bytes, *, disordered: bool) -> None:
-        """Send a sample to all streams; or hold it back until after the next."""
-        self.newest = sample
-        if disordered and self.held is None:
-            self.held = sample
-            return
-        held, self.held = self.held, None
-        for each in (sample, held):
-            if each is not None:
-                for stream in self.streams:
-                    stream.put(each)
+    def skip_to(self, now: float) -> None:
+        """Let the next sample be the first one at a second of the site's clock or after it."""
+        self.count = max(self.count, math.ceil((now - self.begins) / self.interval - 1e-6))

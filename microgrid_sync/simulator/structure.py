@@ -69,14 +69,19 @@ def _check_pair(here: str, start: SiteComponent, end: SiteComponent) -> None:
 
 
 def _check_no_cycle(where: str, feeders: Mapping[int, int]) -> None:
+    checked: set[int] = set()
     for first in feeders:
-        path = [first]
-        while (feeder := feeders.get(path[-1])) is not None:
-            if feeder in path:
-                circle = [*path[path.index(feeder) :], feeder]
-                ids = " -> ".join(str(component_id) for component_id in reversed(circle))
-                raise SiteError(f"{where}: connections: a cycle: {ids}")
-            path.append(feeder)
+        path: dict[int, None] = {}
+        here: int | None = first
+        while here is not None and here not in checked:
+            if here in path:
+                ids = [*path]
+                circle = [here, *reversed(ids[ids.index(here) :])]
+                text = " -> ".join(str(component_id) for component_id in circle)
+                raise SiteError(f"{where}: connections: a cycle: {text}")
+            path[here] = None
+            here = feeders.get(here)
+        checked |= path.keys()
 
 
 def _check_roots(

@@ -2,33 +2,63 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, time
 from typing import Any
 
 from microgrid_sync.simulator.cars import Range, seconds_of_day
 
-_CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+
+_LARGEST = 1e18
+
+LONGEST = 10 * 365 * 86_400.0
+"""Seconds: no duration is longer."""
+
+_NOT_WITH = {"arrives": {"stays", "away"}, "stays": {"arrives", "leaves"}}
+"""Keys that are known, only not beside these."""
+
+_YEARS = range(1970, 2200)
 
 
 class SiteError(ValueError):
     """A description of a site is wrong; the text says where, and what would be right."""
 
 
+def shown(value: object) -> str:
+    """Write a value for an error's text: short, whatever it is."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        # Python refuses to write integers of very many digits.
+        return "a number with thousands of digits"
+
+
+def is_list(value: object) -> bool:
+    """Tell whether a value is what TOML calls an array."""
+    return isinstance(value, list | tuple)
+
+
 def duration(value: object) -> float:
     """Read a duration: a number of seconds, or ``"HH:MM:SS"``.
 
     Raises:
-        ValueError: If it is neither, or negative.
+        ValueError: If it is neither, or negative, or longer than ten years.
     """
+    seconds = math.nan
     if isinstance(value, str):
         found = _CLOCK.fullmatch(value)
         if found:
-            hours, minutes, seconds = found.groups()
-            return int(hours) * 3600.0 + int(minutes) * 60.0 + float(seconds or 0)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(value)
-    raise ValueError(f"must be seconds of 0 or more, or 'HH:MM:SS', not {value!r}")
+            hours, minutes, rest = found.groups()
+            seconds = int(hours) * 3600.0 + int(minutes) * 60.0 + float(rest)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST:
+        seconds = float(value)
+    if not 0 <= seconds <= LONGEST:
+        raise ValueError(
+            f"must be seconds, 0 or more and less than ten years, or 'HH:MM:SS', not {shown(value)}"
+        )
+    return seconds
 
 
 class Table:
@@ -42,7 +72,7 @@ class Table:
             where: What to call it in errors.
         """
         if not isinstance(values, Mapping):
-            raise SiteError(f"{where}: must be a table, not {values!r}")
+            raise SiteError(f"{where}: must be a table, not {shown(values)}")
         self._values: Mapping[str, Any] = values
         self._unread = set(values)
         self._known: set[str] = set()
@@ -88,23 +118,26 @@ class Table:
         """
         value = self.required(key) if default is None else self.raw(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.error(key, f"must be a number, not {value!r}")
-        if not (math.isfinite(value) and least <= value <= most and value > above):
-            raise self.error(key, f"must be {_range(least, most, above)}, not {value!r}")
+            raise self.error(key, f"must be a number, not {shown(value)}")
+        # Compared before it is made a float, which not every integer can be.
+        if not (abs(value) <= _LARGEST and least <= value <= most and value > above):
+            raise self.error(key, f"must be {_range(least, most, above)}, not {shown(value)}")
         return float(value)
 
     def whole(self, key: str, default: int | None = None, *, least: int, most: int) -> int:
         """Read a whole number."""
         value = self.required(key) if default is None else self.raw(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.error(key, f"must be a whole number from {least} to {most}, not {value!r}")
+            raise self.error(
+                key, f"must be a whole number from {least} to {most}, not {shown(value)}"
+            )
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Read a truth value."""
         value = self.raw(key, default)
         if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, not {value!r}")
+            raise self.error(key, f"must be true or false, not {shown(value)}")
         return value
 
     def word(
@@ -113,9 +146,11 @@ class Table:
         """Read a string, one of a few if they are given."""
         value = self.required(key) if default is None else self.raw(key, default)
         if not isinstance(value, str):
-            raise self.error(key, f"must be a string, not {value!r}")
+            raise self.error(key, f"must be a string, not {shown(value)}")
         if among is not None and value not in among:
-            raise self.error(key, f"{value!r} is none of {', '.join(among)}")
+            raise self.error(key, f"{shown(value)} is none of {', '.join(among)}")
+        if not value.isprintable():
+            raise self.error(key, f"must be printable, not {shown(value)}")
         return value
 
     def seconds(self, key: str, default: float | None = None) -> float:
@@ -130,47 +165,57 @@ class Table:
         """Read a duration of whole milliseconds, at least ten of them."""
         value = self.seconds(key, default)
         if value < 0.01 or not math.isclose(value * 1000, round(value * 1000), rel_tol=1e-9):
-            raise self.error(key, f"must be whole milliseconds, at least 0.01 s, not {value!r}")
+            raise self.error(
+                key, f"must be whole milliseconds, at least 0.01 s, not {shown(value)}"
+            )
         return value
 
     def whole_numbers(self, key: str, default: Sequence[int] | None = None) -> list[int]:
         """Read a list of whole numbers that are all different."""
         value = self.required(key) if default is None else self.raw(key, default)
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise self.error(key, f"must be a list of whole numbers, not {value!r}")
+        if not is_list(value):
+            raise self.error(key, f"must be a list of whole numbers, not {shown(value)}")
         for number in value:
             if not isinstance(number, int) or isinstance(number, bool):
-                raise self.error(key, f"must be a list of whole numbers, not {list(value)!r}")
+                raise self.error(key, f"must be a list of whole numbers, not {shown(value)}")
         if len(set(value)) != len(value):
-            raise self.error(key, f"names something twice: {list(value)!r}")
+            raise self.error(key, f"names something twice: {shown(value)}")
         return list(value)
 
     def range(self, key: str, default: float | None = None, *, least: float, most: float) -> Range:
         """Read a number, or the two ends of a range of numbers."""
         value = self.required(key) if default is None else self.raw(key, default)
-        ends = value if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 2
+        ends = value if is_list(value) else [value] * 2
         if len(ends) != 2 or not all(
             isinstance(end, int | float) and not isinstance(end, bool) and least <= end <= most
             for end in ends
         ):
             problem = f"must be a number from {least:g} to {most:g}, or a list of two"
-            raise self.error(key, f"{problem}, not {value!r}")
+            raise self.error(key, f"{problem}, not {shown(value)}")
         if ends[0] > ends[1]:
-            raise self.error(key, f"must begin with the lower number, not {value!r}")
+            raise self.error(key, f"must begin with the lower number, not {shown(value)}")
         return float(ends[0]), float(ends[1])
 
     def day_range(self, key: str) -> Range:
         """Read a time of the day, or the earliest and the latest: as seconds of the day."""
         value = self.required(key)
-        ends = value if isinstance(value, list | tuple) else [value] * 2
+        ends = value if is_list(value) else [value] * 2
         try:
             first, last = (_time_of_day(end) for end in ends)
         except ValueError:
-            problem = f"must be a time such as '17:30', or a list of two, not {value!r}"
+            problem = f"must be a time such as '17:30', or a list of two, not {shown(value)}"
             raise self.error(key, problem) from None
         if first > last:
-            raise self.error(key, f"must begin with the earlier time, not {value!r}")
+            raise self.error(key, f"must begin with the earlier time, not {shown(value)}")
         return first, last
+
+    def time_of_day(self, key: str) -> float:
+        """Read one time of the day, as seconds of the day."""
+        first, last = self.day_range(key)
+        if is_list(self.raw(key)):
+            raise self.error(key, "must be one time, not a list")
+        del last
+        return first
 
     def moment(self, key: str) -> datetime | None:
         """Read a date and time with a UTC offset, if it is there."""
@@ -179,7 +224,9 @@ class Table:
             return None
         if not isinstance(value, datetime) or value.tzinfo is None:
             problem = "must be a date and time with a UTC offset such as 2026-06-21T04:00:00Z"
-            raise self.error(key, f"{problem}, not {value!r}")
+            raise self.error(key, f"{problem}, not {shown(value)}")
+        if value.year not in _YEARS:
+            raise self.error(key, f"must be in the years {_YEARS[0]} to {_YEARS[-1]}, not {value}")
         return value
 
     def table(self, key: str) -> "Table":
@@ -189,8 +236,8 @@ class Table:
     def tables(self, key: str) -> "list[Table]":
         """Read a list of tables; an empty one if it is not there."""
         value = self.raw(key, [])
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise self.error(key, f"must be a list of tables, not {value!r}")
+        if not is_list(value):
+            raise self.error(key, f"must be a list of tables, not {shown(value)}")
         return [Table(v, f"{self.where}: {key} {n}") for n, v in enumerate(value, 1)]
 
     def end(self) -> None:
@@ -201,6 +248,9 @@ class Table:
         """
         if self._unread:
             key = min(self._unread, key=str)
+            for read, others in _NOT_WITH.items():
+                if key in others and read in self._known and self.has(read):
+                    raise self.error(key, f"cannot be used together with {read!r}")
             raise self.error(
                 str(key), f"is unknown here; known are {', '.join(sorted(self._known))}"
             )
@@ -215,8 +265,8 @@ def _range(least: float, most: float, above: float) -> str:
 
 
 def _time_of_day(value: object) -> float:
-    if isinstance(value, time):
-        return seconds_of_day(value)
     if isinstance(value, str):
-        return seconds_of_day(time.fromisoformat(value))
-    raise ValueError(value)
+        value = time.fromisoformat(value)
+    if not isinstance(value, time) or value.tzinfo is not None:
+        raise ValueError(value)
+    return seconds_of_day(value)

@@ -128,7 +128,7 @@ class Weather:
 
     def _cover(self) -> float:
         """Turn the wandering value into a part of the sky whose median is the cloudiness."""
-        if self._cloudiness in {0.0, 1.0}:
-            return self._cloudiness
+        if not 1e-6 < self._cloudiness < 1.0 - 1e-6:
+            return round(self._cloudiness)
         median = math.log(self._cloudiness / (1.0 - self._cloudiness))
         return 1.0 / (1.0 + math.exp(-(median + 2.0 * self._clouds.value)))

@@ -1,9 +1,11 @@
 """Descriptions of sites: what is taken, and what is refused with the reason."""
 
 import copy
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.simulator.descriptions import (
 )
 
 GRID = {"id": 1, "category": "grid"}
+PLANT = {"id": 8, "category": "chp", "rating": 10.0, "starts": "06:00", "stops": "22:00"}
 MAIN = {"id": 2, "category": "meter"}
 FAULT = {"kind": "silent", "components": [7]}
 
@@ -212,12 +215,32 @@ def with_pair(*pair: int) -> dict[str, Any]:
             description(CHARGER, weather={"cloudiness": 2}),
             "weather: cloudiness: must be from 0 to 1",
         ),
-        (description(CHARGER, supply={"voltage": 0}), "supply: voltage: must be more than 0"),
-        (description(CHARGER, set_point_lifetime=-1), "set_point_lifetime: must be seconds of 0"),
+        (description(CHARGER, supply={"voltage": 0}), "supply: voltage: must be from 50 to 1000"),
+        (description(CHARGER, set_point_lifetime=-1), "set_point_lifetime: must be seconds, 0"),
         (description(CHARGER, start="today"), "start: must be a date and time with a UTC offset"),
         (description(CHARGER, start=datetime(2026, 1, 1)), "with a UTC offset"),
         (description(CHARGER, flavour=1), "site: flavour: is unknown here"),
+        (description(CHARGER, seed=10**400), "seed: must be a whole number"),
+        (description(CHARGER, supply={"voltage": 10**5000}), "thousands of digits"),
+        (description(CHARGER, supply={"voltage": 10**400}), "must be from 50 to 1000"),
+        (description(CHARGER, set_point_lifetime=1e12), "less than ten years"),
+        (description(CHARGER, bounds_lifetime="1" * 400 + ":00:00"), "bounds_lifetime: must be"),
+        (description(CHARGER, sample_interval="05:00"), "or 'HH:MM:SS', not '05:00'"),
+        (description(CHARGER, sample_interval=1e308), "less than ten years"),
+        (description(CHARGER, start=datetime(9999, 12, 31, tzinfo=UTC)), "years 1970 to 2199"),
+        (description(CHARGER, name="\ud800"), "name: must be printable"),
+        (description(CHARGER | {"phases": b"\x01"}), "phases: must be a list"),
+        (description(CHARGER, connections=[b"\x01\x02"]), "must be a list of pairs"),
+        (description(PLANT | {"starts": ["06:00", "08:00"]}), "starts: must be one time"),
+        (description(PLANT | {"stops": "06:00"}), "stops: must differ from 'starts'"),
+        (description(PLANT | {"starts": "06:00Z"}), "starts: must be a time such as"),
         # Cars.
+        (description(CHARGER, car=[{"chargers": []}]), "chargers: names none"),
+        (description(CHARGER, car=[{"chargers": [7]}] * 2), "a car that never leaves"),
+        (
+            description(CHARGER, car=[{"chargers": [7], "soc": 90, "target_soc": 80}]),
+            "below the 80",
+        ),
         (description(CHARGER, car=[{}]), "site: car 1: chargers: is missing"),
         (
             description(CHARGER, car=[{"chargers": [99]}]),
@@ -260,7 +283,7 @@ def with_pair(*pair: int) -> dict[str, Any]:
             description(
                 CHARGER, car=[{"chargers": [7], "arrives": "08:00", "leaves": "09:00", "stays": 1}]
             ),
-            "stays: is unknown here",
+            "stays: cannot be used together with 'arrives'",
         ),
         # Faults.
         (description(CHARGER, fault=[{}]), "fault 1: kind: is missing"),
@@ -273,7 +296,7 @@ def with_pair(*pair: int) -> dict[str, Any]:
             "seconds: a fault 'silent' has none",
         ),
         (description(CHARGER, fault=[FAULT | {"at": "soon"}]), "fault 1: at: must be seconds"),
-        (description(CHARGER, fault=[FAULT | {"lasts": -1}]), "lasts: must be seconds of 0"),
+        (description(CHARGER, fault=[FAULT | {"lasts": -1}]), "lasts: must be seconds, 0"),
         (
             description(CHARGER, fault=[FAULT | {"until": 5}]),
             "until: is unknown here; known are at, components, kind, lasts",
@@ -338,6 +361,7 @@ def test_broken_description_is_refused_with_the_reason(values: dict[str, Any], w
     [
         ("seed = \n", "line 1"),
         ("a = 1\nb = [1\nc = 2", "line 3"),
+        ("a = " + "[" * 5000, "nested too deeply"),
         ("[[component]]\nid = 1\ncategory = 'grids'", "component 1: category: 'grids'"),
     ],
 )
@@ -370,3 +394,37 @@ def test_times_may_be_seconds_or_clock_times() -> None:
     for at in (150, 150.0, "00:02:30", "0:02:30.0"):
         site = small_site(CHARGER, fault=[FAULT | {"at": at}])
         assert site.scheduled_faults[0].at == 150.0
+
+
+def test_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "windows.toml"
+    file.write_bytes(
+        b"\xef\xbb\xbf" + b"connections = []\n[[component]]\nid = 1\ncategory = 'grid'"
+    )
+    assert load_site(file).components
+
+
+@pytest.mark.parametrize("source", ["", "a\0b.toml", "\ud800.toml"])
+def test_path_that_cannot_be_one_is_refused(source: str) -> None:
+    with pytest.raises(SiteError):
+        load_site(source)
+    with pytest.raises(TypeError, match="a name, a path or a mapping"):
+        load_site(5)  # type: ignore[arg-type] # on purpose
+
+
+def test_times_are_utc_whatever_the_start_is_given_in() -> None:
+    site = load_site(
+        description(CHARGER),
+        start=datetime(2026, 3, 29, 1, 59, 58, tzinfo=ZoneInfo("Europe/Berlin")),
+    )
+    stamps = []
+    for _ in range(5):
+        stamps.append(site.time)
+        site.advance(1.0)
+    assert all(stamp.tzinfo is UTC for stamp in stamps)
+    assert [(b - a).total_seconds() for a, b in itertools.pairwise(stamps)] == [1.0] * 4
+
+
+def test_long_chain_is_checked_in_no_time() -> None:
+    meters = [{"id": n, "category": "meter", "behind": n - 1} for n in range(3, 3000)]
+    assert len(load_site(description(*meters)).components) == 2999

@@ -10,95 +10,105 @@ from frequenz.api.microgrid import microgrid_pb2
 
 from microgrid_sync.simulator import Fault, FaultKind, Faults, Site, load_site
 from microgrid_sync.simulator.messages import data_message
-from microgrid_sync.simulator.spoiling import spoil
+from microgrid_sync.simulator.spoiling import spoil, spoil_all
 from tests.simulator.descriptions import CHARGER, small_site
 
-START = 1_782_039_600.0
-"""The second at which the clock of small sites begins."""
 
+class Book(Faults):
+    """Faults on a clock of the test's own."""
 
-def kinds(faults: Faults) -> list[str]:
-    return sorted(kind for kind in FaultKind if faults.active(kind))
+    def __init__(self, *scheduled: Fault) -> None:
+        self.now = 0.0
+        self.changes = 0
+        super().__init__(
+            scheduled, check=lambda _: None, clock=lambda: self.now, changed=self._note
+        )
+        self.advance(0.0)
+
+    def _note(self) -> None:
+        self.changes += 1
+        self.advance(self.now)
+
+    def go_to(self, now: float) -> list[str]:
+        """Go on, and name what has begun."""
+        self.now = now
+        return [str(fault.kind) for fault in self.advance(now)]
+
+    def kinds(self) -> list[str]:
+        return sorted(kind for kind in FaultKind if self.active(kind))
 
 
 def test_fault_begins_and_ends_by_the_clock() -> None:
-    faults = Faults([Fault(kind="silent", at=10.0, lasts=5.0)])
-    assert kinds(faults) == []
+    faults = Book(Fault(kind="silent", at=10.0, lasts=5.0))
+    assert faults.kinds() == []
     assert faults.next_change() == 10.0
-    assert faults.advance(9.9) == ([], [])
-    begun, ended = faults.advance(10.0)
-    assert [fault.kind for fault in begun] == ["silent"]
-    assert ended == []
-    assert kinds(faults) == ["silent"]
+    assert faults.go_to(9.9) == []
+    assert faults.go_to(10.0) == ["silent"]
+    assert faults.kinds() == ["silent"]
     assert faults.next_change() == 15.0
-    begun, ended = faults.advance(15.0)
-    assert begun == []
-    assert [fault.kind for fault in ended] == ["silent"]
-    assert kinds(faults) == []
+    assert faults.go_to(15.0) == []
+    assert faults.kinds() == []
     assert faults.next_change() == math.inf
     assert faults.planned() == {}
 
 
 def test_fault_without_an_end_goes_on_until_it_is_ended() -> None:
-    faults = Faults()
+    faults = Book()
     number = faults.add(Fault(kind="silent"))
-    assert kinds(faults) == ["silent"]
-    faults.advance(1e9)
-    assert kinds(faults) == ["silent"]
+    assert faults.kinds() == ["silent"]
+    faults.go_to(1e9)
+    assert faults.kinds() == ["silent"]
     faults.end(number)
-    assert kinds(faults) == []
-    assert len(faults.advance(1e9).ended) == 1
+    assert faults.kinds() == []
     with pytest.raises(KeyError):
         faults.end(number)
 
 
 def test_time_of_a_fault_counts_from_when_it_is_added() -> None:
-    faults = Faults()
-    faults.advance(100.0)
-    faults.add(Fault(kind="silent", at=10.0))
+    faults = Book()
+    faults.now = 100.0
+    faults.add(Fault(kind="silent", at=10.0, lasts=20.0))
     assert faults.next_change() == 110.0
+    faults.go_to(129.0)
+    assert faults.kinds() == ["silent"]
+    faults.go_to(130.0)
+    assert faults.kinds() == []
 
 
-def test_event_begins_and_ends_at_once() -> None:
-    faults = Faults([Fault(kind="restart", at=5.0), Fault(kind="stream-end", at=5.0, lasts=3.0)])
-    begun, ended = faults.advance(5.0)
-    assert [fault.kind for fault in begun] == ["restart", "stream-end"]
-    assert [fault.kind for fault in ended] == ["restart"]
-    assert [fault.kind for fault in faults.advance(8.0).ended] == ["stream-end"]
-
-
-def test_fault_that_is_over_before_anybody_looked_is_told_all_the_same() -> None:
-    faults = Faults([Fault(kind="error", at=5.0, lasts=1.0)])
-    begun, ended = faults.advance(100.0)
-    assert len(begun) == len(ended) == 1
+def test_event_begins_once() -> None:
+    faults = Book(Fault(kind="restart", at=5.0), Fault(kind="stream-end", at=5.0, lasts=3.0))
+    assert faults.go_to(5.0) == ["restart", "stream-end"]
+    assert faults.kinds() == ["stream-end"]
+    assert faults.go_to(8.0) == []
+    assert faults.kinds() == []
 
 
 def test_clear_ends_and_drops_everything() -> None:
-    faults = Faults([Fault(kind="silent"), Fault(kind="lost", at=50.0)])
-    faults.advance(0.0)
+    faults = Book(Fault(kind="silent"), Fault(kind="lost", at=50.0))
+    assert faults.kinds() == ["silent"]
     faults.clear()
-    assert kinds(faults) == []
-    assert [fault.kind for fault in faults.advance(60.0).ended] == ["silent"]
+    assert faults.kinds() == []
+    assert faults.go_to(60.0) == []
     assert faults.planned() == {}
 
 
 def test_fault_is_about_its_components() -> None:
-    faults = Faults([Fault(kind="silent", components=[7, 8]), Fault(kind="nan")])
+    faults = Book(Fault(kind="silent", components=[7, 8]), Fault(kind="nan"))
     assert len(faults.active(FaultKind.SILENT, 7)) == 1
-    assert faults.active(FaultKind.SILENT, 9) == []
+    assert faults.active(FaultKind.SILENT, 9) == {}
     assert [fault.kind for fault in faults.concerning(9)] == ["nan"]
 
 
-def test_adding_and_ending_wakes_the_owner_without_a_lock() -> None:
-    woken: list[dict[int, Fault]] = []
-    faults = Faults(wake=lambda: woken.append(faults.planned()))
+def test_owner_hears_of_every_change() -> None:
+    faults = Book()
     number = faults.add(Fault(kind="silent"))
     faults.end(number)
-    assert [len(planned) for planned in woken] == [1, 0]
+    faults.clear()
+    assert faults.changes == 3
 
 
 def test_faults_may_be_changed_from_many_threads() -> None:
-    faults = Faults()
+    faults = Book()
     numbers: list[int] = []
 
     def work() -> None:
@@ -106,7 +116,6 @@ def test_faults_may_be_changed_from_many_threads() -> None:
             number = faults.add(Fault(kind="silent", components=[7]))
             numbers.append(number)
             faults.active(FaultKind.SILENT, 7)
-            faults.advance(1.0)
             faults.end(number)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -125,6 +134,10 @@ def test_faults_may_be_changed_from_many_threads() -> None:
         ({"kind": "silent", "at": -1.0}, "at: must be 0 or more seconds"),
         ({"kind": "silent", "lasts": math.nan}, "lasts: must be 0 or more"),
         ({"kind": "late", "seconds": math.inf}, "seconds: must be 0 or more"),
+        ({"kind": "late", "seconds": 1e12}, "less than ten years"),
+        ({"kind": "late", "seconds": "5"}, "seconds: must be 0 or more"),
+        ({"kind": "restart", "lasts": 5.0}, "'restart' has none; 'seconds' says"),
+        ({"kind": "silent", "components": 7}, "components: must be a list"),
         ({"kind": "silent", "status": "INTERNAL"}, "status: a fault 'silent' has none"),
         ({"kind": "silent", "components": "7"}, "components: must be a list"),
         ({"kind": "refused", "status": "internal"}, "no gRPC status"),
@@ -214,3 +227,14 @@ def test_sensors_can_be_spoilt_too() -> None:
 def test_other_faults_leave_samples_alone(site: Site, kind: str) -> None:
     before, after = spoilt(site, kind=kind)
     assert after == before
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_is_missing_stays_missing_whatever_else_goes_wrong(site: Site, turn: int) -> None:
+    faults = [
+        Fault(kind="missing", components=[7]),
+        Fault(kind="nan", components=[7], fields=["data.ac.frequency.value"]),
+    ]
+    message = data_message(site, site.components[7])
+    spoil_all(message, site.components[7], faults[::turn])
+    assert not message.ev_charger.HasField("data")

@@ -4,15 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgrid_sync.simulator import Site
+from microgrid_sync.simulator import Car, Site
 from microgrid_sync.simulator.inverters import NotPossible
+from microgrid_sync.simulator.site import ComponentError
 from tests.simulator.descriptions import (
     BATTERY,
     BATTERY_INVERTER,
+    CHARGER,
     CLEAR,
     HYBRID,
     METER,
     SOLAR,
+    STIFF,
     small_site,
 )
 
@@ -152,7 +155,7 @@ def test_power_changes_no_faster_than_the_ramp() -> None:
 def test_set_point_is_floored_to_the_resolution() -> None:
     site = small_site(BATTERY_INVERTER | {"resolution": 88.0}, BATTERY)
     for told, expected in ((1000.0, 968.0), (-1000.0, -968.0), (87.0, 0.0)):
-        command(site, 4, told)
+        command(site, 4, site.inverter(4).floored(told))
         site.advance(60.0)
         assert power(site, 4) == pytest.approx(expected)
 
@@ -263,7 +266,7 @@ def test_inverter_is_stopped_and_started() -> None:
     problem = inverter.check_operational()
     assert problem is not None
     assert "stopped" in problem
-    inverter.start(site.now)
+    inverter.start(site.now, 60.0)
     assert inverter.state.name == "SWITCHING_ON"
     command(site, 4, 5000.0)
     site.advance(10.0)
@@ -277,7 +280,7 @@ def test_hot_standby_is_left_within_five_seconds() -> None:
     site = storage()
     inverter = site.inverter(4)
     inverter.hot_standby()
-    inverter.start(site.now)
+    inverter.start(site.now, 60.0)
     command(site, 4, 5000.0)
     site.advance(5.0)
     assert power(site, 4) == 5000.0
@@ -299,10 +302,140 @@ def test_battery_opens_and_closes_its_relays() -> None:
     site.advance(10.0)
     assert power(site, 4) == 0.0
     assert battery.bounds() == (0.0, 0.0)
-    battery.start(site.now)
+    battery.start(site.now, 60.0)
     assert battery.relay_state.name == "PRECHARGING"
     assert battery.state.name == "SWITCHING_ON"
     site.advance(10.0)
     assert battery.relay_state.name == "CLOSED"
     site.advance(10.0)
     assert power(site, 4) == 5000.0
+
+
+# Several limits at once
+
+
+def test_bounds_of_the_current_never_push_beyond_the_others() -> None:
+    site = storage()
+    inverter = site.inverter(4)
+    inverter.active.include(-1000.0, 1000.0, FOREVER)
+    inverter.current.include(60.0, 120.0, FOREVER)
+    for _ in range(10):
+        site.advance(1.0)
+        assert power(site, 4) == 0.0
+
+
+def test_bounds_of_the_current_with_nothing_in_common_let_nothing_flow() -> None:
+    site = storage()
+    inverter = site.inverter(4)
+    inverter.current.include(0.0, 10.0, FOREVER)
+    inverter.current.include(-10.0, -5.0, FOREVER)
+    command(site, 4, 2000.0)
+    site.advance(10.0)
+    assert power(site, 4) == 0.0
+
+
+def test_bounded_current_is_that_of_the_phase_with_the_least_voltage() -> None:
+    unequal = METER | {"load": "household", "load_power": 60_000.0}
+    site = small_site(BATTERY_INVERTER, BATTERY, unequal, supply={"resistance": 0.2})
+    for limits in site.inverter(4).current_per_phase:
+        limits.include(-8.0, 8.0, FOREVER)
+    command(site, 4, 10_000.0)
+    for _ in range(10):
+        site.advance(10.0)
+    currents = site.flows[4].current(site.line)
+    assert 7.9 < max(currents) <= 8.0 + 1e-9
+    assert min(currents) < 7.99
+
+
+def test_reactive_power_stays_within_rating_and_current() -> None:
+    site = storage()
+    inverter = site.inverter(4)
+    command(site, 4, 10_000.0)
+    inverter.reactive.command(5000.0, FOREVER)
+    site.advance(10.0)
+    assert site.flows[4].reactive == (0.0, 0.0, 0.0)
+    command(site, 4, 6000.0)
+    site.advance(10.0)
+    assert sum(site.flows[4].reactive) == pytest.approx(5000.0)
+    inverter.current_per_phase[0].include(-9.0, 9.0, FOREVER)
+    site.advance(10.0)
+    assert max(site.flows[4].current(site.line)) <= 9.0 + 1e-9
+
+
+def test_exclusion_bounds_that_come_later_hold_too() -> None:
+    site = storage()
+    command(site, 4, 3000.0)
+    site.inverter(4).active.exclude(-4000.0, 4000.0, FOREVER)
+    site.advance(10.0)
+    assert power(site, 4) == 0.0
+
+
+def test_self_consumption_does_nothing_below_the_minimum_power() -> None:
+    load = METER | {"load": "constant", "load_power": 300.0}
+    balancing = BATTERY_INVERTER | {"mode": "self-consumption", "minimum_power": 1000.0}
+    site = small_site(load, balancing, BATTERY, weather=CLEAR)
+    site.advance(10.0)
+    site.advance(10.0)
+    assert power(site, 4) == 0.0
+
+
+def test_two_that_balance_share_the_work() -> None:
+    one = BATTERY_INVERTER | {"mode": "self-consumption", "ramp": 50_000.0}
+    two = one | {"id": 14, "rating": 5000.0}
+    site = small_site(one, BATTERY, two, BATTERY | {"id": 15, "behind": 14}, CHARGER, supply=STIFF)
+    site.charger(7).plug_in(Car(power=9000.0, ramp=1e6))
+    for _ in range(10):
+        site.advance(1.0)
+    assert power(site, 2) == pytest.approx(0.0, abs=1e-6)
+    assert power(site, 4) == pytest.approx(-6000.0)
+    assert power(site, 14) == pytest.approx(-3000.0)
+    site.charger(7).unplug()
+    for _ in range(10):
+        site.advance(1.0)
+    # Neither charges the other.
+    assert power(site, 4) == pytest.approx(0.0, abs=1e-6)
+    assert power(site, 14) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_hybrid_that_nobody_commands_leaves_its_battery_alone() -> None:
+    site = small_site(HYBRID | {"peak": 5000.0}, BATTERY)
+    for _ in range(600):
+        site.advance(1.0)
+        assert site.batteries[5].power == 0.0
+    site.batteries[5].stop()
+
+
+def test_inverter_that_starts_from_cold_has_no_short_cut() -> None:
+    site = storage()
+    inverter = site.inverter(4)
+    inverter.stop()
+    inverter.start(site.now, 60.0)
+    with pytest.raises(NotPossible, match="still switching on"):
+        inverter.hot_standby()
+
+
+def test_solar_inverter_starts_at_zero() -> None:
+    site = small_site(SOLAR, weather=CLEAR)
+    inverter = site.inverter(3)
+    inverter.stop()
+    inverter.start(site.now, 60.0)
+    for _ in range(8):
+        site.advance(10.0)
+        assert power(site, 3) == 0.0
+    site.advance(20.0)
+    site.advance(20.0)
+    assert power(site, 3) < -3000
+
+
+def test_battery_in_error_cannot_be_switched() -> None:
+    site = storage()
+    site.fail(5, ComponentError())
+    for switch in (site.batteries[5].stop, lambda: site.batteries[5].start(site.now, 60.0)):
+        with pytest.raises(NotPossible, match="in error"):
+            switch()
+
+
+@pytest.mark.parametrize("steps", [3, 6, 7, 12, 49_999])
+def test_multiples_of_a_decimal_resolution_are_taken_as_they_are(steps: int) -> None:
+    site = small_site(BATTERY_INVERTER | {"resolution": 0.1}, BATTERY)
+    assert site.inverter(4).floored(steps / 10) == pytest.approx(steps / 10)

@@ -321,6 +321,24 @@ def test_exclusion_bounds_are_the_widest(stub: Any, microgrid: Simulator) -> Non
     assert (shown.lower, shown.upper) == (-200.0, 200.0)
 
 
+def test_bounds_that_are_over_refuse_nothing(stub: Any, microgrid: Simulator) -> None:
+    microgrid.step(0.9)
+    stub.AddInclusionBounds(bounds(CHARGER, 0.0, 3000.0))
+    microgrid.step(5.05)
+    stub.SetPowerActive(_Set(component_id=CHARGER, power=9000.0))
+
+
+@pytest.mark.microgrid(sample_interval=60.0)
+def test_set_point_shows_in_the_next_sample_however_late_that_is(
+    stub: Any, microgrid: Simulator
+) -> None:
+    stub.SetPowerActive(_Set(component_id=STORAGE, power=-5000.0))
+    microgrid.step(60.0)
+    assert ac(stub, STORAGE).power_active.value == pytest.approx(-5000.0)
+    microgrid.step(60.0)
+    assert ac(stub, STORAGE).power_active.value == 0.0
+
+
 def test_bounds_of_reactive_power(stub: Any) -> None:
     metric = _Metric.TARGET_METRIC_POWER_REACTIVE
     stub.AddInclusionBounds(bounds(STORAGE, -10.0, 10.0, metric))

@@ -246,3 +246,118 @@ def test_server_that_finds_its_port_taken_tries_again() -> None:
         simulator.step(3.0)
         with MicrogridApiClient(simulator.url) as client:
             assert eventually(lambda: list(client.components()))
+
+
+def test_step_that_is_cut_short_is_an_error_and_skips_nothing() -> None:
+    simulator = Simulator("depot", speed=0).start()
+    begin = simulator.time
+    stopped = threading.Event()
+
+    def step() -> None:
+        with pytest.raises(RuntimeError, match="stopped during a step"):
+            simulator.step(1e7)
+        stopped.set()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    assert eventually(lambda: simulator.time > begin)
+    simulator.stop()
+    assert stopped.wait(PATIENCE)
+    thread.join()
+    cut = simulator.time
+    with simulator:
+        simulator.step(2.0)
+        assert simulator.time - cut <= timedelta(seconds=2)
+
+
+def test_simulator_is_not_stopped_from_within_a_change() -> None:
+    with Simulator() as simulator, pytest.raises(RuntimeError, match="change"):
+        simulator.change(lambda _: simulator.stop())
+
+
+@pytest.mark.parametrize("speed", [0, 1, 1000])
+def test_simulator_is_started_and_stopped_by_many_threads(speed: float) -> None:
+    simulator = Simulator("depot", speed=speed)
+    problems: list[Exception] = []
+
+    def work() -> None:
+        for _ in range(10):
+            try:
+                simulator.start()
+            except RuntimeError:
+                # Another thread was faster.
+                pass
+            except OSError as error:
+                problems.append(error)
+            simulator.stop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_site_that_has_lived_lives_on() -> None:
+    site = load_site("depot")
+    begin = site.time
+    site.advance(3600.0)
+    with Simulator(site, speed=0) as simulator, MicrogridApiClient(simulator.url) as client:
+        receiver = client.meter_data(2)
+        assert receiver.receive(PATIENCE).timestamp == begin + timedelta(hours=1)
+        simulator.step(1.0)
+        assert receiver.receive(PATIENCE).timestamp == begin + timedelta(hours=1, seconds=1)
+        simulator.change(lambda s: s.advance(100.5))
+        simulator.step(2.0)
+        assert receiver.receive(PATIENCE).timestamp == begin + timedelta(hours=1, seconds=102)
+
+
+def test_small_steps_add_up() -> None:
+    with Simulator("depot", speed=0) as simulator:
+        begin = simulator.time
+        for _ in range(10):
+            simulator.step(0.1)
+        assert simulator.time == begin + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("speed", [3600, 100_000])
+def test_bounds_last_as_long_as_they_should_however_fast_the_clock(speed: float) -> None:
+    with Simulator("depot", speed=speed) as simulator, MicrogridApiClient(simulator.url) as c:
+        for _ in range(20):
+            request = microgrid_pb2.SetBoundsParam(component_id=101, target_metric=1)  # type: ignore[arg-type] # active power
+            request.bounds.upper = 5000.0
+            before = simulator.time
+            until = c.stub.AddInclusionBounds(request, timeout=PATIENCE).ToDatetime(tzinfo=UTC)
+            after = simulator.time
+            # The clock goes on meanwhile.
+            assert before <= until - timedelta(seconds=5) <= after + timedelta(seconds=1)
+
+
+def test_clock_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    def break_it(site: Any) -> None:
+        site.devices[101].advance = None
+
+    with (
+        Simulator("depot", speed=50) as simulator,
+        grpc.insecure_channel(f"127.0.0.1:{simulator.port}") as channel,
+    ):
+        stub = microgrid_pb2_grpc.MicrogridStub(channel)
+        request = microgrid_pb2.ComponentIdParam(id=2)
+        call = stub.StreamComponentData(request, timeout=PATIENCE)
+        next(call)
+        simulator.change(break_it)
+        with pytest.raises(grpc.RpcError):
+            list(call)
+        assert call.code() is grpc.StatusCode.INTERNAL
+    assert "cannot live on" in caplog.text
+
+
+def test_faults_do_not_set_the_clock_back() -> None:
+    with Simulator("depot", speed=20) as simulator:
+        begin = simulator.time
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            number = simulator.faults.add(Fault(kind="late", components=[101]))
+            simulator.faults.end(number)
+        assert simulator.time - begin > timedelta(seconds=10)

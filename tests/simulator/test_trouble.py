@@ -22,7 +22,7 @@ from microgrid_sync import (
     Receiver,
     ServiceUnavailable,
 )
-from microgrid_sync.simulator import Fault, Simulator
+from microgrid_sync.simulator import Fault, Simulator, TroubleMaker
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.microgrid(speed=0)
@@ -351,3 +351,148 @@ def test_trouble_may_be_added_from_many_threads(microgrid: Simulator, count: int
         step()
     microgrid.step(1.0)
     assert microgrid.change(lambda site: site.errors) == {}
+
+
+def test_trouble_on_a_standing_clock_acts_at_once(
+    microgrid: Simulator, client: MicrogridApiClient
+) -> None:
+    number = microgrid.faults.add(Fault(kind="error", components=[7]))
+    with pytest.raises(OperationPreconditionFailed):
+        client.set_power(7, 5000.0)
+    microgrid.faults.end(number)
+    client.set_power(7, 5000.0)
+
+
+@pytest.mark.microgrid(faults=[{"kind": "error", "components": [7]}])
+def test_trouble_from_the_beginning_is_there_from_the_beginning(
+    microgrid: Simulator, client: MicrogridApiClient
+) -> None:
+    del microgrid
+    with pytest.raises(OperationPreconditionFailed):
+        client.set_power(7, 5000.0)
+    value = client.ev_charger_data(7).receive(PATIENCE)
+    assert value.component_state is EVChargerComponentState.ERROR
+
+
+@pytest.mark.microgrid("depot", sample_interval=60.0)
+def test_trouble_between_samples_keeps_its_time(
+    microgrid: Simulator, client: MicrogridApiClient
+) -> None:
+    microgrid.step(30.0)
+    microgrid.faults.add(Fault(kind="refused", at=5.0, lasts=10.0))
+    found = []
+    for _ in range(4):
+        try:
+            client.set_power(101, 5000.0)
+            found.append("taken")
+        except InternalError:
+            found.append("refused")
+        microgrid.step(5.5)
+    assert found == ["taken", "refused", "refused", "taken"]
+
+
+def test_errors_overlap(microgrid: Simulator, client: MicrogridApiClient) -> None:
+    first = microgrid.faults.add(Fault(kind="error", components=[7]))
+    second = microgrid.faults.add(Fault(kind="error", components=[7], code="OVERCURRENT"))
+    microgrid.faults.end(first)
+    with pytest.raises(OperationPreconditionFailed):
+        client.set_power(7, 5000.0)
+    microgrid.faults.end(second)
+    client.set_power(7, 5000.0)
+
+
+def test_error_that_stays_is_not_ended_by_that_of_another(
+    microgrid: Simulator, client: MicrogridApiClient
+) -> None:
+    first = microgrid.faults.add(Fault(kind="error", components=[4]))
+    client.stub.ErrorAck(_id(4))
+    microgrid.faults.add(Fault(kind="error", components=[4], recoverable=False))
+    microgrid.faults.add(Fault(kind="error", components=[4]))
+    microgrid.faults.end(first)
+    with pytest.raises(grpc.RpcError) as raised:
+        client.stub.ErrorAck(_id(4))
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    microgrid.faults.clear()
+    assert microgrid.change(lambda site: site.errors) == {}
+
+
+def test_acknowledged_error_does_not_come_back(
+    microgrid: Simulator, client: MicrogridApiClient
+) -> None:
+    begin(microgrid, "error", components=[7], lasts=60.0)
+    client.stub.ErrorAck(_id(7))
+    begin(microgrid, "silent", components=[8])
+    client.set_power(7, 5000.0)
+    microgrid.step(120.0)
+    client.set_power(7, 5000.0)
+
+
+@pytest.mark.parametrize("lasts", [0.0, 0.3])
+def test_error_that_is_over_at_once_leaves_nothing(
+    microgrid: Simulator, client: MicrogridApiClient, lasts: float
+) -> None:
+    microgrid.step(0.9)
+    microgrid.faults.add(Fault(kind="error", components=[7], lasts=lasts))
+    microgrid.step(5.0)
+    assert microgrid.change(lambda site: site.errors) == {}
+    client.set_power(7, 5000.0)
+
+
+def test_sample_that_was_held_back_goes_with_its_stream(microgrid: Simulator) -> None:
+    with MicrogridApiClient(microgrid.url) as client:
+        call = client.stub.StreamComponentData(_id(7), timeout=PATIENCE)
+        next(call)
+        number = microgrid.faults.add(Fault(kind="disordered", components=[7]))
+        microgrid.step(1.0)
+        call.cancel()
+        microgrid.faults.end(number)
+        microgrid.step(3600.0)
+        begin_time = microgrid.time
+        call = client.stub.StreamComponentData(_id(7), timeout=PATIENCE)
+        stamps = [next(call).ts.ToDatetime(tzinfo=begin_time.tzinfo)]
+        microgrid.step(2.0)
+        stamps += [next(call).ts.ToDatetime(tzinfo=begin_time.tzinfo) for _ in range(2)]
+        call.cancel()
+    assert stamps == [begin_time + timedelta(seconds=n) for n in range(3)]
+
+
+def test_second_restart_prolongs_the_first(microgrid: Simulator) -> None:
+    begin(microgrid, "restart", seconds=2.0)
+    microgrid.step(1.0)
+    begin(microgrid, "restart", seconds=60.0)
+    microgrid.step(30.0)
+    with MicrogridApiClient(microgrid.url, call_retry=None) as client:
+        with pytest.raises(ServiceUnavailable):
+            list(client.components(timeout=PATIENCE))
+    microgrid.step(32.0)
+    with MicrogridApiClient(microgrid.url, call_retry=None) as client:
+        assert list(client.components(timeout=PATIENCE))
+
+
+def test_restart_may_be_asked_for_over_the_wire(microgrid: Simulator) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{microgrid.port}") as channel:
+        TroubleMaker(channel, timeout=PATIENCE).add({"kind": "restart", "seconds": 5.0})
+    microgrid.step(6.0)
+    with MicrogridApiClient(microgrid.url) as client:
+        assert eventually(lambda: list(client.components()))
+
+
+def test_samples_do_not_depend_on_who_listens() -> None:
+    def samples(*, early: bool) -> list[bytes]:
+        with (
+            Simulator("depot", speed=0, sample_interval=10.0) as simulator,
+            MicrogridApiClient(simulator.url) as client,
+        ):
+            other = client.ev_charger_data(101) if early else None
+            if other is not None:
+                other.receive(PATIENCE)
+            simulator.faults.add(Fault(kind="nan", components=[101], at=0.5, lasts=1.0))
+            simulator.step(5.0)
+            call = client.stub.StreamComponentData(_id(101), timeout=PATIENCE)
+            first = next(call).SerializeToString(deterministic=True)
+            simulator.step(10.0)
+            found = [first, next(call).SerializeToString(deterministic=True)]
+            call.cancel()
+            return found
+
+    assert samples(early=True) == samples(early=False)
