@@ -461,9 +461,11 @@ def test_second_restart_prolongs_the_first(microgrid: Simulator) -> None:
     microgrid.step(1.0)
     begin(microgrid, "restart", seconds=60.0)
     microgrid.step(30.0)
-    with MicrogridApiClient(microgrid.url, call_retry=None) as client:
-        with pytest.raises(ServiceUnavailable):
-            list(client.components(timeout=PATIENCE))
+    with (
+        MicrogridApiClient(microgrid.url, call_retry=None) as client,
+        pytest.raises(ServiceUnavailable),
+    ):
+        list(client.components(timeout=PATIENCE))
     microgrid.step(32.0)
     with MicrogridApiClient(microgrid.url, call_retry=None) as client:
         assert list(client.components(timeout=PATIENCE))
