@@ -1,5 +1,6 @@
 """Unary calls: the one way in which all of them go, with deadline, retries and errors."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -7,11 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import tenacity
+from google.protobuf.message import DecodeError
 
 from microgrid_sync.exceptions import (
     ApiClientError,
     ClientNotConnected,
     GrpcError,
+    GrpcStatus,
+    InternalError,
     SetPointSuperseded,
 )
 from microgrid_sync.transport.retry import for_one_call
@@ -84,19 +88,40 @@ class CallOptions(NamedTuple):
     """When to try again; ``None`` for a single attempt."""
 
 
+class _NotOneAnswer(Exception):
+    """A server has answered a unary call with success, but not once."""
+
+
+def _only_answer(call: Any) -> bytes:
+    """Wait for the one answer of a call, and for its end."""
+    answers: list[bytes] = list(call)
+    if len(answers) != 1:
+        raise _NotOneAnswer(f"{len(answers)} messages instead of one")
+    return answers[0]
+
+
 class UnaryCalls:
     """The unary calls of one connection. Any number of threads call; any thread may end them."""
 
-    def __init__(self, server_url: str, stub: Any, counters: CallCounters) -> None:
+    def __init__(
+        self, server_url: str, channel: grpc.Channel, stub: Any, counters: CallCounters
+    ) -> None:
         """Make no call yet.
 
         Args:
             server_url: The server's URL, for errors.
-            stub: The generation's stub.
+            channel: The channel to call on, with the single-threaded option for streams.
+            stub: The generation's stub on that channel.
             counters: Where calls are counted.
         """
         self._server_url = server_url
         self._stub = stub
+        # As streams of one answer: the waiting thread drives such a call itself, as it does a
+        # blocking call of the stub's, and another thread can cancel it, as it can a future. A
+        # future takes a fifth more time.
+        self._open: Callable[[str], Any] = functools.cache(
+            lambda path: channel.unary_stream(path, None, None)
+        )
         self._counters = counters
         # Protects the three below. A call's own lock is taken inside it, never the other way
         # round. Re-entrant, so that a signal handler may disconnect.
@@ -230,29 +255,47 @@ class UnaryCalls:
         deadline: float,
     ) -> Any:
         """Make as many attempts as the policy and the time allow."""
-        method = getattr(self._stub, request.method)
+        open_call = self._open(request.path)
+        payload = request.message.SerializeToString()
         last_error: ApiClientError | None = None
 
         def attempt() -> Any:
             nonlocal last_error
             remaining = max(0.0, deadline - time.monotonic())
-            future = ongoing.start_attempt(lambda: method.future(request.message, remaining))
-            if future is None:
+            call = ongoing.start_attempt(lambda: open_call(payload, remaining))
+            if call is None:
                 if ongoing.superseded:
                     raise self._superseded(request.operation) from last_error
                 raise last_error or self._closed_error(request.operation)
             try:
-                return future.result()
-            except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                # A future that was cancelled here raises an error without a status; it has one.
-                status = error if isinstance(error, grpc.RpcError) else future
-                last_error = self._translate(request.operation, status)
+                return request.parse(_only_answer(call))
+            except grpc.RpcError as error:
+                last_error = self._translate(request.operation, error)
+                raise last_error from error
+            except (DecodeError, _NotOneAnswer) as error:
+                status = GrpcStatus(grpc.StatusCode.INTERNAL, f"the answer is broken: {error}")
+                last_error = InternalError(
+                    server_url=self._server_url, operation=request.operation, grpc_error=status
+                )
                 raise last_error from error
 
-        if options.retry is None:
+        try:
             return attempt()
-        policy = for_one_call(options.retry, seconds=options.timeout, ended=ongoing.ended)
-        return policy(attempt)
+        except ApiClientError as error:
+            if options.retry is None:
+                raise
+            failures = [error]
+
+        def try_again() -> Any:
+            if failures:
+                raise failures.pop()
+            return attempt()
+
+        # Only now: most calls succeed at once, and to make a policy for one call takes as long as
+        # a third of the call.
+        remaining = max(0.0, deadline - time.monotonic())
+        policy = for_one_call(options.retry, seconds=remaining, ended=ongoing.ended)
+        return policy(try_again)
 
     def _translate(self, operation: str, error: Any) -> GrpcError:
         return ApiClientError.from_grpc_error(

@@ -88,7 +88,7 @@ class Session:
         self.stub: Any = generation.make_stub(self.channel)
         self._generation = generation
         self._call_options = call_options
-        self._calls = UnaryCalls(server_url, self.stub, counters)
+        self._calls = UnaryCalls(server_url, self.channel, self.stub, counters)
         self.streams = Streams(self.channel, server_url, strategy, owner=self)
         self._process = os.getpid()
         self.is_closed = False

@@ -26,6 +26,12 @@ class UnaryRequest(NamedTuple, Generic[T]):
     message: Any
     """The protobuf message to send."""
 
+    path: str
+    """The path of the gRPC method."""
+
+    parse: Callable[[bytes], Any]
+    """Makes the protobuf message of what is answered; raises protobuf's ``DecodeError``."""
+
     decode: Callable[[Any], T]
     """Makes the value of the protobuf message that is answered."""
 

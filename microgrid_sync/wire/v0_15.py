@@ -17,7 +17,7 @@ from frequenz.api.microgrid import (
     microgrid_pb2_grpc,
 )
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from microgrid_sync.model import (
@@ -50,6 +50,8 @@ from microgrid_sync.model.decoders import register_decoder
 from microgrid_sync.wire.requests import StreamRequest, UnaryRequest, UndecodableMessage
 
 D = TypeVar("D", bound=ComponentData)
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """The largest number that a 32-bit float holds (IEEE 754, binary32)."""
@@ -69,23 +71,31 @@ def make_stub(channel: grpc.Channel) -> microgrid_pb2_grpc.MicrogridStub:
     return microgrid_pb2_grpc.MicrogridStub(channel)
 
 
+def _unary(
+    operation: str, method: str, message: Message, answer: type[M], decode: Callable[[M], T]
+) -> UnaryRequest[T]:
+    return UnaryRequest(operation, method, message, _SERVICE + method, answer.FromString, decode)
+
+
 def list_components() -> UnaryRequest[list[Component]]:
     """Ask for all components but sensors."""
-    return UnaryRequest(
-        "ListComponents()", "ListComponents", microgrid_pb2.ComponentFilter(), _components
-    )
+    request = microgrid_pb2.ComponentFilter()
+    answer = microgrid_pb2.ComponentList
+    return _unary("ListComponents()", "ListComponents", request, answer, _components)
 
 
 def list_connections(starts: Iterable[int], ends: Iterable[int]) -> UnaryRequest[list[Connection]]:
     """Ask for the connections with these starts and ends; none means all."""
     message = microgrid_pb2.ConnectionFilter(starts=sorted(starts), ends=sorted(ends))
     operation = f"ListConnections(starts={list(message.starts)}, ends={list(message.ends)})"
-    return UnaryRequest(operation, "ListConnections", message, _connections)
+    answer = microgrid_pb2.ConnectionList
+    return _unary(operation, "ListConnections", message, answer, _connections)
 
 
 def get_metadata() -> UnaryRequest[Metadata]:
     """Ask for the microgrid's metadata."""
-    return UnaryRequest("GetMicrogridMetadata()", "GetMicrogridMetadata", Empty(), _metadata)
+    answer = microgrid_pb2.MicrogridMetadata
+    return _unary("GetMicrogridMetadata()", "GetMicrogridMetadata", Empty(), answer, _metadata)
 
 
 def set_power(component_id: int, power_w: float) -> UnaryRequest[None]:
@@ -93,7 +103,7 @@ def set_power(component_id: int, power_w: float) -> UnaryRequest[None]:
     _require_float32("power_w", power_w)
     message = microgrid_pb2.SetPowerActiveParam(component_id=component_id, power=power_w)
     operation = f"SetPowerActive(component_id={component_id}, power_w={power_w})"
-    return UnaryRequest(operation, "SetPowerActive", message, _nothing)
+    return _unary(operation, "SetPowerActive", message, Empty, _nothing)
 
 
 def set_reactive_power(component_id: int, reactive_power_var: float) -> UnaryRequest[None]:
@@ -105,7 +115,7 @@ def set_reactive_power(component_id: int, reactive_power_var: float) -> UnaryReq
     operation = (
         f"SetPowerReactive(component_id={component_id}, reactive_power_var={reactive_power_var})"
     )
-    return UnaryRequest(operation, "SetPowerReactive", message, _nothing)
+    return _unary(operation, "SetPowerReactive", message, Empty, _nothing)
 
 
 def add_inclusion_bounds(component_id: int, lower: float, upper: float) -> UnaryRequest[None]:
@@ -118,7 +128,7 @@ def add_inclusion_bounds(component_id: int, lower: float, upper: float) -> Unary
         bounds=metrics_pb2.Bounds(lower=lower, upper=upper),
     )
     operation = f"AddInclusionBounds(component_id={component_id}, lower={lower}, upper={upper})"
-    return UnaryRequest(operation, "AddInclusionBounds", message, _nothing)
+    return _unary(operation, "AddInclusionBounds", message, Timestamp, _nothing)
 
 
 def stream_data(component_id: int, category: ComponentCategory) -> StreamRequest:

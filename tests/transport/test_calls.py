@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -48,7 +48,8 @@ class Caller:
         self._channel = channel
         self._pool = pool
         self.counters = CallCounters()
-        self.calls = UnaryCalls("grpc://fake", v0_15.make_stub(channel), self.counters)
+        stub = v0_15.make_stub(channel)
+        self.calls = UnaryCalls("grpc://fake", channel, stub, self.counters)
 
     def start(
         self,
@@ -62,11 +63,18 @@ class Caller:
         request = request or v0_15.set_power(7, 1.0)
         return self._pool.submit(self.calls.call, request, options, order_by=order_by)
 
-    def answer(self, code: grpc.StatusCode, details: str = "") -> Any:
-        _, request, rpc = self._channel.take_unary_unary(SET_POWER)
-        response = Empty() if code is grpc.StatusCode.OK else None
-        rpc.terminate(response, (), code, details)
-        return request
+    def answer(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        *,
+        answers: Sequence[bytes] = (Empty().SerializeToString(),),
+    ) -> Any:
+        _, request, rpc = self._channel.take_unary_stream(SET_POWER)
+        for answer in answers if code is grpc.StatusCode.OK else ():
+            rpc.send_response(answer)
+        rpc.terminate((), code, details)
+        return microgrid_pb2.SetPowerActiveParam.FromString(request)
 
 
 @pytest.fixture
@@ -325,19 +333,22 @@ class _Recorder(UnaryCalls):
     """Writes down which calls have begun, and which attempts start."""
 
     def __init__(self, server: ScriptedServer, channel: grpc.Channel) -> None:
-        stub = v0_15.make_stub(channel)
-        self._set_power = stub.SetPowerActive
+        self._channel = channel
         self.events: list[tuple[str, float]] = []
         self._one_by_one = threading.Lock()
-        super().__init__(server.url, self, CallCounters())
+        recording: Any = self
+        super().__init__(server.url, recording, None, CallCounters())
 
-    @property
-    def SetPowerActive(self) -> Any:  # noqa: N802 - the stub's name
-        return self
+    def unary_stream(self, path: str, *_: object) -> Any:
+        """Stand in for the channel."""
+        open_call: Any = self._channel.unary_stream(path, None, None)
 
-    def future(self, message: Any, timeout: float) -> Any:
-        self.events.append(("start", message.power))
-        return self._set_power.future(message, timeout)
+        def start(payload: bytes, timeout: float) -> Any:
+            message = microgrid_pb2.SetPowerActiveParam.FromString(payload)
+            self.events.append(("start", message.power))
+            return open_call(payload, timeout)
+
+        return start
 
     def _begin(self, ongoing: Any, operation: str, order_by: Any) -> None:
         # One by one, so that the order of the lines is that of the calls.
@@ -443,3 +454,16 @@ def test_ctrl_c_leaves_a_pause_at_once(server: ScriptedServer) -> None:
     time.sleep(0.2)  # into the pause; sooner is another place to be interrupted in, not an error
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 7
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [([], "0 messages"), ([b"", b""], "2 messages"), ([b"\xff\xff"], "the answer is broken")],
+)
+def test_success_with_anything_but_one_answer_is_an_error(
+    caller: Caller, answers: list[bytes], words: str
+) -> None:
+    call = caller.start(None)
+    caller.answer(grpc.StatusCode.OK, answers=answers)
+    with pytest.raises(InternalError, match=words):
+        call.result(PATIENCE)
