@@ -38,7 +38,11 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def bare(port: int, streams: int) -> tuple[Callable[[], float], Callable[[], int]]:
+Reading = tuple[Callable[[], Any], Callable[[Any], float], Callable[[], int]]
+"""What gives the next value, the time of a value, and how many were dropped."""
+
+
+def bare(port: int, streams: int) -> Reading:
     """Start to read with grpcio alone."""
     import grpc
     import grpc.experimental
@@ -78,16 +82,10 @@ def bare(port: int, streams: int) -> tuple[Callable[[], float], Callable[[], int
 
     for number in range(1, streams + 1):
         threading.Thread(target=read, args=(number,), daemon=True).start()
-    get = values.get
-
-    def next_stamp() -> float:
-        stamp: float = get()[0]
-        return stamp
-
-    return next_stamp, lambda: 0
+    return values.get, lambda value: float(value[0]), lambda: 0
 
 
-def ours(port: int, streams: int) -> tuple[Callable[[], float], Callable[[], int]]:
+def ours(port: int, streams: int) -> Reading:
     """Start to read with our client."""
     from microgrid_sync import MicrogridApiClient, merge
 
@@ -99,10 +97,7 @@ def ours(port: int, streams: int) -> tuple[Callable[[], float], Callable[[], int
     merged = merge(*receivers) if streams > 1 else receivers[0]
     kept.append(client)
 
-    def next_stamp() -> float:
-        return merged.receive().timestamp.timestamp()
-
-    return next_stamp, lambda: merged.dropped
+    return merged.receive, lambda value: float(value.timestamp.timestamp()), lambda: merged.dropped
 
 
 class Measured:
@@ -114,13 +109,13 @@ class Measured:
         self.delays: list[float] = []
         self.notes_delays = False
 
-    def read(self, next_stamp: Callable[[], float]) -> None:
+    def read(self, next_value: Callable[[], Any], stamp: Callable[[Any], float]) -> None:
         """Read for ever."""
         while True:
-            stamp = next_stamp()
+            value = next_value()
             self.count += 1
             if self.notes_delays:
-                self.delays.append(time.time() - stamp)
+                self.delays.append(time.time() - stamp(value))
 
 
 def measure(measured: Measured, dropped: Callable[[], int], streams: int, seconds: float) -> None:
@@ -181,9 +176,9 @@ def main() -> None:
         asyncio.run(read_asyncio(int(port), float(seconds)))
         return
     start = {"bare": bare, "ours": ours}[kind]
-    next_stamp, dropped = start(int(port), int(streams))
+    next_value, stamp, dropped = start(int(port), int(streams))
     measured = Measured()
-    threading.Thread(target=measured.read, args=(next_stamp,), daemon=True).start()
+    threading.Thread(target=measured.read, args=(next_value, stamp), daemon=True).start()
     measure(measured, dropped, int(streams), float(seconds))
 
 

@@ -208,15 +208,16 @@ class ComponentStream:
 
     def _take(self, payload: bytes) -> None:
         """Decode one message and hand it to the receivers."""
-        self._strategy.reset()
         try:
             value = self._request.decode(payload)
         except UndecodableMessage as error:
+            self._strategy.reset()
             self._skip(error)
             return
         now = self._newest_at = time.monotonic()
         self._messages += 1
         if self._failing_since is not None:
+            self._strategy.reset()
             outage, self._failing_since = now - self._failing_since, None
             _logger.info("Component %s: data again after %.0f s", self.component_id, outage)
         self._dropped += self._receivers.put(value)

@@ -24,6 +24,7 @@ from microgrid_sync import (
     ReceiverStoppedError,
     ServiceUnavailable,
 )
+from microgrid_sync.fan_out import FanOut
 from tests.support.messages import component, data
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
@@ -298,10 +299,10 @@ def test_defect_in_the_thread_reaches_the_readers(
     receiver = client.meter_data(1)
     receiver.receive(PATIENCE)
 
-    def broken(_: LinearBackoff) -> None:
+    def broken(*_: object) -> int:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(LinearBackoff, "reset", broken)
+    monkeypatch.setattr(FanOut, "put", broken)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(receiver)
     assert "The stream of component 1 failed" in caplog.text
