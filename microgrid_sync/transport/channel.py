@@ -292,6 +292,9 @@ def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:
         arguments += [
             ("grpc.keepalive_time_ms", _milliseconds(keep_alive.interval)),
             ("grpc.keepalive_timeout_ms", _milliseconds(keep_alive.timeout)),
+            # A check that finds another ping under way, one of the bandwidth estimate say, waits
+            # for that one instead: by this time, a minute unless it is set.
+            ("grpc.http2.ping_timeout_ms", _milliseconds(keep_alive.timeout)),
             # A stream may be silent for longer than two pings take.
             ("grpc.http2.max_pings_without_data", 0),
         ]

@@ -200,12 +200,15 @@ class Session:
             # One that began later may have ended in the meantime, well or not.
             if self._known.fetch <= newest_fetch:
                 remaining = max(0.0, deadline - time.monotonic())
-                self.components(CallOptions(remaining, options.retry))
+                fetched = self.components(CallOptions(remaining, options.retry))
+                # Not what is remembered: a newer call may have failed since, and left nothing.
+                known: Mapping[int, Component] = {found.component_id: found for found in fetched}
             elif self._known.error is not None:
                 raise copy.copy(self._known.error)
+            else:
+                known = self._known.components
         finally:
             self._fetching.release()
-        known = self._known.components
         component = known.get(component_id)
         if component is None:
             raise ValueError(
