@@ -194,10 +194,21 @@ class GrpcError(ApiClientError):
         super().__init__(
             server_url=server_url,
             operation=operation,
-            description=f"{description} ({status})",
+            description=f"{description} ({status}){_hint(status)}",
             retryable=retryable,
         )
         self.grpc_error = status
+
+
+def _hint(status: GrpcStatus) -> str:
+    """Say what a status probably means that does not say so itself."""
+    details = status.details() or ""
+    if "failed to connect" in details and "Socket closed" in details:
+        return (
+            "; something listens there and hangs up at once: a server that expects encryption, "
+            "for which the URL needs ssl=true, or none of gRPC"
+        )
+    return ""
 
 
 class _StatusError(GrpcError):

@@ -20,13 +20,14 @@ class SslOptions:
     enabled: bool = True
     """Whether it is."""
 
-    root_certificates: str | os.PathLike[str] | bytes | None = None
+    # What may be a secret, or long, does not show when the options are printed.
+    root_certificates: str | os.PathLike[str] | bytes | None = field(default=None, repr=False)
     """The authorities to trust, as a path to a PEM file or its bytes; ``None`` for gRPC's own."""
 
-    private_key: str | os.PathLike[str] | bytes | None = None
+    private_key: str | os.PathLike[str] | bytes | None = field(default=None, repr=False)
     """The client's key, as a path to a PEM file or its bytes; needs `certificate_chain`."""
 
-    certificate_chain: str | os.PathLike[str] | bytes | None = None
+    certificate_chain: str | os.PathLike[str] | bytes | None = field(default=None, repr=False)
     """The client's certificates, as a path to a PEM file or its bytes; needs `private_key`."""
 
 
