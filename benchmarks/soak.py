@@ -6,11 +6,13 @@ go on all the time, and now and then the server restarts. Prints a line for each
 the day, and one for each minute after it.
 """
 
+import logging
 import resource
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ class Load:
         self.failures = 0
         self._client = client
         components = list(client.components())
-        subscribe = {
+        subscribe: dict[ComponentCategory, Callable[[int, int], Receiver[Any]]] = {
             ComponentCategory.METER: client.meter_data,
             ComponentCategory.BATTERY: client.battery_data,
             ComponentCategory.INVERTER: client.inverter_data,
@@ -115,6 +117,8 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         serve(float(sys.argv[2]))
         return
+    # Restarts are warnings; and the pool's queues are made for the wall's pace, not for this.
+    logging.basicConfig(level=logging.ERROR)
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     speed = float(sys.argv[2]) if len(sys.argv) > 2 else 300.0
     server = subprocess.Popen(
@@ -131,9 +135,7 @@ def main() -> None:
             Microgrid(client, resampling_period=timedelta(seconds=0.5)) as site,
         ):
             load = Load(client, site)
-            print(
-                f"{'':>12} {'messages':>11} {'failures':>9} {'MiB':>10} {'threads':>8} {'sockets':>8}"
-            )
+            print(f"{'':12}    messages  failures        MiB  threads  sockets")
             for part in range(PARTS):
                 time.sleep(86_400 / speed / PARTS)
                 row(f"{24 * (part + 1) / PARTS:g} h", load)
