@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from microgrid_sync import (
     ComponentCategory,
     ComponentData,
+    LinearBackoff,
     MicrogridApiClient,
+    ResourceExhausted,
 )
 from microgrid_sync.wire import UndecodableMessage, v0_15
 from tests.support.messages import component, data
@@ -140,6 +142,29 @@ def test_valid_messages_between_broken_ones_arrive(server: ScriptedServer, spoil
         stats = client.stats().streams[0]
         assert stats.undecodable >= 20
         assert stats.reconnects == 0
+
+
+def test_message_that_is_too_large_ends_its_connection_and_no_more(server: ScriptedServer) -> None:
+    opened = 0
+
+    def stream(component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            yield bytes(5 * 2**20)
+        yield from server.count_up(component_id, context)
+
+    server.stream = stream
+    strategy = LinearBackoff(interval=0.05, jitter=0.0)
+    with MicrogridApiClient(server.url, retry_strategy=strategy) as client:
+        assert client.meter_data(1).receive(PATIENCE).active_power == 0
+        assert client.stats().streams[0].reconnects == 1
+        large = microgrid_pb2.Component(name="x" * 5 * 2**20)
+        server.answers["ListComponents"] = lambda *_: microgrid_pb2.ComponentList(
+            components=[large]
+        )
+        with pytest.raises(ResourceExhausted, match="larger than max"):
+            list(client.components())
 
 
 @settings(max_examples=50)
