@@ -4,12 +4,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.server import ScriptedServer
 from tests.support.waiting import eventually
 
 pytest_plugins = ["pytester"]
+
+# A busy machine may take its time over an example, and over making one.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def _our_threads() -> list[str]:

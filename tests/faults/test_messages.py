@@ -11,7 +11,7 @@ import pytest
 from frequenz.api.microgrid import microgrid_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgrid_sync import (
@@ -92,7 +92,7 @@ def test_message_with_a_byte_changed_is_a_value_or_skipped(
     decode(category, bytes(payload))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(max_examples=60)
 @pytest.mark.parametrize("category", CATEGORIES)
 @given(draw=st.data())
 def test_any_message_is_a_value_or_skipped(category: str, draw: st.DataObject) -> None:
