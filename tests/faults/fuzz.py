@@ -1,0 +1,37 @@
+"""Coverage-guided bytes in place of messages: ``python fuzz.py -atheris_runs=N``.
+
+Whatever comes, a message is a value or is skipped; any other exception is a crash, which atheris
+reports with the bytes that made it.
+"""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["microgrid_sync.wire", "microgrid_sync.model"]):
+    from microgrid_sync import ComponentCategory
+    from microgrid_sync.wire import UndecodableMessage, v0_15
+
+DECODERS = [
+    v0_15.stream_data(1, category).decode
+    for category in (
+        ComponentCategory.METER,
+        ComponentCategory.INVERTER,
+        ComponentCategory.BATTERY,
+        ComponentCategory.EV_CHARGER,
+    )
+]
+
+
+def one(payload: bytes) -> None:
+    """Decode some bytes as the data of each category."""
+    for decode in DECODERS:
+        try:
+            decode(payload)
+        except UndecodableMessage:
+            continue
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
