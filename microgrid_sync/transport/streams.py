@@ -123,6 +123,11 @@ class ComponentStream:
         self._stopped = True
         self._changed.notify_all()
 
+    def refuse_calls(self) -> None:
+        """Open no further call."""
+        with self._changed:
+            self._mark_stopped()
+
     def stop(self) -> None:
         """Open no further call and cancel the one that is open. Any thread, any number of times."""
         with self._changed:
@@ -341,6 +346,10 @@ class Streams:
         with self._lock:
             self._closed = True
             streams = list(self._alive)
+        # All of them at once, before the first is cancelled: of a thousand, the last would go on
+        # reading and reconnecting meanwhile.
+        for stream in streams:
+            stream.refuse_calls()
         for stream in streams:
             stream.stop()
         for stream in streams:

@@ -172,3 +172,51 @@ def test_forked_child_is_told_and_its_parent_goes_on(server: ScriptedServer) -> 
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(["spawn"] * 8)
+
+
+STUCK = """
+import logging, sys, threading, time
+from microgrid_sync import MicrogridApiClient
+inside = threading.Event()
+
+class Stuck(logging.Handler):
+    def emit(self, record):
+        inside.set()
+        time.sleep(5)
+
+logging.getLogger("microgrid_sync").addHandler(Stuck())
+client = MicrogridApiClient({url!r})
+receiver = client.meter_data(1)
+receiver.receive()
+print("ready", flush=True)
+inside.wait(20)
+print("stuck", flush=True)
+try:
+    while True:
+        client.disconnect()
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+client.disconnect()
+assert not client.is_connected
+"""
+
+
+def test_ctrl_c_leaves_a_disconnect_that_waits(server: ScriptedServer) -> None:
+    """A thread of the program's own log handler keeps the stream from ending."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK.format(url=server.url)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    server.stop()
+    assert process.stdout.readline() == "stuck\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert output == "interrupted\n"
