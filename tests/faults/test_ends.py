@@ -182,7 +182,7 @@ inside = threading.Event()
 class Stuck(logging.Handler):
     def emit(self, record):
         inside.set()
-        time.sleep(5)
+        time.sleep(2)
 
 logging.getLogger("microgrid_sync").addHandler(Stuck())
 client = MicrogridApiClient({url!r})
