@@ -17,7 +17,7 @@ from microgrid_sync import (
 from microgrid_sync.simulator import Simulator
 from tests.support.waiting import PATIENCE
 
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 @pytest.mark.timeout(300)
