@@ -66,6 +66,7 @@ class Load:
         """Follow everything."""
         self.messages = 0
         self.failures = 0
+        self.ended = threading.Event()
         self._client = client
         components = list(client.components())
         subscribe: dict[ComponentCategory, Callable[[int, int], Receiver[Any]]] = {
@@ -83,15 +84,16 @@ class Load:
         self._pool = site.new_ev_charger_pool(priority=1)
         self._total = self._pool.power.new_receiver()
         self._status = self._pool.power_status.new_receiver()
-        for work in (self._read, self._command):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.commanding = threading.Thread(target=self._command, daemon=True)
+        self.commanding.start()
 
     def _read(self) -> None:
         for _ in self._merged:
             self.messages += 1
 
     def _command(self) -> None:
-        while True:
+        while not self.ended.wait(0.2):
             self._pool.propose_power(None, bounds=Bounds(None, Power.from_kilowatts(150.0)))
             self._total.drain()
             self._status.drain()
@@ -100,7 +102,6 @@ class Load:
                 list(self._client.components())
             except ApiClientError:
                 self.failures += 1
-            time.sleep(0.2)
 
 
 def row(what: str, load: Load) -> None:
@@ -142,6 +143,8 @@ def main() -> None:
             for minute in range(round(minutes)):
                 time.sleep(60)
                 row(f"+ {minute + 1} min", load)
+            load.ended.set()
+            load.commanding.join(30)
             print(client.stats().calls, "calls,", client.stats().retries, "retries")
     finally:
         server.kill()
