@@ -56,14 +56,25 @@ class _OngoingCall:
         # after the end and none goes on unseen. Starting and cancelling a gRPC call do not wait.
         self._lock = threading.RLock()
         self._attempt: Any = None
+        self._has_ended = False
+        self._ended: threading.Event | None = None
         self.attempts = 0
-        self.ended = threading.Event()
         self.superseded = False
+
+    @property
+    def ended(self) -> threading.Event:
+        """Set when the call has ended; made only for those that pause between attempts."""
+        with self._lock:
+            if self._ended is None:
+                self._ended = threading.Event()
+                if self._has_ended:
+                    self._ended.set()
+            return self._ended
 
     def start_attempt(self, start: Callable[[], Any]) -> Any:
         """Start an attempt, unless the call has ended: then give ``None``."""
         with self._lock:
-            if self.ended.is_set():
+            if self._has_ended:
                 return None
             self._attempt = start()
             self.attempts += 1
@@ -73,7 +84,9 @@ class _OngoingCall:
         """Start no further attempt, and cancel the one that is under way."""
         with self._lock:
             self.superseded = self.superseded or superseded
-            self.ended.set()
+            self._has_ended = True
+            if self._ended is not None:
+                self._ended.set()
             if self._attempt is not None:
                 self._attempt.cancel()
 
