@@ -100,8 +100,8 @@ Visits = Callable[[float, datetime], "Visit | None"]
 class Guest:
     """A car that comes to one charger again and again."""
 
-    new_car: Callable[[float], Car]
-    """Makes the car, with the charge in % that it arrives with."""
+    car: Car
+    """The car as it comes, whatever its charge then is."""
 
     visits: Visits
 

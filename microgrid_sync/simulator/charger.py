@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState
 from microgrid_sync.simulator.cars import Car, Guest, Visit
@@ -119,7 +119,7 @@ class EVCharger(Commanded):
         if waiting:
             # Of several that wait for the charger, the first to come.
             number, visit = min(waiting, key=lambda found: found[1].arrives)
-            self.plug_in(self.guests[number].new_car(visit.soc))
+            self.plug_in(replace(self.guests[number].car, soc=visit.soc))
             self._visit = number, visit
             self.plugged_at = max(visit.arrives, before)
 

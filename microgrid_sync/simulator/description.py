@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from microgrid_sync.simulator.cars import Car, Guest, Visits, again_and_again, always, daily
-from microgrid_sync.simulator.charger import EVCharger
-from microgrid_sync.simulator.devices import PROFILES, Device, HeatAndPower, Load
-from microgrid_sync.simulator.electricity import ALL_PHASES
+from microgrid_sync.simulator.device_tables import (
+    battery_from,
+    car_from,
+    charger_from,
+    heat_and_power_from,
+    inverter_from,
+)
+from microgrid_sync.simulator.devices import PROFILES, Device, Load
 from microgrid_sync.simulator.fault_tables import check_fault, read_fault
 from microgrid_sync.simulator.faults import Fault
-from microgrid_sync.simulator.inverters import Battery, Inverter
-from microgrid_sync.simulator.limits import Limits
+from microgrid_sync.simulator.inverters import Battery
 from microgrid_sync.simulator.messages import SENSOR_TYPES
 from microgrid_sync.simulator.randomness import generator
 from microgrid_sync.simulator.site import (
@@ -36,7 +40,6 @@ SiteSource = str | Path | Mapping[str, Any]
 _SHIPPED = "sites"
 _CATEGORIES = {category.name.lower(): category for category in SiteCategory}
 _INVERTER_TYPES = ("solar", "battery", "hybrid")
-_MODES = ("idle", "self-consumption")
 _LARGEST_ID = 2**63 - 1
 _NOMINAL_VOLTAGE = 230.0
 
@@ -256,7 +259,7 @@ class _Reader:
             if component.category is SiteCategory.BATTERY:
                 inverter = inverter_of(component_id, self._components, feeders)
                 if inverter is not None:
-                    battery = _battery(component_id, self._tables[component_id])
+                    battery = battery_from(component_id, self._tables[component_id])
                     batteries.setdefault(inverter, []).append(battery)
         devices = []
         for component_id, component in self._components.items():
@@ -269,12 +272,12 @@ class _Reader:
                         raise table.error("load", problem)
                     device = self._load(component_id, table)
                 case SiteCategory.INVERTER:
-                    device = _inverter(component, table, batteries.get(component_id, []))
+                    device = inverter_from(component, table, batteries.get(component_id, []))
                 case SiteCategory.EV_CHARGER:
                     visitors = guests.get(component_id, ())
-                    device = _charger(component_id, table, visitors, self._voltage)
+                    device = charger_from(component_id, table, visitors, self._voltage)
                 case SiteCategory.CHP:
-                    device = _heat_and_power(component_id, table)
+                    device = heat_and_power_from(component_id, table)
                 case SiteCategory.ELECTROLYZER | SiteCategory.CRYPTO_MINER:
                     power = table.number("rating", above=0, most=1e9)
                     device = Load(component_id, profile="constant", power=power, seed=self._seed)
@@ -304,13 +307,13 @@ class _Reader:
                 problem = f"component {charger} is of category {component.category.name}"
                 raise table.error("chargers", f"{problem}, not an EV charger")
         soc = table.range("soc", Car.soc, least=0, most=100)
-        new_car = _car_maker(table)
-        target = new_car.keywords["target_soc"]
-        if soc[0] >= target:
-            raise table.error("soc", f"must begin below the {target:g} % at which it stops")
+        car = car_from(table)
+        if soc[0] >= car.target_soc:
+            problem = f"must begin below the {car.target_soc:g} % at which it stops"
+            raise table.error("soc", problem)
         for charger in chargers:
             visits = self._visits(table, soc, charger, len(guests.get(charger, ())))
-            guests.setdefault(charger, []).append(Guest(new_car, visits))
+            guests.setdefault(charger, []).append(Guest(car, visits))
         table.end()
 
     def _visits(self, table: Table, soc: tuple[float, float], charger: int, number: int) -> Visits:
@@ -339,93 +342,3 @@ class _Reader:
         except ValueError as error:
             raise SiteError(f"{table.where}: {error}") from None
         return fault
-
-
-def _reactive(table: Table, rating: float) -> Limits:
-    most = table.number("reactive_rating", rating / 2, least=0, most=1e9)
-    return Limits(-most, most)
-
-
-def _phases(table: Table) -> tuple[int, ...]:
-    phases = table.whole_numbers("phases", ALL_PHASES)
-    if not phases or not set(phases) <= set(ALL_PHASES):
-        raise table.error("phases", f"must be some of 1, 2 and 3, not {phases!r}")
-    return tuple(phases)
-
-
-def _battery(component_id: int, table: Table) -> Battery:
-    capacity = table.number("capacity", above=0, most=1e12)
-    lower = table.number("soc_lower", 10.0, least=0, most=100)
-    upper = table.number("soc_upper", 95.0, above=lower, most=100)
-    return Battery(
-        component_id,
-        capacity,
-        table.number("rating", capacity / 2, above=0, most=1e12),
-        soc=table.number("soc", 50.0, least=0, most=100),
-        soc_lower=lower,
-        soc_upper=upper,
-        efficiency=table.number("efficiency", 0.97, above=0, most=1),
-    )
-
-
-def _inverter(component: SiteComponent, table: Table, batteries: list[Battery]) -> Inverter:
-    solar = component.type in {"solar", "hybrid"}
-    peak = table.number("peak", above=0, most=1e9) if solar else 0.0
-    rating = table.number("rating", peak or None, above=0, most=1e9)
-    minimum = table.number("minimum_power", 0.0, least=0, most=rating)
-    mode = table.word("mode", "idle", among=_MODES) if batteries else "idle"
-    return Inverter(
-        component.component_id,
-        Limits(-rating, rating if batteries else 0.0, -minimum or 0.0, minimum),
-        _reactive(table, rating),
-        _phases(table),
-        resolution=table.number("resolution", 0.0, least=0, most=rating),
-        rating=rating,
-        peak=peak,
-        batteries=tuple(batteries),
-        efficiency=table.number("efficiency", 0.97, above=0, most=1),
-        ramp=table.number("ramp", rating, above=0, most=1e12),
-        balances=mode == "self-consumption",
-    )
-
-
-def _charger(component_id: int, table: Table, guests: Sequence[Guest], voltage: float) -> EVCharger:
-    phases = _phases(table)
-    current = table.number("rated_current", 32.0, least=6, most=1000)
-    rating = current * len(phases) * voltage
-    return EVCharger(
-        component_id,
-        Limits(0.0, rating),
-        _reactive(table, rating),
-        phases,
-        rated_current=current,
-        guests=guests,
-        resolution=table.number("resolution", 0.0, least=0, most=rating),
-    )
-
-
-def _heat_and_power(component_id: int, table: Table) -> HeatAndPower:
-    rating = table.number("rating", above=0, most=1e9)
-    starts, stops = table.time_of_day("starts"), table.time_of_day("stops")
-    if starts == stops:
-        raise table.error("stops", "must differ from 'starts'")
-    ramp = table.number("ramp", rating / 60, above=0, most=1e12)
-    return HeatAndPower(component_id, rating, (starts, stops), ramp)
-
-
-def _car_maker(table: Table) -> "functools.partial[Car]":
-    return functools.partial(
-        _new_car,
-        power=table.number("power", Car.power, above=0, most=1e7),
-        phases=table.whole("phases", Car.phases, least=1, most=3),
-        capacity=table.number("capacity", Car.capacity, above=0, most=1e9),
-        target_soc=table.number("target_soc", Car.target_soc, above=0, most=100),
-        cable_current=table.number("cable_current", Car.cable_current, least=6, most=1000),
-        taper_above=table.number("taper_above", Car.taper_above, least=0, most=99.9),
-        ramp=table.number("ramp", Car.ramp, above=0, most=1e9),
-        efficiency=table.number("efficiency", Car.efficiency, above=0, most=1),
-    )
-
-
-def _new_car(soc: float, **properties: Any) -> Car:
-    return Car(soc=soc, **properties)

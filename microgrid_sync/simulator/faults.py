@@ -71,6 +71,9 @@ def _use(*takes: str, seconds: float = 0.0, status: str = "INTERNAL", event: boo
     return Use(frozenset(takes), seconds, status, event)
 
 
+ASKED_FOR = "a fault was asked for"
+"""What calls, streams and components say that fail because of one."""
+
 USES: dict[FaultKind, Use] = {
     FaultKind.ERROR: _use("components", "code", "recoverable"),
     FaultKind.SILENT: _use("components"),

@@ -15,7 +15,7 @@ from typing import TypeVar
 import grpc
 
 from microgrid_sync.simulator.fault_tables import check_fault
-from microgrid_sync.simulator.faults import Fault, FaultKind, Faults
+from microgrid_sync.simulator.faults import ASKED_FOR, Fault, FaultKind, Faults
 from microgrid_sync.simulator.messages import data_message
 from microgrid_sync.simulator.pace import Pace
 from microgrid_sync.simulator.site import STREAMING, ComponentError, Site
@@ -25,8 +25,6 @@ from microgrid_sync.simulator.streams import End, Outlet, SampleStream
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger(__name__)
-
-_ASKED_FOR = "a fault was asked for"
 
 _STOP_TIMEOUT = 5.0
 """Seconds in which the clock's thread ends."""
@@ -242,7 +240,7 @@ class LivingSite:
         actions: list[Callable[[], None]] = []
         for fault in self.faults.advance(now):
             if fault.kind is FaultKind.STREAM_END:
-                end = End(fault.status_code, _ASKED_FOR)
+                end = End(fault.status_code, ASKED_FOR)
                 for component_id in self._concerned(fault):
                     self._end_streams(end, component_id)
             elif fault.kind is FaultKind.RESTART:
@@ -260,7 +258,7 @@ class LivingSite:
         self._acknowledged = {pair for pair in self._acknowledged if pair[0] in active}
         for number, fault in active.items():
             recoverable = fault.recoverable is not False
-            error = ComponentError(fault.code or "UNSPECIFIED", _ASKED_FOR, recoverable)
+            error = ComponentError(fault.code or "UNSPECIFIED", ASKED_FOR, recoverable)
             for component_id in self._concerned(fault):
                 before = wanted.get(component_id, error)
                 if (number, component_id) not in self._acknowledged and (
@@ -378,7 +376,7 @@ class LivingSite:
     @contextlib.contextmanager
     def stream(self, component_id: int) -> Iterator[SampleStream]:
         """Follow a component: its newest sample at once, then each new one."""
-        stream = SampleStream(component_id)
+        stream = SampleStream()
         outlet = self._outlets[component_id]
         with self._changed:
             endings = self.faults.active(FaultKind.STREAM_END, component_id)
@@ -386,7 +384,7 @@ class LivingSite:
                 stream.end(End(grpc.StatusCode.UNAVAILABLE, "the simulator has stopped"))
             elif endings:
                 ending = next(iter(endings.values()))
-                stream.end(End(ending.status_code, _ASKED_FOR))
+                stream.end(End(ending.status_code, ASKED_FOR))
             else:
                 if not self.faults.active(FaultKind.SILENT, component_id):
                     if outlet.newest is None:

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from microgrid_sync.simulator.devices import Commanded, Device
-from microgrid_sync.simulator.faults import FaultKind
+from microgrid_sync.simulator.faults import ASKED_FOR, FaultKind
 from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
 from microgrid_sync.simulator.limits import Limits, OutOfBounds
 from microgrid_sync.simulator.living import LivingSite
@@ -103,7 +103,7 @@ class _Service:
             # Ends the wait without a deadline: every call ends, at the latest with the server.
             if context.add_callback(gone.set):
                 gone.wait()
-            _abort(context, grpc.StatusCode.CANCELLED, "a fault was asked for")
+            _abort(context, grpc.StatusCode.CANCELLED, ASKED_FOR)
 
     # What there is
 
@@ -196,7 +196,7 @@ class _Service:
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
         faults = self._living.faults
         for fault in faults.active(FaultKind.REFUSED, component_id).values():
-            _abort(context, fault.status_code, "a fault was asked for")
+            _abort(context, fault.status_code, ASKED_FOR)
         if faults.active(FaultKind.LOST, component_id):
             return
 

@@ -22,9 +22,8 @@ class End:
 class SampleStream:
     """One client's stream of one component. The clock puts in, the call's thread takes out."""
 
-    def __init__(self, component_id: int) -> None:
+    def __init__(self) -> None:
         """Begin with nothing to send."""
-        self.component_id = component_id
         self.is_awaited = True
         """Whether a clock that races waits for this client."""
         self._waiting: queue.SimpleQueue[bytes | End] = queue.SimpleQueue()
