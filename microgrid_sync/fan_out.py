@@ -47,8 +47,8 @@ class FanOut(Generic[T]):
         if first is not None:
             receiver.put(first)
         with self._lock:
-            living = (kept for kept in self._receivers if kept() is not None)
-            self._receivers = (*living, reference)
+            open_ones = (kept for kept in self._receivers if kept() is not None)
+            self._receivers = (*open_ones, reference)
         return receiver
 
     def forget(self, reference: "weakref.ref[Receiver[T]] | None" = None) -> None:

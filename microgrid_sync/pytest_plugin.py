@@ -1,4 +1,4 @@
-"""The embedded microgrid in other people's tests: the fixture and the marker ``microgrid``.
+"""Brings the simulator into other people's tests: the fixture and the marker ``microgrid``.
 
 pytest finds this plugin by itself wherever the package is installed.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "microgrid(site='demo', *, faults=(), speed=1.0, sample_interval=None, seed=None, start=None): "
-    "the site that the fixture 'microgrid' serves, how fast it lives, and what goes wrong there"
+    "the site that the fixture 'microgrid' serves, how fast its clock runs, and its faults"
 )
 
 _ARGUMENTS = ("site", "faults", "speed", "sample_interval", "seed", "start")
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def microgrid(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
-    """An embedded microgrid that serves on loopback while the test runs.
+    """A simulator that serves on loopback while the test runs.
 
     The marker ``microgrid`` chooses the site and its faults; its arguments are those of
     `microgrid_sync.simulator.Simulator`, and ``faults``, a list of

@@ -185,7 +185,7 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
         before = meter_data.receive(_FIRST_VALUE_TIMEOUT).active_power
         started = time.monotonic()
         client.set_power(charger, _NEW_POWER)
-        # Half of the way is more than its neighbours wander.
+        # Half of the way is more than its neighbours fluctuate.
         threshold = before - (drawn - _NEW_POWER) / 2
         deadline = started + _REACTION_TIMEOUT
         after = _first(meter_data, lambda power: power < threshold, deadline)

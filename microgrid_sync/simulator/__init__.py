@@ -1,4 +1,4 @@
-"""An embedded microgrid: a site that behaves, and misbehaves on request, served over real gRPC."""
+"""Simulates a microgrid: a site that behaves, and misbehaves on request, served over gRPC."""
 
 from microgrid_sync.simulator.cars import Car
 from microgrid_sync.simulator.control import TroubleMaker

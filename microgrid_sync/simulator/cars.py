@@ -97,7 +97,7 @@ Visits = Callable[[float, datetime], "Visit | None"]
 
 
 @dataclass
-class Guest:
+class ScheduledCar:
     """A car that comes to one charger again and again."""
 
     car: Car

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState
-from microgrid_sync.simulator.cars import Car, Guest, Visit
+from microgrid_sync.simulator.cars import Car, ScheduledCar, Visit
 from microgrid_sync.simulator.devices import Commanded, Moment
 from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line
 
@@ -23,7 +23,7 @@ class EVCharger(Commanded):
     rated_current: float = 32.0
     """A for each phase."""
 
-    guests: Sequence[Guest] = ()
+    scheduled_cars: Sequence[ScheduledCar] = ()
     """The cars that come here; the first to come keeps the others out."""
 
     car: Car | None = None
@@ -39,8 +39,8 @@ class EVCharger(Commanded):
     def advance(self, moment: Moment) -> None:
         """See `Device.advance`."""
         before, self.now = self.now, moment.now
-        if self.guests:
-            self._receive_guests(moment, before)
+        if self.scheduled_cars:
+            self._receive_cars(moment, before)
         car = self.car
         if car is None or self.failed:
             self.flow = NO_FLOW
@@ -97,29 +97,29 @@ class EVCharger(Commanded):
     def unplug(self) -> None:
         """Let the car go. One that the site's description brings comes back for its next visit."""
         if self._visit is not None:
-            guest, visit = self._visit
-            self._sent_away[guest] = visit.leaves
+            number, visit = self._visit
+            self._sent_away[number] = visit.leaves
         self.car, self._visit, self.flow = None, None, NO_FLOW
 
     def acknowledge(self) -> None:
         """Come out of an error."""
         self.failed = False
 
-    def _receive_guests(self, moment: Moment, before: float) -> None:
+    def _receive_cars(self, moment: Moment, before: float) -> None:
         """Let cars come and go that the site's description has announced."""
         if self._visit is not None and moment.now >= self._visit[1].leaves:
             self.unplug()
         if self.car is not None:
             return
         waiting: list[tuple[int, Visit]] = []
-        for number, guest in enumerate(self.guests):
-            visit = guest.visits(moment.now, moment.time)
+        for number, scheduled in enumerate(self.scheduled_cars):
+            visit = scheduled.visits(moment.now, moment.time)
             if visit is not None and moment.now >= self._sent_away.get(number, -math.inf):
                 waiting.append((number, visit))
         if waiting:
             # Of several that wait for the charger, the first to come.
             number, visit = min(waiting, key=lambda found: found[1].arrives)
-            self.plug_in(replace(self.guests[number].car, soc=visit.soc))
+            self.plug_in(replace(self.scheduled_cars[number].car, soc=visit.soc))
             self._visit = number, visit
             self.plugged_at = max(visit.arrives, before)
 

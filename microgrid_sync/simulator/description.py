@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from microgrid_sync.simulator.cars import Car, Guest, Visits, again_and_again, always, daily
+from microgrid_sync.simulator.cars import Car, ScheduledCar, Visits, again_and_again, always, daily
 from microgrid_sync.simulator.device_tables import (
     battery_from,
     car_from,
@@ -69,7 +69,7 @@ def load_site(
             description's own.
 
     Returns:
-        The site, at second 0 of its clock. The same description and seed live the same life.
+        The site, at second 0 of its clock. The same description and seed have the same history.
 
     Raises:
         SiteError: If the description is wrong; its text names the file, the key or line, and says
@@ -143,10 +143,10 @@ class _Reader:
             self._component(entry)
         self._connections = self._read_connections()
         check_structure(table.where, self._components, self._connections)
-        guests: dict[int, list[Guest]] = {}
+        scheduled_cars: dict[int, list[ScheduledCar]] = {}
         for entry in table.tables("car"):
-            self._car(entry, guests)
-        devices = self._devices(guests)
+            self._car(entry, scheduled_cars)
+        devices = self._devices(scheduled_cars)
         for entry in self._tables.values():
             entry.end()
         faults = [self._fault(entry) for entry in table.tables("fault")]
@@ -251,7 +251,7 @@ class _Reader:
             pairs.append((pair[0], pair[1]))
         return pairs
 
-    def _devices(self, guests: Mapping[int, Sequence[Guest]]) -> list[Device]:
+    def _devices(self, scheduled_cars: Mapping[int, Sequence[ScheduledCar]]) -> list[Device]:
         feeding = {start for start, _ in self._connections}
         feeders = {end: start for start, end in self._connections}
         batteries: dict[int, list[Battery]] = {}
@@ -274,8 +274,8 @@ class _Reader:
                 case SiteCategory.INVERTER:
                     device = inverter_from(component, table, batteries.get(component_id, []))
                 case SiteCategory.EV_CHARGER:
-                    visitors = guests.get(component_id, ())
-                    device = charger_from(component_id, table, visitors, self._voltage)
+                    cars_here = scheduled_cars.get(component_id, ())
+                    device = charger_from(component_id, table, cars_here, self._voltage)
                 case SiteCategory.CHP:
                     device = heat_and_power_from(component_id, table)
                 case SiteCategory.ELECTROLYZER | SiteCategory.CRYPTO_MINER:
@@ -295,7 +295,7 @@ class _Reader:
             seed=self._seed,
         )
 
-    def _car(self, table: Table, guests: dict[int, list[Guest]]) -> None:
+    def _car(self, table: Table, scheduled_cars: dict[int, list[ScheduledCar]]) -> None:
         chargers = table.whole_numbers("chargers")
         if not chargers:
             raise table.error("chargers", "names none")
@@ -312,8 +312,8 @@ class _Reader:
             problem = f"must begin below the {car.target_soc:g} % at which it stops"
             raise table.error("soc", problem)
         for charger in chargers:
-            visits = self._visits(table, soc, charger, len(guests.get(charger, ())))
-            guests.setdefault(charger, []).append(Guest(car, visits))
+            visits = self._visits(table, soc, charger, len(scheduled_cars.get(charger, ())))
+            scheduled_cars.setdefault(charger, []).append(ScheduledCar(car, visits))
         table.end()
 
     def _visits(self, table: Table, soc: tuple[float, float], charger: int, number: int) -> Visits:

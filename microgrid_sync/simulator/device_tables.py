@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from microgrid_sync.simulator.cars import Car, Guest
+from microgrid_sync.simulator.cars import Car, ScheduledCar
 from microgrid_sync.simulator.charger import EVCharger
 from microgrid_sync.simulator.devices import HeatAndPower
 from microgrid_sync.simulator.electricity import ALL_PHASES
@@ -65,7 +65,7 @@ def inverter_from(component: SiteComponent, table: Table, batteries: list[Batter
 
 
 def charger_from(
-    component_id: int, table: Table, guests: Sequence[Guest], voltage: float
+    component_id: int, table: Table, scheduled_cars: Sequence[ScheduledCar], voltage: float
 ) -> EVCharger:
     """Read an EV charger with the cars that come to it."""
     phases = _phases(table)
@@ -77,7 +77,7 @@ def charger_from(
         _reactive(table, rating),
         phases,
         rated_current=current,
-        guests=guests,
+        scheduled_cars=scheduled_cars,
         resolution=table.number("resolution", 0.0, least=0, most=rating),
     )
 

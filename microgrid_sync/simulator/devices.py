@@ -19,7 +19,7 @@ from microgrid_sync.simulator.electricity import (
     spread,
 )
 from microgrid_sync.simulator.limits import Limits
-from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.randomness import Fluctuation, generator
 from microgrid_sync.simulator.weather import Sky
 
 
@@ -191,7 +191,8 @@ class Load(Device):
         steady = profile == "constant"
         # A constant load is a machine with three equal phases; people plug things in anywhere.
         self._strays = [
-            Wander(chance, deviation=0.02 if steady else 0.15, persistence=60.0) for _ in ALL_PHASES
+            Fluctuation(chance, deviation=0.02 if steady else 0.15, persistence=60.0)
+            for _ in ALL_PHASES
         ]
         uneven = 0.0 if steady else 0.4
         shares = [1.0 + chance.uniform(-uneven, uneven) for _ in ALL_PHASES]

@@ -6,9 +6,9 @@ from typing import Any
 from frequenz.api.microgrid import microgrid_pb2
 
 from microgrid_sync.simulator.faults import USES, Fault, FaultKind
+from microgrid_sync.simulator.message_faults import check_fields
 from microgrid_sync.simulator.messages import body_of, error_codes
 from microgrid_sync.simulator.site import STREAMING, SiteCategory, SiteComponent
-from microgrid_sync.simulator.spoiling import check_fields
 from microgrid_sync.simulator.tables import SiteError, Table, shown
 
 _SET_POINTS = {FaultKind.REFUSED, FaultKind.DELAYED, FaultKind.LOST}

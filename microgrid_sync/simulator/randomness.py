@@ -14,7 +14,7 @@ def generator(seed: int, *what: object) -> random.Random:
     return random.Random(":".join(str(part) for part in (seed, *what)))  # noqa: S311 - no secrets
 
 
-class Wander:
+class Fluctuation:
     """A value that strays from its mean and finds back to it (an Ornstein-Uhlenbeck process).
 
     It is exact for steps of any length, so that how often it is looked at does not change how far

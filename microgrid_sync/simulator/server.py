@@ -1,4 +1,4 @@
-"""The simulator: a site that lives, behind a real gRPC server."""
+"""Serves a running simulated site over gRPC."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from microgrid_sync.simulator.call_threads import ThreadPerCall, is_call_thread
 from microgrid_sync.simulator.control import control_service
 from microgrid_sync.simulator.description import SiteSource, load_site
 from microgrid_sync.simulator.faults import Faults
-from microgrid_sync.simulator.living import LivingSite
+from microgrid_sync.simulator.running_site import RunningSite
 from microgrid_sync.simulator.service import microgrid_service
 from microgrid_sync.simulator.site import Site
 
@@ -37,7 +37,7 @@ _FASTEST = 1e6
 
 
 class Simulator:
-    """Serves a simulated site, and lets it live.
+    """Serves a simulated site, and runs it.
 
     Any thread may start, stop and change it. Its threads are daemons, named ``simulator-...``.
     """
@@ -88,7 +88,7 @@ class Simulator:
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
         self._speed = speed
-        self._living = LivingSite(site, speed=speed, restart=self._go_away)
+        self._running_site = RunningSite(site, speed=speed, restart=self._go_away)
         # One thread at a time starts or stops the simulator, and has it done when it goes on.
         # Taken before all other locks. Re-entrant, so that a signal handler may stop it.
         self._lifecycle = threading.RLock()
@@ -111,12 +111,12 @@ class Simulator:
     @property
     def faults(self) -> Faults:
         """What goes wrong at the site; may be changed at any time."""
-        return self._living.faults
+        return self._running_site.faults
 
     @property
     def time(self) -> datetime:
         """Date and time of the site's newest samples, in UTC."""
-        return self._living.ask(lambda site: site.time)
+        return self._running_site.ask(lambda site: site.time)
 
     def change(self, change: Callable[[Site], T]) -> T:
         """Ask or change something of the site between two samples.
@@ -127,7 +127,7 @@ class Simulator:
         Returns:
             What the function returns.
         """
-        return self._living.ask(change)
+        return self._running_site.ask(change)
 
     def step(self, seconds: float) -> None:
         """Let a standing clock go on, through every sample and fault on its way.
@@ -149,7 +149,7 @@ class Simulator:
             raise RuntimeError(f"the clock runs by itself, at speed {self._speed:g}")
         if not self._is_running:
             raise RuntimeError("the simulator has not been started")
-        self._living.step(seconds)
+        self._running_site.step(seconds)
 
     def start(self) -> Self:
         """Serve; on the same port as before if it has been stopped.
@@ -169,7 +169,7 @@ class Simulator:
                 self._listen()
                 self._is_running = True
                 self._gone_until = 0.0
-            self._living.start()
+            self._running_site.start()
         return self
 
     def stop(self) -> None:
@@ -184,12 +184,12 @@ class Simulator:
                 self._is_running = False
                 server, self._server = self._server, None
             # Streams end by themselves, in good order, before what is still open is cut off.
-            self._living.stop()
+            self._running_site.stop()
             if server is not None:
                 server.stop(_GRACE).wait(_STOP_TIMEOUT)
 
     def _refuse_within_change(self, what: str) -> None:
-        if self._living.is_asking():
+        if self._running_site.is_asking():
             raise RuntimeError(f"{what}() cannot be called by a function that change() calls")
 
     def __enter__(self) -> Self:
@@ -208,7 +208,7 @@ class Simulator:
             ("grpc.http2.min_ping_interval_without_data_ms", 100),
             ("grpc.http2.max_ping_strikes", 0),
         ]
-        handlers = [microgrid_service(self._living), control_service(self.faults)]
+        handlers = [microgrid_service(self._running_site), control_service(self.faults)]
         server = grpc.server(ThreadPerCall(), handlers=handlers, options=options)
         try:
             self._port = server.add_insecure_port(f"{self._host}:{self._port}")
@@ -222,13 +222,13 @@ class Simulator:
 
     def _go_away(self, seconds: float) -> None:
         """Cut all calls off, and serve again after some seconds of the site's clock."""
-        until = self._living.clock() + seconds
+        until = self._running_site.clock() + seconds
         with self._serving:
             if not self._is_running:
                 return
             server, self._server = self._server, None
             self._gone_until = max(self._gone_until, until)
-        self._living.later(seconds, self._come_back)
+        self._running_site.later(seconds, self._come_back)
         if server is not None:
             stopped = server.stop(_CUT_GRACE)
             # A call that has asked for this is itself one of those that are cut off.
@@ -237,7 +237,7 @@ class Simulator:
 
     def _come_back(self) -> None:
         # The last of several that have asked for it decides.
-        is_early = self._living.clock() < self._gone_until - 1e-6
+        is_early = self._running_site.clock() < self._gone_until - 1e-6
         with self._serving:
             if is_early or not self._is_running or self._server is not None:
                 return
@@ -248,4 +248,4 @@ class Simulator:
             else:
                 return
         _LOGGER.warning("%s; trying again", problem)
-        self._living.later(_TRY_AGAIN, self._come_back)
+        self._running_site.later(_TRY_AGAIN, self._come_back)

@@ -18,8 +18,8 @@ from microgrid_sync.simulator.devices import Commanded, Device
 from microgrid_sync.simulator.faults import ASKED_FOR, FaultKind
 from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
 from microgrid_sync.simulator.limits import Limits, OutOfBounds
-from microgrid_sync.simulator.living import LivingSite
 from microgrid_sync.simulator.messages import component_message
+from microgrid_sync.simulator.running_site import RunningSite
 from microgrid_sync.simulator.site import STREAMING, Site, SiteComponent
 from microgrid_sync.simulator.streams import End
 
@@ -39,9 +39,9 @@ class Problem(NamedTuple):
     details: str
 
 
-def microgrid_service(living: LivingSite) -> grpc.GenericRpcHandler:
+def microgrid_service(running_site: RunningSite) -> grpc.GenericRpcHandler:
     """Make the service of a site."""
-    service = _Service(living)
+    service = _Service(running_site)
     unary: dict[str, tuple[type[Message], Callable[[Any, _Context], Message]]] = {
         "GetMicrogridMetadata": (Empty, service.metadata),
         "ListComponents": (microgrid_pb2.ComponentFilter, service.components),
@@ -80,8 +80,8 @@ def _parse(request: type[T], data: bytes, context: _Context) -> T:
 class _Service:
     """Answers the calls. Each call has a thread of its own."""
 
-    def __init__(self, living: LivingSite) -> None:
-        self._living = living
+    def __init__(self, running_site: RunningSite) -> None:
+        self._running_site = running_site
 
     def answer(
         self,
@@ -97,7 +97,7 @@ class _Service:
 
     def _hold(self, name: str, context: _Context) -> None:
         """Wait until the client has given up, if the call is never to be answered."""
-        faults = self._living.faults.active(FaultKind.UNANSWERED).values()
+        faults = self._running_site.faults.active(FaultKind.UNANSWERED).values()
         if any(fault.methods is None or name in fault.methods for fault in faults):
             gone = threading.Event()
             # Ends the wait without a deadline: every call ends, at the latest with the server.
@@ -110,7 +110,7 @@ class _Service:
     def metadata(self, request: Empty, context: _Context) -> Message:
         """Tell which microgrid this is, and where."""
         del request, context
-        return self._living.ask(
+        return self._running_site.ask(
             lambda site: microgrid_pb2.MicrogridMetadata(
                 microgrid_id=site.microgrid_id,
                 location=microgrid_pb2.Location(latitude=site.latitude, longitude=site.longitude),
@@ -124,7 +124,7 @@ class _Service:
         return microgrid_pb2.ComponentList(
             components=[
                 component_message(component)
-                for component in self._living.ask(lambda site: list(site.components.values()))
+                for component in self._running_site.ask(lambda site: list(site.components.values()))
                 if (not ids or component.component_id in ids)
                 and (not categories or component.category.value in categories)
             ]
@@ -137,7 +137,7 @@ class _Service:
         return microgrid_pb2.ConnectionList(
             connections=[
                 microgrid_pb2.Connection(start=start, end=end)
-                for start, end in self._living.ask(lambda site: site.connections)
+                for start, end in self._running_site.ask(lambda site: site.connections)
                 if (not starts or start in starts) and (not ends or end in ends)
             ]
         )
@@ -153,7 +153,7 @@ class _Service:
         component = self._component(request.id, context)
         if component.category not in STREAMING:
             _refuse_category(component, context)
-        with self._living.stream(request.id) as stream:
+        with self._running_site.stream(request.id) as stream:
             if not context.add_callback(lambda: stream.end(End())):
                 return
             yield from stream.samples(lambda end: _abort(context, end.status, end.details))
@@ -194,7 +194,7 @@ class _Service:
         device = self._commanded(component_id, context)
         if not math.isfinite(power):
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
-        faults = self._living.faults
+        faults = self._running_site.faults
         for fault in faults.active(FaultKind.REFUSED, component_id).values():
             _abort(context, fault.status_code, ASKED_FOR)
         if faults.active(FaultKind.LOST, component_id):
@@ -215,9 +215,11 @@ class _Service:
 
         delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id).values()]
         if delays:
-            problem = self._delayed(max(delays), context, lambda: self._living.at_clock(apply))
+            problem = self._delayed(
+                max(delays), context, lambda: self._running_site.at_clock(apply)
+            )
         else:
-            problem = self._living.at_clock(apply)
+            problem = self._running_site.at_clock(apply)
         if problem is not None:
             _abort(context, problem.status, f"component {component_id}: {problem.details}")
 
@@ -232,7 +234,7 @@ class _Service:
             problems.append(apply())
             done.set()
 
-        self._living.later(seconds, act)
+        self._running_site.later(seconds, act)
         # Ends the wait without a deadline, as for calls that are never answered.
         if context.add_callback(done.set):
             done.wait()
@@ -265,7 +267,7 @@ class _Service:
                 return str(error)
             return None
 
-        problem = self._living.at_clock(apply)
+        problem = self._running_site.at_clock(apply)
         if problem is not None:
             details = f"component {request.component_id}: {problem}"
             _abort(context, grpc.StatusCode.OUT_OF_RANGE, details)
@@ -299,7 +301,7 @@ class _Service:
         component = self._component(request.id, context)
         if component.category not in STREAMING:
             _refuse_category(component, context)
-        self._try(request.id, context, lambda *_: self._living.acknowledge(request.id))
+        self._try(request.id, context, lambda *_: self._running_site.acknowledge(request.id))
         return Empty()
 
     def _switch(
@@ -310,7 +312,7 @@ class _Service:
         kinds: Any,
     ) -> Message:
         component = self._component(component_id, context)
-        part = self._living.ask(lambda site: _part(site, component_id))
+        part = self._running_site.ask(lambda site: _part(site, component_id))
         if not isinstance(part, kinds):
             _refuse_category(component, context)
         self._try(component_id, context, lambda site, now: action(part, site, now))
@@ -320,7 +322,7 @@ class _Service:
         self, component_id: int, context: _Context, action: Callable[[Site, float], None]
     ) -> None:
         try:
-            self._living.at_clock(action)
+            self._running_site.at_clock(action)
         except NotPossible as error:
             details = f"component {component_id}: {error}"
             _abort(context, grpc.StatusCode.FAILED_PRECONDITION, details)
@@ -328,14 +330,14 @@ class _Service:
     # Helpers
 
     def _component(self, component_id: int, context: _Context) -> SiteComponent:
-        component = self._living.ask(lambda site: site.components.get(component_id))
+        component = self._running_site.ask(lambda site: site.components.get(component_id))
         if component is None:
             _abort(context, grpc.StatusCode.NOT_FOUND, f"there is no component {component_id}")
         return component
 
     def _commanded(self, component_id: int, context: _Context) -> Commanded:
         component = self._component(component_id, context)
-        device = self._living.ask(lambda site: site.devices.get(component_id))
+        device = self._running_site.ask(lambda site: site.devices.get(component_id))
         if not isinstance(device, Commanded):
             _refuse_category(component, context)
         return device

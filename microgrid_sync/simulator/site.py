@@ -1,4 +1,4 @@
-"""A simulated site: components, connected, living on one clock of their own."""
+"""A simulated site: components, connected, on one clock of their own."""
 
 import enum
 import math
@@ -11,7 +11,7 @@ from microgrid_sync.simulator.devices import Commanded, Device, Load, Moment
 from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, total
 from microgrid_sync.simulator.faults import Fault
 from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
-from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.randomness import Fluctuation, generator
 from microgrid_sync.simulator.weather import Sky, Weather
 
 
@@ -90,11 +90,11 @@ class Supply:
         self._frequency = frequency
         self._resistance = resistance
         chance = generator(seed, "supply")
-        self._common = Wander(chance, deviation=0.005 * voltage, persistence=900.0)
+        self._common = Fluctuation(chance, deviation=0.005 * voltage, persistence=900.0)
         self._phases = [
-            Wander(chance, deviation=0.002 * voltage, persistence=20.0) for _ in ALL_PHASES
+            Fluctuation(chance, deviation=0.002 * voltage, persistence=20.0) for _ in ALL_PHASES
         ]
-        self._pace = Wander(chance, deviation=0.015, persistence=30.0)
+        self._frequency_drift = Fluctuation(chance, deviation=0.015, persistence=30.0)
 
     def advance(self, seconds: float, drawn: Flow) -> Line:
         """Live on for some seconds; give what is offered while some power is drawn.
@@ -111,7 +111,7 @@ class Supply:
             )
             for phase, drop in zip(self._phases, drops, strict=True)
         )
-        return Line((one, two, three), self._frequency + self._pace.advance(seconds))
+        return Line((one, two, three), self._frequency + self._frequency_drift.advance(seconds))
 
 
 class Site:

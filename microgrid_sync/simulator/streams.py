@@ -66,8 +66,11 @@ class SampleStream:
 
 
 @dataclass
-class Outlet:
-    """Where the samples of one component go. For the owner of the site's lock only."""
+class ComponentStreams:
+    """The streams of one component, and when it is sampled.
+
+    Only the owner of the site's lock uses it.
+    """
 
     interval: float
     """Seconds between two samples."""
@@ -75,7 +78,7 @@ class Outlet:
     count: int = 0
     """How many samples have been taken."""
 
-    streams: list[SampleStream] = field(default_factory=list)
+    open: list[SampleStream] = field(default_factory=list)
     newest: bytes | None = None
     """The newest sample as it was sent; ``None`` if it has not been needed."""
 

@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.randomness import Fluctuation, generator
 
 _J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
 
@@ -107,8 +107,10 @@ class Weather:
         self._longitude = longitude
         self._cloudiness = cloudiness
         self._temperature = temperature
-        self._clouds = Wander(generator(seed, "clouds"), deviation=1.0, persistence=_CLOUDS_PASS)
-        self._air = Wander(generator(seed, "air"), deviation=1.5, persistence=_AIR_STAYS)
+        self._clouds = Fluctuation(
+            generator(seed, "clouds"), deviation=1.0, persistence=_CLOUDS_PASS
+        )
+        self._air = Fluctuation(generator(seed, "air"), deviation=1.5, persistence=_AIR_STAYS)
 
     def advance(self, time: datetime, seconds: float) -> Sky:
         """Live on for some seconds until a time, and give the weather then."""
@@ -127,7 +129,7 @@ class Weather:
         )
 
     def _cover(self) -> float:
-        """Turn the wandering value into a part of the sky whose median is the cloudiness."""
+        """Turn the fluctuating value into a part of the sky whose median is the cloudiness."""
         if not 1e-6 < self._cloudiness < 1.0 - 1e-6:
             return round(self._cloudiness)
         median = math.log(self._cloudiness / (1.0 - self._cloudiness))

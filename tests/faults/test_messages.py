@@ -113,11 +113,11 @@ def test_any_message_is_a_value_or_skipped(category: str, draw: st.DataObject) -
     assert (value is not None) == stamp_is_valid
 
 
-Spoil = Callable[[int], bytes]
+Broken = Callable[[int], bytes]
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "broken",
     [
         lambda number: bytes([number % 256]) * 7,
         lambda number: b"",
@@ -127,10 +127,10 @@ Spoil = Callable[[int], bytes]
     ],
     ids=["nonsense", "empty", "of another component", "of another category", "cut off"],
 )
-def test_valid_messages_between_broken_ones_arrive(server: ScriptedServer, spoil: Spoil) -> None:
+def test_valid_messages_between_broken_ones_arrive(server: ScriptedServer, broken: Broken) -> None:
     def stream(component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
         for number, payload in enumerate(server.count_up(component_id, context)):
-            yield spoil(number)
+            yield broken(number)
             yield payload
 
     server.components[:] = [component(1, "meter")]

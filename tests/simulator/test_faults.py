@@ -9,8 +9,8 @@ import pytest
 from frequenz.api.microgrid import microgrid_pb2
 
 from microgrid_sync.simulator import Fault, FaultKind, Faults, Site, load_site
+from microgrid_sync.simulator.message_faults import apply_fault, apply_faults
 from microgrid_sync.simulator.messages import data_message
-from microgrid_sync.simulator.spoiling import spoil, spoil_all
 from tests.simulator.descriptions import CHARGER, small_site
 
 
@@ -166,7 +166,7 @@ def site() -> Site:
     return site
 
 
-def spoilt(
+def before_and_after(
     site: Site, component_id: int = 7, **options: Any
 ) -> tuple[microgrid_pb2.ComponentData, microgrid_pb2.ComponentData]:
     """A sample before and after."""
@@ -174,29 +174,29 @@ def spoilt(
     message = data_message(site, component)
     before = microgrid_pb2.ComponentData()
     before.CopyFrom(message)
-    spoil(message, component, Fault(**options))
+    apply_fault(message, component, Fault(**options))
     return before, message
 
 
 def test_late_timestamps(site: Site) -> None:
-    before, after = spoilt(site, kind="late", seconds=12.5)
+    before, after = before_and_after(site, kind="late", seconds=12.5)
     assert before.ts.ToNanoseconds() - after.ts.ToNanoseconds() == 12_500_000_000
     assert after.ev_charger == before.ev_charger
 
 
 def test_unknown_and_wrong_states(site: Site) -> None:
-    before, after = spoilt(site, kind="wrong-enum")
+    before, after = before_and_after(site, kind="wrong-enum")
     assert before.ev_charger.state.component_state == 4
     assert after.ev_charger.state.component_state == 99
-    _, after = spoilt(site, kind="wrong-enum", number=8, fields=["state.cable_state"])
+    _, after = before_and_after(site, kind="wrong-enum", number=8, fields=["state.cable_state"])
     assert (after.ev_charger.state.component_state, after.ev_charger.state.cable_state) == (4, 8)
 
 
 def test_missing_fields(site: Site) -> None:
-    before, after = spoilt(site, kind="missing")
+    before, after = before_and_after(site, kind="missing")
     assert before.ev_charger.HasField("data")
     assert not after.ev_charger.HasField("data")
-    _, after = spoilt(
+    _, after = before_and_after(
         site, kind="missing", fields=["data.ac.power_active", "state.component_state"]
     )
     assert not after.ev_charger.data.ac.HasField("power_active")
@@ -205,11 +205,11 @@ def test_missing_fields(site: Site) -> None:
 
 
 def test_numbers_that_are_none(site: Site) -> None:
-    before, after = spoilt(site, kind="nan", fields=["data.ac.power_active.value"])
+    before, after = before_and_after(site, kind="nan", fields=["data.ac.power_active.value"])
     ac = after.ev_charger.data.ac
     assert math.isnan(ac.power_active.value)
     assert ac.phase_1 == before.ev_charger.data.ac.phase_1
-    _, after = spoilt(site, kind="nan")
+    _, after = before_and_after(site, kind="nan")
     ac = after.ev_charger.data.ac
     assert math.isnan(ac.power_active.value)
     assert math.isnan(ac.phase_3.voltage.value)
@@ -219,13 +219,13 @@ def test_numbers_that_are_none(site: Site) -> None:
 
 
 def test_sensors_can_be_spoilt_too() -> None:
-    _, after = spoilt(load_site("every_category"), 101, kind="nan")
+    _, after = before_and_after(load_site("every_category"), 101, kind="nan")
     assert math.isnan(after.sensor.data.sensor_data[0].value)
 
 
 @pytest.mark.parametrize("kind", ["silent", "refused", "restart"])
 def test_other_faults_leave_samples_alone(site: Site, kind: str) -> None:
-    before, after = spoilt(site, kind=kind)
+    before, after = before_and_after(site, kind=kind)
     assert after == before
 
 
@@ -236,5 +236,5 @@ def test_what_is_missing_stays_missing_whatever_else_goes_wrong(site: Site, turn
         Fault(kind="nan", components=[7], fields=["data.ac.frequency.value"]),
     ]
     message = data_message(site, site.components[7])
-    spoil_all(message, site.components[7], faults[::turn])
+    apply_faults(message, site.components[7], faults[::turn])
     assert not message.ev_charger.HasField("data")

@@ -431,7 +431,7 @@ def test_stream_ends_in_good_order_with_the_simulator(stub: Any, microgrid: Simu
 def test_stream_of_a_client_that_has_left_is_let_go(stub: Any, microgrid: Simulator) -> None:
     def followed(site: Site) -> int:
         del site
-        return sum(len(o.streams) for o in microgrid._living._outlets.values())
+        return sum(len(one.open) for one in microgrid._running_site._streams_of.values())
 
     call = stub.StreamComponentData(_Id(id=2), timeout=PATIENCE)
     next(call)

@@ -74,7 +74,7 @@ def test_clock_stands_until_it_is_stepped() -> None:
 def test_client_that_is_stuck_does_not_hold_up_the_clock_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.simulator.living._PATIENCE", 0.2)
+    monkeypatch.setattr("microgrid_sync.simulator.running_site._PATIENCE", 0.2)
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
     with (
         Simulator("depot", speed=0) as simulator,
@@ -349,7 +349,7 @@ def test_clock_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> No
         with pytest.raises(grpc.RpcError):
             list(call)
         assert call.code() is grpc.StatusCode.INTERNAL
-    assert "cannot live on" in caplog.text
+    assert "cannot go on" in caplog.text
 
 
 def test_faults_do_not_set_the_clock_back() -> None:

@@ -102,7 +102,7 @@ def test_voltage_sags_with_load_and_rises_with_supply() -> None:
     assert light[1] > light[0] + 20
 
 
-def test_voltage_and_frequency_wander_about_their_nominal_values() -> None:
+def test_voltage_and_frequency_fluctuate_about_their_nominal_values() -> None:
     site = small_site(METER)
     voltages, frequencies = [], []
     for _ in range(2000):

@@ -201,7 +201,7 @@ def test_delayed_set_point_is_answered_when_it_takes_effect(
 
     thread = threading.Thread(target=command)
     thread.start()
-    assert eventually(lambda: microgrid.change(lambda _: bool(microgrid._living._agenda)))
+    assert eventually(lambda: microgrid.change(lambda _: bool(microgrid._running_site._agenda)))
     microgrid.step(9.0)
     assert not answered.is_set()
     assert set_point(microgrid) is None

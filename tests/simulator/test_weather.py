@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from microgrid_sync.simulator.randomness import Wander, generator
+from microgrid_sync.simulator.randomness import Fluctuation, generator
 from microgrid_sync.simulator.weather import Weather, clear_sky_irradiance, sun_height
 
 TILT = 23.44
@@ -102,20 +102,20 @@ def test_one_seed_is_one_weather() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 30.0, 3600.0])
-def test_wandering_strays_as_far_however_often_it_is_looked_at(seconds: float) -> None:
-    wander = Wander(generator(3, "test"), deviation=2.0, persistence=30.0)
+def test_fluctuation_strays_as_far_however_often_it_is_looked_at(seconds: float) -> None:
+    fluctuation = Fluctuation(generator(3, "test"), deviation=2.0, persistence=30.0)
     # Far apart, so that the values have forgotten each other.
     values = []
     for _ in range(2000):
         for _ in range(max(1, round(90 / seconds))):
-            value = wander.advance(seconds)
-        values.append(value)
+            strayed = fluctuation.advance(seconds)
+        values.append(strayed)
     assert statistics.pstdev(values) == pytest.approx(2.0, rel=0.1)
     assert statistics.mean(values) == pytest.approx(0.0, abs=0.2)
 
 
-def test_wandering_does_not_move_without_time() -> None:
-    wander = Wander(generator(3, "test"), deviation=2.0, persistence=30.0)
-    before = wander.value
-    assert wander.advance(0.0) == before
-    assert abs(wander.advance(1e-6) - before) < 0.01
+def test_fluctuation_does_not_move_without_time() -> None:
+    fluctuation = Fluctuation(generator(3, "test"), deviation=2.0, persistence=30.0)
+    before = fluctuation.value
+    assert fluctuation.advance(0.0) == before
+    assert abs(fluctuation.advance(1e-6) - before) < 0.01

@@ -1,4 +1,4 @@
-"""A site that lives: its clock, and all that waits for it."""
+"""Runs a site: its clock, and all that waits for it."""
 
 import contextlib
 import functools
@@ -16,11 +16,11 @@ import grpc
 
 from microgrid_sync.simulator.fault_tables import check_fault
 from microgrid_sync.simulator.faults import ASKED_FOR, Fault, FaultKind, Faults
+from microgrid_sync.simulator.message_faults import apply_faults
 from microgrid_sync.simulator.messages import data_message
 from microgrid_sync.simulator.pace import Pace
 from microgrid_sync.simulator.site import STREAMING, ComponentError, Site
-from microgrid_sync.simulator.spoiling import spoil_all
-from microgrid_sync.simulator.streams import End, Outlet, SampleStream
+from microgrid_sync.simulator.streams import ComponentStreams, End, SampleStream
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ _WALL_DRIFT = timedelta(seconds=1)
 """What timestamps may lie behind the wall clock, if they follow it."""
 
 
-class LivingSite:
+class RunningSite:
     """A site, the thread that moves its clock on, and the streams that follow it.
 
     Any thread may ask, command and subscribe. With speed 0 there is no thread: the clock stands,
@@ -47,7 +47,7 @@ class LivingSite:
     """
 
     def __init__(self, site: Site, *, speed: float, restart: Callable[[float], None]) -> None:
-        """Make a site that does not live yet.
+        """Make a site whose clock does not run yet.
 
         Args:
             site: The site.
@@ -59,8 +59,10 @@ class LivingSite:
         self._changed = threading.Condition()
         self._site = site
         self._now = site.now
-        self._outlets = {
-            component.component_id: Outlet(component.sample_interval, count=1, begins=site.now)
+        self._streams_of = {
+            component.component_id: ComponentStreams(
+                component.sample_interval, count=1, begins=site.now
+            )
             for component in site.components.values()
             if component.category in STREAMING
         }
@@ -85,7 +87,7 @@ class LivingSite:
     # Its clock
 
     def start(self) -> None:
-        """Let the site live."""
+        """Start the clock."""
         with self._changed:
             self._stopping = False
             self._ended.clear()
@@ -105,17 +107,17 @@ class LivingSite:
     def stop(self) -> None:
         """Let the site stand still, end all streams, and drop what was to be done later."""
         with self._changed:
-            self._end_life(End())
+            self._end_all(End())
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_TIMEOUT)
 
-    def _end_life(self, end: End) -> None:
+    def _end_all(self, end: End) -> None:
         """Stop the clock and all streams. The lock is held."""
         self._stopping = True
         self._agenda.clear()
         self._changed.notify_all()
-        for component_id in self._outlets:
+        for component_id in self._streams_of:
             self._end_streams(end, component_id)
         self._ended.set()
 
@@ -138,21 +140,21 @@ class LivingSite:
                     if due > until:
                         self._now = max(self._now, until)
                         return
-                    actions = self._live_until(due)
+                    actions = self._advance_to(due)
                 self._do(actions)
 
     def _run(self, pace: Pace) -> None:
         try:
-            while self._live_on(pace):
+            while self._run_until_due(pace):
                 pass
         except Exception:
             # A defect of ours, or a device that was changed into something impossible: nobody
             # must wait for a site that will not move again.
-            _LOGGER.exception("The simulated site cannot live on")
+            _LOGGER.exception("The simulated site cannot go on")
             with self._changed:
-                self._end_life(End(grpc.StatusCode.INTERNAL, "the simulated site has failed"))
+                self._end_all(End(grpc.StatusCode.INTERNAL, "the simulated site has failed"))
 
-    def _live_on(self, pace: Pace) -> bool:
+    def _run_until_due(self, pace: Pace) -> bool:
         """Wait for the next second at which something happens, and let it; tell if it goes on."""
         with self._changed:
             while not self._stopping:
@@ -163,19 +165,19 @@ class LivingSite:
                 self._changed.wait(min(pause, threading.TIMEOUT_MAX))
             if self._stopping:
                 return False
-            actions = self._live_until(due)
+            actions = self._advance_to(due)
             pace.fall_back(due, time.monotonic())
         self._do(actions)
         return True
 
     def _next(self) -> float:
         """Find the next second at which something happens. The lock is held."""
-        due = min((outlet.due for outlet in self._outlets.values()), default=self._now + 1.0)
+        due = min((streams.due for streams in self._streams_of.values()), default=self._now + 1.0)
         if self._agenda:
             due = min(due, self._agenda[0][0])
         return max(min(due, self.faults.next_change()), self._now)
 
-    def _live_until(self, now: float) -> list[Callable[[], None]]:
+    def _advance_to(self, now: float) -> list[Callable[[], None]]:
         """Live until the next second at which something happens. The lock is held.
 
         Returns:
@@ -209,7 +211,7 @@ class LivingSite:
     def _behind(self) -> list[SampleStream]:
         """Give the streams whose clients are too far behind."""
         with self._changed:
-            streams = [s for outlet in self._outlets.values() for s in outlet.streams]
+            streams = [s for of_one in self._streams_of.values() for s in of_one.open]
         for stream in streams:
             if stream.waiting <= _MOST_BEHIND // 2:
                 stream.is_awaited = True
@@ -225,7 +227,7 @@ class LivingSite:
     # What happens at a second of its clock
 
     def _faults_changed(self) -> None:
-        """Let what has been added or ended take effect now, if the site lives."""
+        """Let what has been added or ended take effect now, if the clock runs."""
         with self._changed:
             if self._stopping:
                 return
@@ -282,25 +284,25 @@ class LivingSite:
             self._acknowledged |= {(number, component_id) for number in faults}
 
     def _concerned(self, fault: Fault) -> list[int]:
-        return [i for i in self._outlets if fault.concerns(i)]
+        return [i for i in self._streams_of if fault.concerns(i)]
 
     def _take_samples(self, now: float) -> None:
         """Live until now, if a sample is due, and send all that are. The lock is held."""
-        due = [(i, outlet) for i, outlet in self._outlets.items() if outlet.due <= now]
+        due = [(i, streams) for i, streams in self._streams_of.items() if streams.due <= now]
         if not due:
             return
         if now > self._site.now:
             self._say_newest(but_not_due_at=now)
             self._site.advance_to(now)
             self._follow_wall_clock()
-        for component_id, outlet in due:
-            outlet.count += 1
-            outlet.newest = None
-            if outlet.streams and not self.faults.active(FaultKind.SILENT, component_id):
+        for component_id, streams in due:
+            streams.count += 1
+            streams.newest = None
+            if streams.open and not self.faults.active(FaultKind.SILENT, component_id):
                 disordered = bool(self.faults.active(FaultKind.DISORDERED, component_id))
-                outlet.newest = self._sample(component_id)
-                for stream in outlet.streams:
-                    stream.put(outlet.newest, disordered=disordered)
+                streams.newest = self._sample(component_id)
+                for stream in streams.open:
+                    stream.put(streams.newest, disordered=disordered)
 
     def _say_newest(self, *, but_not_due_at: float = math.inf) -> None:
         """Keep samples that nobody has asked for yet, before they can no longer be made.
@@ -310,9 +312,9 @@ class LivingSite:
         Args:
             but_not_due_at: Leave those alone that are replaced at this second.
         """
-        for component_id, outlet in self._outlets.items():
-            if outlet.newest is None and outlet.due > min(but_not_due_at, self._now):
-                outlet.newest = self._sample(component_id)
+        for component_id, streams in self._streams_of.items():
+            if streams.newest is None and streams.due > min(but_not_due_at, self._now):
+                streams.newest = self._sample(component_id)
 
     def _follow_wall_clock(self) -> None:
         """Keep up timestamps that are the time of day, after the machine was asleep or busy."""
@@ -325,15 +327,15 @@ class LivingSite:
         """Say what a component measures, as faults let it. The lock is held."""
         component = self._site.components[component_id]
         message = data_message(self._site, component)
-        spoil_all(message, component, self.faults.concerning(component_id))
+        apply_faults(message, component, self.faults.concerning(component_id))
         return message.SerializeToString(deterministic=True)
 
     def _end_streams(self, end: End, component_id: int) -> None:
         """End all streams of a component. The lock is held."""
-        outlet = self._outlets[component_id]
-        for stream in outlet.streams:
+        streams = self._streams_of[component_id]
+        for stream in streams.open:
             stream.end(end)
-        outlet.streams = []
+        streams.open = []
 
     # For calls
 
@@ -353,9 +355,9 @@ class LivingSite:
         self._now = self._site.now
         if self._pace is not None:
             self._pace.begin(self._now, time.monotonic())
-        for outlet in self._outlets.values():
-            outlet.skip_to(self._now)
-            outlet.newest = None
+        for streams in self._streams_of.values():
+            streams.skip_to(self._now)
+            streams.newest = None
 
     def is_asking(self) -> bool:
         """Tell whether this thread is asking the site something just now."""
@@ -377,7 +379,7 @@ class LivingSite:
     def stream(self, component_id: int) -> Iterator[SampleStream]:
         """Follow a component: its newest sample at once, then each new one."""
         stream = SampleStream()
-        outlet = self._outlets[component_id]
+        streams = self._streams_of[component_id]
         with self._changed:
             endings = self.faults.active(FaultKind.STREAM_END, component_id)
             if self._stopping:
@@ -387,13 +389,13 @@ class LivingSite:
                 stream.end(End(ending.status_code, ASKED_FOR))
             else:
                 if not self.faults.active(FaultKind.SILENT, component_id):
-                    if outlet.newest is None:
-                        outlet.newest = self._sample(component_id)
-                    stream.put(outlet.newest)
-                outlet.streams.append(stream)
+                    if streams.newest is None:
+                        streams.newest = self._sample(component_id)
+                    stream.put(streams.newest)
+                streams.open.append(stream)
         try:
             yield stream
         finally:
             with self._changed:
-                if stream in outlet.streams:
-                    outlet.streams.remove(stream)
+                if stream in streams.open:
+                    streams.open.remove(stream)

@@ -1,4 +1,4 @@
-"""Samples spoilt on purpose: what faults make of a message before it is sent."""
+"""Changes samples as faults say, before they are sent."""
 
 import math
 from collections.abc import Iterable
@@ -20,15 +20,17 @@ _ALL_DATA = ("data",)
 _STATE = ("state.component_state",)
 
 
-def spoil_all(
+def apply_faults(
     message: microgrid_pb2.ComponentData, component: SiteComponent, faults: Iterable[Fault]
 ) -> None:
     """Do to a sample what several faults say; what is missing is left out last."""
     for fault in sorted(faults, key=lambda fault: fault.kind is FaultKind.MISSING):
-        spoil(message, component, fault)
+        apply_fault(message, component, fault)
 
 
-def spoil(message: microgrid_pb2.ComponentData, component: SiteComponent, fault: Fault) -> None:
+def apply_fault(
+    message: microgrid_pb2.ComponentData, component: SiteComponent, fault: Fault
+) -> None:
     """Do to a sample what a fault says; a fault of another kind changes nothing."""
     body = body_of(message, component)
     match fault.kind:
