@@ -1,94 +1,93 @@
 """A blocking, thread-based client for the Frequenz Microgrid API.
 
 `MicrogridApiClient` reads and commands a microgrid from programs without asyncio: scripts,
-notebooks, threaded control systems. `Microgrid` and its EV charger pools stand on top of it; they
-are loaded when they are first asked for, so that the client alone stays quick to import.
+notebooks, threaded control systems. `Microgrid` and its EV charger pools stand on top of it. Every
+name is loaded when it is first asked for, so that nobody waits for what he does not use.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from microgrid_sync._version import __version__
-from microgrid_sync.client import ClientStats, MicrogridApiClient
-from microgrid_sync.exceptions import (
-    ApiClientError,
-    ClientNotConnected,
-    DataLoss,
-    EntityAlreadyExists,
-    EntityNotFound,
-    GrpcError,
-    InternalError,
-    InvalidArgument,
-    OperationAborted,
-    OperationCancelled,
-    OperationNotImplemented,
-    OperationOutOfRange,
-    OperationPreconditionFailed,
-    OperationTimedOut,
-    OperationUnauthenticated,
-    PermissionDenied,
-    ResourceExhausted,
-    ServiceUnavailable,
-    SetPointSuperseded,
-    UnknownError,
-    UnrecognizedGrpcStatus,
-)
-from microgrid_sync.model import (
-    BatteryComponentState,
-    BatteryData,
-    BatteryError,
-    BatteryErrorCode,
-    BatteryRelayState,
-    Component,
-    ComponentCategory,
-    ComponentData,
-    ComponentId,
-    ComponentMetadata,
-    ComponentMetricId,
-    ComponentType,
-    Connection,
-    ErrorLevel,
-    EVChargerCableState,
-    EVChargerComponentState,
-    EVChargerData,
-    Fuse,
-    GridMetadata,
-    InverterComponentState,
-    InverterData,
-    InverterError,
-    InverterErrorCode,
-    InverterType,
-    Location,
-    Metadata,
-    MeterData,
-)
-from microgrid_sync.receiver import (
-    RECEIVER_MAX_SIZE,
-    Receiver,
-    ReceiverFetcher,
-    ReceiverStoppedError,
-    merge,
-)
-from microgrid_sync.transport.channel import (
-    DEFAULT_CHANNEL_OPTIONS,
-    ChannelOptions,
-    KeepAliveOptions,
-    SslOptions,
-)
-from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, ExponentialBackoff, LinearBackoff
-from microgrid_sync.transport.streams import StreamStats
 
 if TYPE_CHECKING:
-    from frequenz.quantities import Current, Power, Voltage
+    from frequenz.quantities import (
+        Current,
+        Power,
+        Voltage,
+    )
 
+    from microgrid_sync.client import (
+        ClientStats,
+        MicrogridApiClient,
+    )
     from microgrid_sync.ev_charger_pool import (
         EVChargerPool,
         EVChargerPoolError,
         EVChargerPoolReport,
     )
-    from microgrid_sync.formulas.formula import Formula, Formula3Phase
-    from microgrid_sync.microgrid import Microgrid
-    from microgrid_sync.power.config import ChargingConfig
+    from microgrid_sync.exceptions import (
+        ApiClientError,
+        ClientNotConnected,
+        DataLoss,
+        EntityAlreadyExists,
+        EntityNotFound,
+        GrpcError,
+        InternalError,
+        InvalidArgument,
+        OperationAborted,
+        OperationCancelled,
+        OperationNotImplemented,
+        OperationOutOfRange,
+        OperationPreconditionFailed,
+        OperationTimedOut,
+        OperationUnauthenticated,
+        PermissionDenied,
+        ResourceExhausted,
+        ServiceUnavailable,
+        SetPointSuperseded,
+        UnknownError,
+        UnrecognizedGrpcStatus,
+    )
+    from microgrid_sync.formulas.formula import (
+        Formula,
+        Formula3Phase,
+    )
+    from microgrid_sync.microgrid import (
+        Microgrid,
+    )
+    from microgrid_sync.model import (
+        BatteryComponentState,
+        BatteryData,
+        BatteryError,
+        BatteryErrorCode,
+        BatteryRelayState,
+        Component,
+        ComponentCategory,
+        ComponentData,
+        ComponentId,
+        ComponentMetadata,
+        ComponentMetricId,
+        ComponentType,
+        Connection,
+        ErrorLevel,
+        EVChargerCableState,
+        EVChargerComponentState,
+        EVChargerData,
+        Fuse,
+        GridMetadata,
+        InverterComponentState,
+        InverterData,
+        InverterError,
+        InverterErrorCode,
+        InverterType,
+        Location,
+        Metadata,
+        MeterData,
+    )
+    from microgrid_sync.power.config import (
+        ChargingConfig,
+    )
     from microgrid_sync.power.results import (
         Error,
         OutOfBounds,
@@ -98,17 +97,122 @@ if TYPE_CHECKING:
         Result,
         Success,
     )
-    from microgrid_sync.timeseries import Bounds, Sample, Sample3Phase, SystemBounds
+    from microgrid_sync.receiver import (
+        RECEIVER_MAX_SIZE,
+        Receiver,
+        ReceiverFetcher,
+        ReceiverStoppedError,
+        merge,
+    )
+    from microgrid_sync.timeseries import (
+        Bounds,
+        Sample,
+        Sample3Phase,
+        SystemBounds,
+    )
+    from microgrid_sync.transport.channel import (
+        DEFAULT_CHANNEL_OPTIONS,
+        ChannelOptions,
+        KeepAliveOptions,
+        SslOptions,
+    )
+    from microgrid_sync.transport.reachability import (
+        ClientState,
+    )
+    from microgrid_sync.transport.retry import (
+        DEFAULT_CALL_RETRY,
+        ExponentialBackoff,
+        LinearBackoff,
+    )
+    from microgrid_sync.transport.streams import (
+        StreamStats,
+    )
+else:
+    # Not for type checkers, which would believe that any name is there.
+    def __getattr__(name):
+        """Load a name when it is first asked for (PEP 562)."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        return value
 
-_LAZY = {
-    "frequenz.quantities": ("Current", "Power", "Voltage"),
+    def __dir__():
+        """List what is loaded already and what is not."""
+        return sorted({*globals(), *__all__})
+
+
+_NAMES = {
+    "frequenz.quantities": (
+        "Current",
+        "Power",
+        "Voltage",
+    ),
+    "microgrid_sync.client": (
+        "ClientStats",
+        "MicrogridApiClient",
+    ),
     "microgrid_sync.ev_charger_pool": (
         "EVChargerPool",
         "EVChargerPoolError",
         "EVChargerPoolReport",
     ),
-    "microgrid_sync.formulas.formula": ("Formula", "Formula3Phase"),
+    "microgrid_sync.exceptions": (
+        "ApiClientError",
+        "ClientNotConnected",
+        "DataLoss",
+        "EntityAlreadyExists",
+        "EntityNotFound",
+        "GrpcError",
+        "InternalError",
+        "InvalidArgument",
+        "OperationAborted",
+        "OperationCancelled",
+        "OperationNotImplemented",
+        "OperationOutOfRange",
+        "OperationPreconditionFailed",
+        "OperationTimedOut",
+        "OperationUnauthenticated",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "ServiceUnavailable",
+        "SetPointSuperseded",
+        "UnknownError",
+        "UnrecognizedGrpcStatus",
+    ),
+    "microgrid_sync.formulas.formula": (
+        "Formula",
+        "Formula3Phase",
+    ),
     "microgrid_sync.microgrid": ("Microgrid",),
+    "microgrid_sync.model": (
+        "BatteryComponentState",
+        "BatteryData",
+        "BatteryError",
+        "BatteryErrorCode",
+        "BatteryRelayState",
+        "Component",
+        "ComponentCategory",
+        "ComponentData",
+        "ComponentId",
+        "ComponentMetadata",
+        "ComponentMetricId",
+        "ComponentType",
+        "Connection",
+        "EVChargerCableState",
+        "EVChargerComponentState",
+        "EVChargerData",
+        "ErrorLevel",
+        "Fuse",
+        "GridMetadata",
+        "InverterComponentState",
+        "InverterData",
+        "InverterError",
+        "InverterErrorCode",
+        "InverterType",
+        "Location",
+        "Metadata",
+        "MeterData",
+    ),
     "microgrid_sync.power.config": ("ChargingConfig",),
     "microgrid_sync.power.results": (
         "Error",
@@ -119,23 +223,34 @@ _LAZY = {
         "Result",
         "Success",
     ),
-    "microgrid_sync.timeseries": ("Bounds", "Sample", "Sample3Phase", "SystemBounds"),
+    "microgrid_sync.receiver": (
+        "RECEIVER_MAX_SIZE",
+        "Receiver",
+        "ReceiverFetcher",
+        "ReceiverStoppedError",
+        "merge",
+    ),
+    "microgrid_sync.timeseries": (
+        "Bounds",
+        "Sample",
+        "Sample3Phase",
+        "SystemBounds",
+    ),
+    "microgrid_sync.transport.channel": (
+        "ChannelOptions",
+        "DEFAULT_CHANNEL_OPTIONS",
+        "KeepAliveOptions",
+        "SslOptions",
+    ),
+    "microgrid_sync.transport.reachability": ("ClientState",),
+    "microgrid_sync.transport.retry": (
+        "DEFAULT_CALL_RETRY",
+        "ExponentialBackoff",
+        "LinearBackoff",
+    ),
+    "microgrid_sync.transport.streams": ("StreamStats",),
 }
-_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Load the microgrid and its pools when they are first asked for (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    """List what is loaded already and what is not."""
-    return sorted({*globals(), *__all__})
-
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "DEFAULT_CALL_RETRY",
@@ -151,6 +266,7 @@ __all__ = [
     "ChannelOptions",
     "ChargingConfig",
     "ClientNotConnected",
+    "ClientState",
     "ClientStats",
     "Component",
     "ComponentCategory",

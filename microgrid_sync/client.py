@@ -1,7 +1,8 @@
-"""The client: every call of the API, blocking."""
+"""Makes every call of the API, blocking."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -10,7 +11,14 @@ import grpc
 import tenacity
 
 from microgrid_sync.arguments import check_component_id, check_finite, check_timeout
-from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
+from microgrid_sync.deadline import Deadline
+from microgrid_sync.exceptions import (
+    ApiClientError,
+    ClientNotConnected,
+    OperationNotImplemented,
+    OperationTimedOut,
+    ServiceUnavailable,
+)
 from microgrid_sync.model import (
     BatteryData,
     Component,
@@ -21,20 +29,27 @@ from microgrid_sync.model import (
     Metadata,
     MeterData,
 )
+from microgrid_sync.program_end import check_not_forked, interrupts_us
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize
-from microgrid_sync.transport.calls import CallCounters, CallOptions
+from microgrid_sync.transport.calls import CallCounters, CallOptions, StartedCall
 from microgrid_sync.transport.channel import (
     DEFAULT_CHANNEL_OPTIONS,
     ChannelOptions,
-    check_not_forked,
     parse_url,
 )
+from microgrid_sync.transport.reachability import ClientState
 from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, Strategy
 from microgrid_sync.transport.session import Session
 from microgrid_sync.transport.streams import StreamStats
 from microgrid_sync.wire import GENERATION, UnaryRequest
 
 T = TypeVar("T")
+
+_READY_SLICE = 2.0
+"""Seconds for one attempt to reach a server that is waited for."""
+
+_LEAST_WAIT = 0.2
+"""Seconds for it at the least, and between two answers that say "not yet"."""
 
 _logger = logging.getLogger(__name__)
 
@@ -54,6 +69,12 @@ class ClientStats:
 
     failures: int
     """How many of them ended by an error."""
+
+    resent: int = 0
+    """How many set-points were sent once more, because an older one might have landed after it."""
+
+    failing_since: float | None = None
+    """For how many seconds nothing has reached the server; ``None`` if that is not so."""
 
 
 class MicrogridApiClient:
@@ -110,17 +131,15 @@ class MicrogridApiClient:
         self._timeout = check_timeout(timeout)
         self._call_retry = call_retry
         self._counters = CallCounters()
-        # Serializes connecting and disconnecting: protects the URL and the session. Re-entrant,
-        # so that a signal handler may disconnect.
-        self._lock = threading.RLock()
+        # Serializes connecting: protects the URL and the session. Disconnecting needs it not.
+        self._lock = threading.Lock()
         self._session: Session | None = None
         if connect:
             self.connect()
 
     def __repr__(self) -> str:
         """Name the server."""
-        state = "connected" if self.is_connected else "not connected"
-        return f"<MicrogridApiClient of {self._server_url}, {state}>"
+        return f"<MicrogridApiClient of {self._server_url}, {self.state.value}>"
 
     # The connection
 
@@ -185,7 +204,7 @@ class MicrogridApiClient:
             self._session = None
             # Under the lock, which closing does not need, so that nobody connects in between.
             if old is not None:
-                old.close()
+                old.close(interrupts=False)
             self._session = Session(
                 server_url,
                 channel_defaults=self._channel_defaults,
@@ -201,15 +220,7 @@ class MicrogridApiClient:
         A `Receiver.receive` that waits in another thread raises `ReceiverStoppedError`. Not
         connected, nothing happens. May be called from any thread.
         """
-        session = self._session
-        if session is None:
-            return
-        # Ended before the lock is asked for: the other way round, a thread that is about to
-        # connect, and waits for the end of its old connection, would have to be waited for.
-        session.close()
-        with self._lock:
-            if self._session is session:
-                self._session = None
+        disconnect(self, interrupts=interrupts_us())
 
     def __enter__(self) -> Self:
         """Connect."""
@@ -218,18 +229,64 @@ class MicrogridApiClient:
 
     def __exit__(self, *_: object) -> None:
         """Disconnect."""
-        self.disconnect()
+        disconnect(self, interrupts=False)
 
     def stats(self) -> ClientStats:
         """Give the counters of the client's streams and calls; cheap, from any thread."""
         session = self._session
-        calls, retries, failures = self._counters.read()
+        calls, retries, failures, resent = self._counters.read()
+        since = None if session is None else session.reachability.failing_since
         return ClientStats(
-            streams=() if session is None else session.streams.stats(),
+            streams=() if session is None or session.is_closed else session.streams.stats(),
             calls=calls,
             retries=retries,
             failures=failures,
+            resent=resent,
+            failing_since=None if since is None else time.monotonic() - since,
         )
+
+    @property
+    def state(self) -> ClientState:
+        """What is known of the connection from what has been asked so far; asks nothing."""
+        session = self._session
+        if session is None or session.is_closed:
+            return ClientState.DISCONNECTED
+        return session.reachability.state
+
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Wait until the server answers: for a program that may start before its server.
+
+        Args:
+            timeout: Seconds; ``None`` for as long as it takes.
+
+        Raises:
+            TypeError: If the timeout is no number.
+            ValueError: If it is not positive.
+            TimeoutError: If the server has not answered in time; the last error is its cause.
+            ClientNotConnected: If the client is not connected, or is disconnected meanwhile.
+            ApiClientError: If it answers with an error that will not go away, such as a refused
+                certificate or identity.
+        """
+        deadline = Deadline(None if timeout is None else check_timeout(timeout))
+        while True:
+            options = CallOptions(
+                max(_LEAST_WAIT, min(deadline.remaining(), _READY_SLICE)), None, wait_for_ready=True
+            )
+            try:
+                self._call(GENERATION.get_metadata(), options)
+            except (ServiceUnavailable, OperationTimedOut) as error:
+                if deadline.has_passed():
+                    raise TimeoutError(
+                        f"{self._server_url} has not answered within {timeout} s"
+                    ) from error
+                if isinstance(error, ServiceUnavailable):
+                    # The server is there, and says that it is not ready yet.
+                    time.sleep(min(_LEAST_WAIT, deadline.remaining()))
+            except OperationNotImplemented:
+                # An answer all the same.
+                return
+            else:
+                return
 
     # What the microgrid is made of
 
@@ -365,36 +422,6 @@ class MicrogridApiClient:
         request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
         self._call(request, self._options(timeout), ("active power", component_id))
 
-    def start_set_power(
-        self,
-        component_id: int,
-        power_w: float,
-        *,
-        timeout: float,
-        on_done: Callable[[ApiClientError | None], None],
-    ) -> None:
-        """Set the active power of a component without waiting for the answer.
-
-        One attempt, in order with `set_power`. For loops that command many components at once.
-
-        Args:
-            component_id: The component.
-            power_w: The power in W: positive charges, negative discharges, 0 stops.
-            timeout: Seconds for the answer.
-            on_done: Called once, with the error if there is one, in a thread that must not be
-                made to wait.
-
-        Raises:
-            TypeError: If an argument is not a number.
-            ValueError: If the ID cannot be one, or the power is not finite, or too large.
-            ClientNotConnected: If the client is not connected; `on_done` is not called then.
-        """
-        component_id = check_component_id(component_id)
-        request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
-        self._require_session(request.operation).start(
-            request, timeout, order_by=("active power", component_id), on_done=on_done
-        )
-
     def set_reactive_power(
         self, component_id: int, reactive_power_var: float, *, timeout: float | None = None
     ) -> None:
@@ -458,7 +485,7 @@ class MicrogridApiClient:
 
     def _require_session(self, operation: str) -> Session:
         session = self._session
-        if session is None:
+        if session is None or session.is_closed:
             raise ClientNotConnected(server_url=self._server_url, operation=operation)
         return session
 
@@ -466,3 +493,76 @@ class MicrogridApiClient:
         return CallOptions(
             self._timeout if timeout is None else check_timeout(timeout), self._call_retry
         )
+
+
+# For the rooms above: not among what users see.
+
+
+def disconnect(client: MicrogridApiClient, *, interrupts: bool) -> None:
+    """Do as `MicrogridApiClient.disconnect` does.
+
+    Args:
+        client: The client.
+        interrupts: Whether the caller has interrupted our code: then it does not wait.
+    """
+    session = client._session
+    if session is not None:
+        session.close(interrupts=interrupts)
+
+
+def start_set_power(
+    client: MicrogridApiClient,
+    component_id: int,
+    power_w: float,
+    *,
+    timeout: float,
+    on_done: Callable[[StartedCall], None],
+) -> None:
+    """Set the active power of a component without waiting for the answer.
+
+    One attempt, in order with `MicrogridApiClient.set_power`. For loops that command many
+    components at once.
+
+    Args:
+        client: The client.
+        component_id: The component.
+        power_w: The power in W: positive charges, negative discharges, 0 stops.
+        timeout: Seconds for the answer.
+        on_done: Called once when it has ended, in any thread; it must neither wait nor take a lock.
+
+    Raises:
+        ClientNotConnected: If the client is not connected; `on_done` is not called then.
+    """
+    request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
+    client._require_session(request.operation).start(
+        request, timeout, order_by=("active power", component_id), on_done=on_done
+    )
+
+
+def subscribe_aside(
+    client: MicrogridApiClient,
+    component_id: int,
+    category: ComponentCategory,
+    maxsize: int,
+    deliver: Callable[[Receiver[Any] | Exception], None],
+) -> None:
+    """Receive a component's data, without waiting for anything.
+
+    Args:
+        client: The client.
+        component_id: The component.
+        category: What it is.
+        maxsize: How many values the receiver holds.
+        deliver: Called once, in any thread, with the receiver or with the reason why there is none.
+    """
+    try:
+        session = client._require_session(f"StreamComponentData(id={component_id})")
+        session.subscribe_aside(component_id, category, maxsize, deliver)
+    except (ApiClientError, RuntimeError) as error:
+        deliver(error)
+
+
+def reconnects(client: MicrogridApiClient, component_id: int) -> int:
+    """Give how often the stream of a component was opened again; cheap."""
+    session = client._session
+    return 0 if session is None else session.streams.reconnects(component_id)

@@ -1,8 +1,9 @@
-"""EV charger pools: what chargers draw together, what they could, and what they may."""
+"""Offers EV charger pools: what chargers draw together, what they could, and what they may."""
 
 import math
+import weakref
 from collections.abc import Callable, Set
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from frequenz.quantities import Current, Power
 
@@ -10,15 +11,21 @@ from microgrid_sync.formulas.charger import charger_formula
 from microgrid_sync.formulas.formula import (
     Formula,
     Formula3Phase,
+    FormulaSource,
     current_formula,
     power_formula,
 )
-from microgrid_sync.formulas.sum_loop import SumLoop
 from microgrid_sync.model import ComponentId
 from microgrid_sync.power.control_loop import ControlLoop
 from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.results import Result
-from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, ReceiverFetcher
+from microgrid_sync.receiver import (
+    RECEIVER_MAX_SIZE,
+    Receiver,
+    ReceiverFetcher,
+    ReceiverStoppedError,
+    check_maxsize,
+)
 from microgrid_sync.timeseries import Bounds, SystemBounds
 from microgrid_sync.topology import Topology
 
@@ -58,6 +65,7 @@ class _Fetcher(Generic[T]):
 
     def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[T]:
         """See `ReceiverFetcher.new_receiver`."""
+        check_maxsize(maxsize)
         return self._subscribe(maxsize)
 
 
@@ -75,7 +83,7 @@ class EVChargerPool:
         priority: int,
         name: str,
         topology: Topology,
-        sum_loop: SumLoop,
+        formulas: FormulaSource,
         control_loop: ControlLoop,
     ) -> None:
         """Make a pool; see `Microgrid.new_ev_charger_pool`."""
@@ -83,9 +91,14 @@ class EVChargerPool:
         self._priority = priority
         self._name = name
         self._control_loop = control_loop
+        # What must stay alive as long as this pool does.
+        self._keeps = formulas.keeps
+        # What the loop knows this pool by: not the pool, which it must not keep alive.
+        self._key = object()
+        weakref.finalize(self, control_loop.pool_gone, self._key).atexit = False
         tree = charger_formula(topology, chargers)
-        self._power = power_formula(tree, sum_loop, f"the power of {name}")
-        self._current = current_formula(tree, sum_loop, f"the current of {name}")
+        self._power = power_formula(tree, formulas, f"the power of {name}")
+        self._current = current_formula(tree, formulas, f"the current of {name}")
 
     def __repr__(self) -> str:
         """Name it."""
@@ -109,23 +122,22 @@ class EVChargerPool:
     @property
     def system_power_bounds(self) -> ReceiverFetcher[SystemBounds]:
         """The sums of the bounds of the chargers that can be used, whenever they change."""
-        return _Fetcher(lambda maxsize: self._control_loop.system_bounds(self._chargers, maxsize))
+        return _Fetcher(lambda maxsize: self._receive("bounds", maxsize))
 
     @property
     def power_status(self) -> ReceiverFetcher[EVChargerPoolReport]:
         """What the pool needs to know to propose power, whenever it changes."""
-        return _Fetcher(self._new_report_receiver)
+        return _Fetcher(lambda maxsize: self._receive("reports", maxsize))
 
-    def _new_report_receiver(self, maxsize: int) -> Receiver[EVChargerPoolReport]:
-        receiver: Receiver[EVChargerPoolReport] = self._control_loop.reports(  # type: ignore[assignment] # a reader of reports of one kind reads those of the protocol, too
-            self._chargers, self._priority, maxsize
+    def _receive(self, what: str, maxsize: int) -> Receiver[Any]:
+        return self._control_loop.subscribe(
+            self._chargers, what, maxsize, priority=self._priority, keeps=self._keeps
         )
-        return receiver
 
     @property
     def power_distribution_results(self) -> ReceiverFetcher[Result]:
         """The results of the distribution of power to these chargers."""
-        return _Fetcher(lambda maxsize: self._control_loop.results(self._chargers, maxsize))
+        return _Fetcher(lambda maxsize: self._receive("results", maxsize))
 
     def propose_power(
         self, power: Power | None, *, bounds: Bounds[Power | None] = _NO_BOUNDS
@@ -145,7 +157,7 @@ class EVChargerPool:
             ValueError: If the power or a bound is not finite, the bounds are upside down or
                 wholly negative, or another proposal is for some, but not all, of these chargers.
             ReceiverStoppedError: If the microgrid has been closed.
-            ApiClientError: If the chargers cannot be subscribed to.
+            RuntimeError: In a child that was forked off after the client had connected.
         """
         watts = None if power is None else power.as_watts()
         if watts is not None and not math.isfinite(watts):
@@ -157,11 +169,20 @@ class EVChargerPool:
             self.stop()
             return
         proposal = Proposal(self._priority, watts, limits)
-        self._control_loop.propose(self, self._chargers, proposal)
+        self._control_loop.propose(self._key, self._chargers, proposal)
 
     def stop(self) -> None:
-        """Withdraw the pool's proposal. After the last one the chargers may draw what they can."""
-        self._control_loop.withdraw(self, self._chargers)
+        """Withdraw the pool's proposal. After the last one the chargers may draw what they can.
+
+        After the microgrid has been closed nothing happens.
+
+        Raises:
+            RuntimeError: In a child that was forked off after the client had connected.
+        """
+        try:
+            self._control_loop.withdraw(self._key)
+        except ReceiverStoppedError:
+            return
 
 
 def _checked(bounds: Bounds[Power | None]) -> Range:

@@ -1,17 +1,24 @@
-"""From one writer to many receivers."""
+"""Hands what one writer sends to any number of receivers."""
 
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.receiver import Receiver, Writer
 
 T = TypeVar("T")
 
 
+class _Reader(NamedTuple, Generic[T]):
+    """One receiver, as the one who writes knows it."""
+
+    writer: Writer[T]
+    receiver: "weakref.ref[Receiver[T]]"
+
+
 class FanOut(Generic[T]):
-    """Hands what one writer sends to any number of receivers.
+    """Hands what one writer sends to any number of receivers, until it ends.
 
     It knows its receivers weakly, so that one which its owner forgot to close does not keep the
     writer busy. Any thread may subscribe and close; one thread writes.
@@ -26,38 +33,45 @@ class FanOut(Generic[T]):
         """
         self._name = name
         self._on_empty = on_empty
-        # Protects replacing the receivers, which is done as a whole; they are read without it.
-        # Re-entrant, so that a signal handler may close a receiver.
-        self._lock = threading.RLock()
-        self._receivers: tuple[weakref.ref[Receiver[T]], ...] = ()
+        # Protects replacing the readers, which is done as a whole, and the end; the readers are
+        # read without it.
+        self._lock = threading.Lock()
+        self._readers: tuple[_Reader[T], ...] = ()
+        self._has_ended = False
 
-    def subscribe(self, maxsize: int, *, first: T | None = None) -> Receiver[T]:
+    def subscribe(
+        self, maxsize: int, *, first: T | None = None, keeps: object = None
+    ) -> Receiver[T] | None:
         """Add a receiver.
 
         Args:
             maxsize: How many values it holds.
             first: What it gets at once, if anything.
+            keeps: What must stay alive as long as somebody reads.
+
+        Returns:
+            The receiver; ``None`` if nothing more will come.
         """
-
-        def forget() -> None:
-            self.forget(reference)
-
-        receiver: Receiver[T] = Receiver(maxsize=maxsize, name=self._name, on_close=forget)
-        reference = weakref.ref(receiver)
+        writer: Writer[T] = Writer(maxsize, self._name)
+        receiver = Receiver(writer, on_close=lambda: self.remove(writer), keeps=keeps)
         if first is not None:
-            receiver.put(first)
+            writer.put(first)
         with self._lock:
-            open_ones = (kept for kept in self._receivers if kept() is not None)
-            self._receivers = (*open_ones, reference)
+            if self._has_ended:
+                return None
+            readers = (reader for reader in self._readers if reader.receiver() is not None)
+            self._readers = (*readers, _Reader(writer, weakref.ref(receiver)))
         return receiver
 
-    def forget(self, reference: "weakref.ref[Receiver[T]] | None" = None) -> None:
+    def remove(self, writer: Writer[T] | None = None) -> None:
         """Drop a receiver, and those whose owners have forgotten them."""
         with self._lock:
-            self._receivers = tuple(
-                kept for kept in self._receivers if kept is not reference and kept() is not None
+            self._readers = tuple(
+                reader
+                for reader in self._readers
+                if reader.writer is not writer and reader.receiver() is not None
             )
-            empty = not self._receivers
+            empty = not self._readers
         if empty and self._on_empty is not None:
             self._on_empty()
 
@@ -65,26 +79,22 @@ class FanOut(Generic[T]):
         """Hand a value to all receivers; give how many values they dropped for it."""
         dropped = 0
         forgotten = False
-        receiver = None
-        for reference in self._receivers:
-            receiver = reference()
-            if receiver is None:
+        for writer, receiver in self._readers:
+            if receiver() is None:
                 forgotten = True
             else:
-                dropped += receiver.put(value)
-        # Not to be kept alive until the next value.
-        del receiver
+                dropped += writer.put(value)
         if forgotten:
-            self.forget()
+            self.remove()
         return dropped
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell all receivers that nothing more will come, and why."""
-        for reference in self._receivers:
-            receiver = reference()
-            if receiver is not None:
-                receiver.end(error)
+        """Tell all receivers that nothing more will come, and why; refuse new ones."""
+        with self._lock:
+            self._has_ended = True
+        for reader in self._readers:
+            reader.writer.end(error)
 
     def __len__(self) -> int:
         """Count the receivers that are not closed."""
-        return sum(reference() is not None for reference in self._receivers)
+        return sum(reader.receiver() is not None for reader in self._readers)

@@ -1,21 +1,73 @@
-"""A microgrid: a client, its topology and its pools, under one ``with``."""
+"""Puts a client, its topology and its pools under one ``with``."""
 
 import threading
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Self
 
-from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_aside
 from microgrid_sync.ev_charger_pool import EVChargerPool
+from microgrid_sync.formulas.formula import FormulaSource
 from microgrid_sync.formulas.sum_loop import SumLoop
 from microgrid_sync.model import ComponentCategory
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.control_loop import ControlLoop
+from microgrid_sync.program_end import hand_over, interrupts_us
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.topology import Topology
+from microgrid_sync.transport.channel import site_of
+from microgrid_sync.worker import SubscribeAside
 
 _CHARGING = ChargingConfig()
 _PERIOD = timedelta(seconds=1)
+
+
+_WINDOW_SIZE = 1000
+"""How many values of a component are averaged in one window at the most."""
+
+_HAS_DATA = (ComponentCategory.METER, ComponentCategory.INVERTER, ComponentCategory.EV_CHARGER)
+
+
+class _Threads:
+    """What a microgrid runs, as everybody holds it who needs it to run.
+
+    The microgrid, its pools and formulas and their receivers do; the threads themselves do not.
+    When the last of them has gone, everything ends.
+    """
+
+    def __init__(
+        self,
+        client: MicrogridApiClient,
+        sum_loop: SumLoop,
+        control_loop: ControlLoop,
+        *,
+        owns_client: bool,
+    ) -> None:
+        self._client = client
+        self._sum_loop = sum_loop
+        self._control_loop = control_loop
+        self._owns_client = owns_client
+        self._closed = False
+
+    def close(self, *, wait: bool) -> None:
+        """End both threads and all receivers; a client that is owned, too."""
+        self._closed = True
+        self._control_loop.worker.close(wait=wait)
+        self._sum_loop.worker.close(wait=wait)
+        if self._owns_client:
+            disconnect(self._client, interrupts=not wait)
+
+    def __del__(self) -> None:
+        """End what nobody has closed, and nobody has any more."""
+        # That a thread has it once more is no harm: it is closed then.
+        if not self._closed and hand_over(lambda: self.close(wait=True)) is not None:
+            warnings.warn(
+                f"a Microgrid of {self._client.server_url} was not closed; use it in a with block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
 
 class Microgrid:
@@ -55,12 +107,17 @@ class Microgrid:
             self._client = MicrogridApiClient(server_url_or_client)
         try:
             self._topology = Topology(self._client.components(), self._client.connections())
-            self._sum_loop = SumLoop(self._subscribe, resampling_period)
-            self._control_loop = ControlLoop(self._client, self._topology, charging)
+            subscribe = _subscriber(self._client, self._topology)
+            sum_loop = SumLoop(subscribe, resampling_period, site_of(self._client.server_url))
+            self._control_loop = ControlLoop(self._client, self._topology, charging, subscribe)
         except BaseException:
             if self._owns_client:
-                self._client.disconnect()
+                disconnect(self._client, interrupts=False)
             raise
+        self._threads = _Threads(
+            self._client, sum_loop, self._control_loop, owns_client=self._owns_client
+        )
+        self._formulas = FormulaSource(sum_loop, self._threads)
         # Protects the number of pools.
         self._lock = threading.Lock()
         self._pools = 0
@@ -111,7 +168,7 @@ class Microgrid:
             priority=priority,
             name=name or f"EV charger pool {number}",
             topology=self._topology,
-            sum_loop=self._sum_loop,
+            formulas=self._formulas,
             control_loop=self._control_loop,
         )
 
@@ -121,10 +178,7 @@ class Microgrid:
         Chargers whose last proposal has just been withdrawn are released first, if the server
         answers within a second. Any thread, any number of times.
         """
-        self._control_loop.close()
-        self._sum_loop.close()
-        if self._owns_client:
-            self._client.disconnect()
+        self._threads.close(wait=not interrupts_us())
 
     def __enter__(self) -> Self:
         """Give itself."""
@@ -132,22 +186,17 @@ class Microgrid:
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
-        self.close()
-
-    def _subscribe(self, component_id: int) -> Receiver[Any]:
-        """Subscribe to the data of a component, of whichever category."""
-        methods = {
-            ComponentCategory.METER: self._client.meter_data,
-            ComponentCategory.INVERTER: self._client.inverter_data,
-            ComponentCategory.EV_CHARGER: self._client.ev_charger_data,
-        }
-        category = self._topology.component(component_id).category
-        if category not in methods:
-            raise ValueError(f"component {component_id} of category {category.name} has no data")
-        method: Any = methods[category]
-        receiver: Receiver[Any] = method(component_id, maxsize=_WINDOW_SIZE)
-        return receiver
+        self._threads.close(wait=True)
 
 
-_WINDOW_SIZE = 1000
-"""How many values of a component are averaged in one window at the most."""
+def _subscriber(client: MicrogridApiClient, topology: Topology) -> SubscribeAside:
+    """Give a function that subscribes to the data of any component that has some."""
+
+    def subscribe(component_id: int, deliver: Callable[[Receiver[Any] | Exception], None]) -> None:
+        category = topology.component(component_id).category
+        if category in _HAS_DATA:
+            subscribe_aside(client, component_id, category, _WINDOW_SIZE, deliver)
+        else:
+            deliver(ValueError(f"component {component_id}, a {category.name}, has no data"))
+
+    return subscribe

@@ -1,12 +1,21 @@
-"""Receivers: bounded, thread-safe queues from a stream to those who read it."""
+"""Receives what a stream sends: bounded, thread-safe queues, for those who read and who write."""
 
 import logging
 import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
+
+from microgrid_sync.deadline import Deadline
+from microgrid_sync.program_end import (
+    check_not_forked,
+    interrupts_us,
+    is_forked,
+    run_or_hand_over,
+)
 
 T = TypeVar("T")
 
@@ -45,75 +54,177 @@ def check_maxsize(maxsize: int) -> None:
         raise ValueError(f"maxsize must be 1 or more, not {maxsize}")
 
 
-class Receiver(Generic[T]):
-    """Takes what a stream sends, and holds it until it is read.
+class Writer(Generic[T]):
+    """The writer's side of one receiver: its queue, its counters and its end.
 
-    One thread, the stream's, writes with `put` and `end`; any number of threads read. Each value
-    goes to one of them. A full receiver drops its oldest value, and counts it.
-
-    A receiver that nobody refers to any more counts as closed when the next value comes.
+    The stream or loop that sends owns it, and one thread of it writes. The receiver's readers take
+    from its queue.
     """
 
-    def __init__(
-        self,
-        *,
-        maxsize: int = RECEIVER_MAX_SIZE,
-        name: str = "receiver",
-        on_close: Callable[[], None] | None = None,
-    ) -> None:
-        """Make an empty receiver.
+    def __init__(self, maxsize: int, name: str) -> None:
+        """Make an empty queue.
 
         Args:
             maxsize: How many values it holds, 1 at least.
-            name: What it receives, as its errors and log lines call it.
-            on_close: Called once, without any lock held, when it is closed by a reader.
+            name: What it carries, as errors and log lines call it.
 
         Raises:
             TypeError: If `maxsize` is not an integer.
             ValueError: If `maxsize` is less than 1.
         """
         check_maxsize(maxsize)
-        self._name = name
-        self._maxsize = maxsize
-        self._on_close = on_close
+        self.name = name
+        self.maxsize = maxsize
         # Serializes writing, closing and merging: nothing is put behind the end of the queue, or
-        # into the queue of a receiver that has been merged. Reading needs no lock. Re-entrant, so
-        # that a signal handler may close the receiver that the interrupted thread writes to.
-        self._lock = threading.RLock()
+        # into the queue of a receiver that has been merged. Reading needs no lock. The lock of the
+        # writer that this one has been merged into is taken inside it, never the other way round.
+        self.lock = threading.Lock()
         # Not a deque with a condition: this one wakes a reader in C, which makes a message that is
         # handed over a third cheaper.
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._latest: T | None = None
-        self._latest_asked = False
-        self._dropped = 0
-        self._ended = False
-        self._error: BaseException | None = None
-        self._merged_into: Receiver[T] | None = None
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.latest: T | None = None
+        self.latest_asked = False
+        self.dropped = 0
+        self.has_ended = False
+        self.error: BaseException | None = None
+        self.merged_into: _MergedWriter[T] | None = None
         self._last_logged = -math.inf
+
+    def put(self, value: T) -> int:
+        """Add a value, at the expense of the oldest one if the queue is full.
+
+        Args:
+            value: The value.
+
+        Returns:
+            How many values were dropped for it, 0 or 1.
+        """
+        with self.lock:
+            if self.has_ended:
+                return 0
+            self.latest = value
+            merged_into = self.merged_into
+            if merged_into is None:
+                self.queue.put(value)
+                if self.queue.qsize() <= self.maxsize:
+                    return 0
+                dropped, log_due = self._drop_oldest()
+        if merged_into is not None:
+            return merged_into.put(value)
+        if log_due:
+            _logger.warning(
+                "%s: nobody reads fast enough; %d values dropped so far", self.name, self.dropped
+            )
+        return dropped
+
+    def _drop_oldest(self) -> tuple[int, bool]:
+        """Drop a value under the lock; tell how many were and whether to log it."""
+        try:
+            self.queue.get_nowait()
+        except queue.Empty:
+            # Readers have taken everything just now.
+            return 0, False
+        self.dropped += 1
+        now = time.monotonic()
+        if now - self._last_logged < _LOG_INTERVAL:
+            return 1, False
+        self._last_logged = now
+        log_due = not self.latest_asked
+        self.latest_asked = False
+        return 1, log_due
+
+    def end(self, error: BaseException | None = None) -> bool:
+        """Say that nothing more will come; what is waiting can still be read.
+
+        Args:
+            error: What ended the stream, if it was an error.
+
+        Returns:
+            Whether it had not ended before.
+        """
+        with self.lock:
+            if self.has_ended:
+                return False
+            self.has_ended = True
+            self.error = error
+            merged_into = self.merged_into
+            self.queue.put(_END)
+        if merged_into is not None:
+            merged_into.source_ended(error)
+        return True
+
+    def take_all(self) -> list[T]:
+        """Take all values out of the queue; its end stays."""
+        values: list[T] = []
+        try:
+            while (value := self.queue.get_nowait()) is not _END:
+                values.append(value)
+        except queue.Empty:
+            return values
+        self.queue.put(_END)
+        return values
+
+    def merge_into(self, target: "_MergedWriter[T]") -> bool:
+        """Send what is waiting and all that comes to another writer; tell if it has ended."""
+        with self.lock:
+            self.merged_into = target
+            # The target's lock inside this one, so that the order of the values is kept.
+            for value in self.take_all():
+                target.put(value)
+            # For those who read from this one: they are told to read from the other.
+            self.queue.put(_END)
+            return self.has_ended
+
+
+class Receiver(Generic[T]):
+    """Takes what a stream sends, and holds it until it is read.
+
+    Any number of threads read; each value goes to one of them. A full receiver drops its oldest
+    value, and counts it.
+
+    A receiver that nobody refers to any more counts as closed when the next value comes.
+    """
+
+    def __init__(
+        self,
+        writer: Writer[T],
+        *,
+        on_close: Callable[[], None] | None = None,
+        keeps: object = None,
+    ) -> None:
+        """Make a receiver of what a writer sends.
+
+        Args:
+            writer: Its other side.
+            on_close: Called once, without any lock held, when it is closed by a reader.
+            keeps: What must stay alive as long as somebody reads.
+        """
+        self._writer = writer
+        self._on_close = on_close
+        self._keeps = keeps
 
     def __repr__(self) -> str:
         """Say what it receives and how full it is."""
-        has_end = self._ended or self._merged_into is not None
-        waiting = self._queue.qsize() - has_end
-        state = "closed" if self._ended else "open"
-        return f"<Receiver of {self._name}, {state}, {waiting}/{self._maxsize} waiting>"
+        writer = self._writer
+        has_end = writer.has_ended or writer.merged_into is not None
+        waiting = writer.queue.qsize() - has_end
+        state = "closed" if writer.has_ended else "open"
+        return f"<Receiver of {writer.name}, {state}, {waiting}/{writer.maxsize} waiting>"
 
     @property
     def name(self) -> str:
         """What it receives, as its errors and log lines call it."""
-        return self._name
+        return self._writer.name
 
     @property
     def maxsize(self) -> int:
         """How many values it holds."""
-        return self._maxsize
+        return self._writer.maxsize
 
     @property
     def dropped(self) -> int:
         """How many values it has dropped because it was full."""
-        return self._dropped
-
-    # The reader's side
+        return self._writer.dropped
 
     def receive(self, timeout: float | None = None) -> T:
         """Wait for the next value.
@@ -130,35 +241,44 @@ class Receiver(Generic[T]):
             ReceiverStoppedError: If the receiver is closed and empty; the error that ended the
                 stream, if any, is its cause.
             ValueError: If the timeout is negative or not a number.
-            RuntimeError: If the receiver has been merged into another one.
+            RuntimeError: If the receiver has been merged into another one, or in a child that was
+                forked off after the client had connected.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be 0 or more seconds, or None, not {timeout!r}")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        wait = _WAIT_SLICE if timeout is None else min(timeout, _WAIT_SLICE)
-        while True:
-            try:
-                value = self._queue.get(timeout=wait)
-            except queue.Empty:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise TimeoutError(f"nothing from {self._name} within {timeout} s") from None
-                wait = min(remaining, _WAIT_SLICE)
-                continue
-            if value is not _END:
-                taken: T = value
-                return taken
-            self._queue.put(_END)
+        values = self._writer.queue
+        try:
+            # Most of the time one is there already.
+            value = values.get_nowait()
+        except queue.Empty:
+            value = self._wait(timeout)
+        if value is _END:
+            values.put(_END)
             self._raise_the_end()
+        taken: T = value
+        return taken
+
+    def _wait(self, timeout: float | None) -> Any:
+        check_not_forked()
+        deadline = Deadline(timeout)
+        while True:
+            # At least once, however little time there was.
+            remaining = deadline.remaining()
+            try:
+                return self._writer.queue.get(timeout=min(remaining, _WAIT_SLICE))
+            except queue.Empty:
+                if deadline.has_passed():
+                    raise TimeoutError(f"nothing from {self.name} within {timeout} s") from None
 
     def _raise_the_end(self) -> NoReturn:
         self._raise_if_merged()
-        reason = "it was closed" if self._error is None else str(self._error)
-        raise ReceiverStoppedError(f"{self._name} has ended: {reason}") from self._error
+        error = self._writer.error
+        reason = "it was closed" if error is None else str(error)
+        raise ReceiverStoppedError(f"{self.name} has ended: {reason}") from error
 
     def _raise_if_merged(self) -> None:
-        if self._merged_into is not None:
-            raise RuntimeError(f"{self._name} has been merged; read from what merge() gave")
+        if self._writer.merged_into is not None:
+            raise RuntimeError(f"{self.name} has been merged; read from what merge() gave")
 
     def __iter__(self) -> Iterator[T]:
         """Give itself: a receiver is read in a ``for`` loop."""
@@ -179,8 +299,8 @@ class Receiver(Generic[T]):
 
         A reader that asks for nothing else needs no queue, and is not told that it is full.
         """
-        self._latest_asked = True
-        return self._latest
+        self._writer.latest_asked = True
+        return self._writer.latest
 
     def drain(self) -> list[T]:
         """Take all values that are waiting, oldest first, without waiting for more.
@@ -188,34 +308,20 @@ class Receiver(Generic[T]):
         Raises:
             RuntimeError: If the receiver has been merged into another one.
         """
-        with self._lock:
-            self._raise_if_merged()
-            return self._take_all()
-
-    def _take_all(self) -> list[T]:
-        """Take all values out of the queue; its end stays."""
-        values: list[T] = []
-        try:
-            while (value := self._queue.get_nowait()) is not _END:
-                values.append(value)
-        except queue.Empty:
-            return values
-        self._queue.put(_END)
-        return values
+        self._raise_if_merged()
+        return self._writer.take_all()
 
     def close(self) -> None:
         """Receive nothing more; what is waiting can still be read. Closing again does nothing."""
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-            on_close, self._on_close = self._on_close, None
-            merged_into = self._merged_into
-            self._queue.put(_END)
-        if on_close is not None:
-            on_close()
-        if merged_into is not None:
-            merged_into._source_ended(None)
+        if is_forked():
+            # Its stream is not here, and its lock may be held for ever.
+            return
+        run_or_hand_over(lambda: close_receiver(self), interrupts=interrupts_us())
+
+    def _closed(self) -> None:
+        """Do what follows from a close by a reader. Comes once, and after no other end."""
+        if self._on_close is not None:
+            self._on_close()
 
     def __enter__(self) -> Self:
         """Give itself."""
@@ -223,93 +329,13 @@ class Receiver(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
-        self.close()
+        close_receiver(self)
 
-    # The writer's side
 
-    def put(self, value: T) -> int:
-        """Add a value, at the expense of the oldest one if the receiver is full.
-
-        Args:
-            value: The value.
-
-        Returns:
-            How many values were dropped for it, 0 or 1.
-        """
-        with self._lock:
-            if self._ended:
-                return 0
-            self._latest = value
-            merged_into = self._merged_into
-            if merged_into is None:
-                self._queue.put(value)
-                if self._queue.qsize() <= self._maxsize:
-                    return 0
-                dropped, log_due = self._drop_oldest()
-        if merged_into is not None:
-            return merged_into.put(value)
-        if log_due:
-            _logger.warning(
-                "%s: nobody reads fast enough; %d values dropped so far", self._name, self._dropped
-            )
-        return dropped
-
-    def _drop_oldest(self) -> tuple[int, bool]:
-        """Drop a value under the lock; tell how many were and whether to log it."""
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            # Readers have taken everything just now.
-            return 0, False
-        self._dropped += 1
-        now = time.monotonic()
-        if now - self._last_logged < _LOG_INTERVAL:
-            return 1, False
-        self._last_logged = now
-        log_due = not self._latest_asked
-        self._latest_asked = False
-        return 1, log_due
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing more will come; what is waiting can still be read.
-
-        Args:
-            error: What ended the stream, if it was an error.
-        """
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-            self._error = error
-            self._on_close = None
-            merged_into = self._merged_into
-            self._queue.put(_END)
-        if merged_into is not None:
-            merged_into._source_ended(error)
-
-    # Merging
-
-    def _merge_into(self, target: "Receiver[T]") -> bool:
-        """Send everything to `target` from now on, and what is waiting first.
-
-        Returns:
-            Whether it had ended already, so that nothing more will come.
-        """
-        with self._lock:
-            if self._merged_into is not None:
-                raise ValueError(f"{self._name} has been merged already")
-            self._merged_into = target
-            # The target's lock inside this one: a target never takes a source's lock while it
-            # holds its own, so they cannot wait for each other. It keeps the values' order.
-            for value in self._take_all():
-                target.put(value)
-            # For those who read from this one: they are told to read from the other.
-            self._queue.put(_END)
-            return self._ended
-
-    def _source_ended(self, error: BaseException | None) -> None:
-        """Only what `merge` gives has sources."""
-        raise NotImplementedError
+def close_receiver(receiver: Receiver[Any]) -> None:
+    """Do as `Receiver.close` does, for our own code, which no handler calls."""
+    if receiver._writer.end():
+        receiver._closed()
 
 
 def take_all(receiver: Receiver[T]) -> list[T] | None:
@@ -325,30 +351,40 @@ def take_all(receiver: Receiver[T]) -> list[T] | None:
         return None
 
 
-class _MergedReceiver(Receiver[T]):
-    """The values of several receivers; it owns them."""
+class _MergedWriter(Writer[T]):
+    """What several sources write into. It knows its receiver weakly, as all writers do."""
 
     def __init__(self, sources: tuple[Receiver[T], ...]) -> None:
         super().__init__(
-            maxsize=sum(source.maxsize for source in sources),
-            name=" + ".join(source.name for source in sources),
-            on_close=self._close_sources,
+            sum(source.maxsize for source in sources),
+            " + ".join(source.name for source in sources),
         )
-        self._sources = sources
         self._open_sources = len(sources)
+        self.receiver: weakref.ref[_MergedReceiver[T]] | None = None
 
-    def _close_sources(self) -> None:
-        for source in self._sources:
-            source.close()
-
-    def _source_ended(self, error: BaseException | None) -> None:
-        with self._lock:
+    def source_ended(self, error: BaseException | None) -> None:
+        """Note that a source has ended; the last one, or an error, ends the whole."""
+        with self.lock:
             self._open_sources -= 1
             last = self._open_sources == 0
         if error is not None or last:
             self.end(error)
-        if error is not None:
-            self._close_sources()
+        receiver = None if self.receiver is None else self.receiver()
+        if error is not None and receiver is not None:
+            receiver._closed()
+
+
+class _MergedReceiver(Receiver[T]):
+    """The values of several receivers; it owns them."""
+
+    def __init__(self, writer: _MergedWriter[T], sources: tuple[Receiver[T], ...]) -> None:
+        super().__init__(writer)
+        self._sources = sources
+        writer.receiver = weakref.ref(self)
+
+    def _closed(self) -> None:
+        for source in self._sources:
+            close_receiver(source)
 
 
 def merge(*receivers: Receiver[T]) -> Receiver[T]:
@@ -375,13 +411,14 @@ def merge(*receivers: Receiver[T]) -> Receiver[T]:
     for receiver in receivers:
         if not isinstance(receiver, Receiver):
             raise TypeError(f"merge() takes receivers, not {receiver!r}")
-        if receiver._merged_into is not None or receivers.count(receiver) > 1:
+        if receiver._writer.merged_into is not None or receivers.count(receiver) > 1:
             raise ValueError(f"{receiver.name} can be merged only once")
-    merged = _MergedReceiver(receivers)
+    writer = _MergedWriter(receivers)
+    merged = _MergedReceiver(writer, receivers)
     # All that waits first: the error of one must not keep the values of the next from coming.
-    ended = [receiver for receiver in receivers if receiver._merge_into(merged)]
+    ended = [receiver for receiver in receivers if receiver._writer.merge_into(writer)]
     for receiver in ended:
-        merged._source_ended(receiver._error)
+        writer.source_ended(receiver._writer.error)
     return merged
 
 

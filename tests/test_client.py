@@ -53,7 +53,7 @@ def test_client_knows_its_settings() -> None:
     client = MicrogridApiClient("grpc://host", channel_defaults=defaults, connect=False)
     assert client.server_url == "grpc://host"
     assert client.channel_defaults is defaults
-    assert repr(client) == "<MicrogridApiClient of grpc://host, not connected>"
+    assert repr(client) == "<MicrogridApiClient of grpc://host, disconnected>"
 
 
 def test_with_connects_and_disconnects(server: ScriptedServer) -> None:

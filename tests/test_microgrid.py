@@ -295,7 +295,7 @@ def test_total_goes_on_after_the_server_was_gone(simulator: Simulator, garage: M
 
 def _threads() -> list[str]:
     return sorted(
-        thread.name
+        thread.name.split()[0]
         for thread in threading.enumerate()
         if thread.name.startswith("microgrid-") and "stream" not in thread.name
     )

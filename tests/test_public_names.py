@@ -64,6 +64,10 @@ ENUMS: dict[str, dict[str, Any]] = {
         "IDLE": 5, "CHARGING": 10, "DISCHARGING": 11, "ERROR": 14, "UNAVAILABLE": 15,
         "UNKNOWN": 16,
     },
+    "ClientState": {
+        name: name.lower()
+        for name in ("DISCONNECTED", "IDLE", "CONNECTING", "READY", "FAILING")
+    },
     "ComponentMetricId": {
         name: name.lower()
         for name in (
@@ -90,6 +94,11 @@ _BOUNDS = [
     "active_power_inclusion_lower_bound", "active_power_exclusion_lower_bound",
     "active_power_inclusion_upper_bound", "active_power_exclusion_upper_bound",
 ]  # fmt: skip
+
+STATES = [
+    name for name in ENUMS if name.endswith(("State", "Code", "Level")) and name != "ClientState"
+]
+"""Those that come from the server."""
 
 FIELDS: dict[str, list[str]] = {
     "Component": ["component_id", "category", "type", "metadata"],
@@ -124,7 +133,7 @@ FIELDS: dict[str, list[str]] = {
     "SystemBounds": ["timestamp", "inclusion_bounds", "exclusion_bounds"],
     "ChargingConfig": [
         "distribution", "minimum_current", "initial_current", "raise_interval",
-        "minimum_on_time", "fallback_power", "proposal_lifetime", "max_data_age",
+        "minimum_on_time", "fallback_power", "proposal_lifetime", "max_data_age", "obey_time",
     ],
     "Request": ["power", "component_ids", "adjust_power"],
     "Success": ["request", "succeeded_power", "succeeded_components", "excess_power"],
@@ -135,9 +144,10 @@ FIELDS: dict[str, list[str]] = {
     "Error": ["request", "msg"],
     "OutOfBounds": ["request", "bounds"],
     "PowerBounds": ["inclusion_lower", "exclusion_lower", "exclusion_upper", "inclusion_upper"],
-    "ClientStats": ["streams", "calls", "retries", "failures"],
+    "ClientStats": ["streams", "calls", "retries", "failures", "resent", "failing_since"],
     "StreamStats": [
         "component_id", "messages", "dropped", "undecodable", "reconnects", "age_s",
+        "state", "last_error",
     ],
 }  # fmt: skip
 
@@ -305,7 +315,7 @@ def test_enum_has_exactly_these_members(name: str) -> None:
     assert {member.name: member.value for member in _resolve(name)} == ENUMS[name]
 
 
-@pytest.mark.parametrize("name", [n for n in ENUMS if n.endswith(("State", "Code", "Level"))])
+@pytest.mark.parametrize("name", STATES)
 @pytest.mark.parametrize("number", [-1, 99, 2**31])
 def test_unknown_number_gives_the_member_for_it(name: str, number: int) -> None:
     enum_class = _resolve(name)
@@ -313,7 +323,7 @@ def test_unknown_number_gives_the_member_for_it(name: str, number: int) -> None:
     assert enum_class.from_pb(number) is enum_class[expected]
 
 
-@pytest.mark.parametrize("name", [n for n in ENUMS if n.endswith(("State", "Code", "Level"))])
+@pytest.mark.parametrize("name", STATES)
 def test_known_number_gives_its_member(name: str) -> None:
     enum_class = _resolve(name)
     for member in enum_class:

@@ -1,9 +1,8 @@
-"""Formulas as users see them: something to receive, and to compute with."""
+"""Makes formulas as users see them: something to receive, and to compute with."""
 
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from frequenz.quantities import Current, Power, Quantity
 
@@ -17,7 +16,7 @@ from microgrid_sync.formulas.expression import (
     Values,
 )
 from microgrid_sync.formulas.sum_loop import SumLoop
-from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, ReceiverStoppedError
 from microgrid_sync.timeseries import Sample, Sample3Phase
 
 Q = TypeVar("Q", bound=Quantity)
@@ -38,15 +37,25 @@ class _Unit(NamedTuple, Generic[Q]):
     """Makes a value of a number in the base unit."""
 
 
+class FormulaSource(NamedTuple):
+    """Where formulas of a microgrid are evaluated."""
+
+    loop: SumLoop
+    """Evaluates them."""
+
+    keeps: object
+    """Must stay alive as long as somebody has a formula or receives one."""
+
+
 class _Operand(Generic[Q, F]):
     """What formulas and their builders have in common: operators."""
 
     def __init__(
-        self, tree: Expression, unit: _Unit[Q], loop: SumLoop, formula_class: type[F]
+        self, tree: Expression, unit: _Unit[Q], source: FormulaSource, formula_class: type[F]
     ) -> None:
         self.tree = tree
         self._unit = unit
-        self._loop = loop
+        self._source = source
         self._formula_class = formula_class
 
     @property
@@ -55,7 +64,7 @@ class _Operand(Generic[Q, F]):
         return str(self.tree)
 
     def _with(self, tree: Expression) -> "FormulaBuilder[Q, F]":
-        return FormulaBuilder(tree, self._unit, self._loop, self._formula_class)
+        return FormulaBuilder(tree, self._unit, self._source, self._formula_class)
 
     def _node(self, other: Any) -> Expression | None:
         """Turn another formula or a quantity into a node; ``None`` if that makes no sense."""
@@ -63,7 +72,7 @@ class _Operand(Generic[Q, F]):
             fits = (
                 other._formula_class is self._formula_class
                 and other._unit == self._unit
-                and other._loop is self._loop
+                and other._source.loop is self._source.loop
             )
             return other.tree if fits else None
         return Constant(other.base_value) if type(other) is self._unit.quantity else None
@@ -143,22 +152,69 @@ class FormulaBuilder(_Operand[Q, F]):
         Returns:
             The formula; all of its parts are evaluated on the same window.
         """
-        return self._formula_class(self.tree, self._unit, self._loop, name)
+        return self._formula_class(self.tree, self._unit, self._source, name)
+
+
+class _Evaluation(Generic[S]):
+    """A formula as the sum loop runs it: see `sum_loop.RunningFormula`."""
+
+    def __init__(
+        self,
+        tree: Expression,
+        metrics: tuple[int, ...],
+        sample: Callable[[datetime, Sequence[float | None]], S],
+        name: str,
+        on_empty: Callable[[], None],
+    ) -> None:
+        """Make an evaluation that nobody receives.
+
+        Args:
+            tree: What to evaluate.
+            metrics: For which metrics, one value of the sample each.
+            sample: Makes a sample of the values.
+            name: What receivers call it.
+            on_empty: Called when the last receiver has gone.
+        """
+        self.tree = tree
+        self.receivers: FanOut[S] = FanOut(name, on_empty=on_empty)
+        self._metrics = metrics
+        self._sample = sample
+
+    def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
+        """Evaluate a window and send the result; add the components that were asked for."""
+        values = [self.tree.evaluate(metrics[metric], asked) for metric in self._metrics]
+        self.receivers.put(self._sample(stamp, values))
+
+    def publish_nothing(self, stamp: datetime) -> None:
+        """Send that there is no value."""
+        self.receivers.put(self._sample(stamp, [None] * len(self._metrics)))
+
+    def is_received(self) -> bool:
+        """Tell whether somebody receives it."""
+        return len(self.receivers) > 0
+
+    def end(self) -> None:
+        """Tell its readers that nothing more will come."""
+        self.receivers.end()
 
 
 class _Formula(_Operand[Q, F], Generic[Q, F, S]):
     """A formula of samples of one kind. Runs from its first receiver until its last one closes."""
 
-    _metrics: tuple[int, ...]
+    _metrics: ClassVar[tuple[int, ...]]
 
-    def __init__(self, tree: Expression, unit: _Unit[Q], loop: SumLoop, name: str) -> None:
-        super().__init__(tree, unit, loop, type(self))  # type: ignore[arg-type] # F is this class
+    def __init__(self, tree: Expression, unit: _Unit[Q], source: FormulaSource, name: str) -> None:
+        super().__init__(tree, unit, source, type(self))  # type: ignore[arg-type] # F is this class
         self._name = name
-        # Serializes starting and stopping: the formula runs when somebody receives it. Outside
-        # of the loop's lock, always.
-        self._lock = threading.RLock()
-        self._running = False
-        self._receivers: FanOut[S] = FanOut(name, on_empty=self._stop_if_empty)
+
+        def sample(stamp: datetime, values: Sequence[float | None]) -> S:
+            quantities = [None if value is None else unit.create(value) for value in values]
+            return self._make_sample(stamp, quantities)
+
+        # What the loop holds must not keep this formula, and with it the microgrid, alive.
+        self._evaluation: _Evaluation[S] = _Evaluation(
+            tree, self._metrics, sample, name, on_empty=source.loop.look_for_unneeded
+        )
 
     def __repr__(self) -> str:
         """Name it."""
@@ -174,42 +230,20 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
             A receiver. The first one starts the formula, the last one that closes stops it.
 
         Raises:
+            TypeError: If `maxsize` is not an integer.
+            ValueError: If `maxsize` is less than 1.
             ReceiverStoppedError: If the microgrid has been closed.
-            ApiClientError: If a component cannot be subscribed to.
+            RuntimeError: In a child that was forked off after the client had connected.
         """
-        with self._lock:
-            receiver = self._receivers.subscribe(maxsize)
-            if not self._running:
-                self._loop.start(self)
-                self._running = True
+        receiver = self._evaluation.receivers.subscribe(maxsize, keeps=self._source.keeps)
+        if receiver is None:
+            raise ReceiverStoppedError("the microgrid has been closed")
+        self._source.loop.start(self._evaluation)
         return receiver
 
-    def _stop_if_empty(self) -> None:
-        with self._lock:
-            if self._running and not len(self._receivers):
-                self._running = False
-                self._loop.stop(self)
-
-    def _sample(self, stamp: datetime, values: Sequence[float | None]) -> S:
+    @staticmethod
+    def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> S:
         raise NotImplementedError
-
-    def _quantities(self, values: Sequence[float | None]) -> list[Q | None]:
-        return [None if value is None else self._unit.create(value) for value in values]
-
-    # The loop's side
-
-    def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
-        """Evaluate a window and send the result; add the components that were asked for."""
-        values = [self.tree.evaluate(metrics[metric], asked) for metric in self._metrics]
-        self._receivers.put(self._sample(stamp, values))
-
-    def publish_nothing(self, stamp: datetime) -> None:
-        """Send that there is no value."""
-        self._receivers.put(self._sample(stamp, [None] * len(self._metrics)))
-
-    def end(self) -> None:
-        """Tell its readers that nothing more will come."""
-        self._receivers.end()
 
 
 class Formula(_Formula[Q, "Formula[Q]", Sample[Q]]):
@@ -221,8 +255,9 @@ class Formula(_Formula[Q, "Formula[Q]", Sample[Q]]):
 
     _metrics = (_POWER_METRIC,)
 
-    def _sample(self, stamp: datetime, values: Sequence[float | None]) -> Sample[Q]:
-        return Sample(stamp, *self._quantities(values))
+    @staticmethod
+    def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> Sample[Q]:
+        return Sample(stamp, *values)
 
 
 class Formula3Phase(_Formula[Q, "Formula3Phase[Q]", Sample3Phase[Q]]):
@@ -230,19 +265,20 @@ class Formula3Phase(_Formula[Q, "Formula3Phase[Q]", Sample3Phase[Q]]):
 
     _metrics = _CURRENT_METRICS
 
-    def _sample(self, stamp: datetime, values: Sequence[float | None]) -> Sample3Phase[Q]:
-        return Sample3Phase(stamp, *self._quantities(values))
+    @staticmethod
+    def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> Sample3Phase[Q]:
+        return Sample3Phase(stamp, *values)
 
 
 _POWER = _Unit(Power, Power.from_watts)
 _CURRENT = _Unit(Current, Current.from_amperes)
 
 
-def power_formula(tree: Expression, loop: SumLoop, name: str) -> Formula[Power]:
+def power_formula(tree: Expression, source: FormulaSource, name: str) -> Formula[Power]:
     """Make a formula of active power, in W."""
-    return Formula(tree, _POWER, loop, name)
+    return Formula(tree, _POWER, source, name)
 
 
-def current_formula(tree: Expression, loop: SumLoop, name: str) -> Formula3Phase[Current]:
+def current_formula(tree: Expression, source: FormulaSource, name: str) -> Formula3Phase[Current]:
     """Make a formula of the current of each phase, in A."""
-    return Formula3Phase(tree, _CURRENT, loop, name)
+    return Formula3Phase(tree, _CURRENT, source, name)

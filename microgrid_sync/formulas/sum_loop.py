@@ -1,31 +1,18 @@
-"""The worker thread that evaluates all formulas of a microgrid, once a period."""
+"""Evaluates all formulas of a microgrid, once a period, in a worker thread."""
 
-import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.formulas.expression import Expression, Values
 from microgrid_sync.formulas.window import METRICS, Window
-from microgrid_sync.program_end import ends_with_program
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError, take_all
+from microgrid_sync.worker import ComponentReceivers, SubscribeAside, Subscribed, Worker
 
 _KEEP_FALLBACK = 60.0
 """Seconds for which a fallback stays subscribed to after it was needed."""
-
-_RESUBSCRIBE_AFTER = 10.0
-"""Seconds between two attempts to subscribe again to a stream that has ended."""
-
-_JOIN_TIMEOUT = 1.0
-
-_logger = logging.getLogger(__name__)
-
-Subscribe = Callable[[int], Receiver[Any]]
-"""Subscribes to a component's data."""
 
 
 class RunningFormula(Protocol):
@@ -34,6 +21,9 @@ class RunningFormula(Protocol):
     @property
     def tree(self) -> Expression:
         """What it evaluates."""
+
+    def is_received(self) -> bool:
+        """Tell whether somebody receives it."""
 
     def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
         """Evaluate a window and send the result; add the components that were asked for."""
@@ -45,160 +35,145 @@ class RunningFormula(Protocol):
         """Tell its readers that nothing more will come."""
 
 
-class _Input:
-    """A subscription of the loop. Used by its thread alone once it is known there."""
+@dataclass(frozen=True)
+class _Start:
+    """A message: evaluate this formula from now on."""
 
-    def __init__(self, component_id: int, receiver: Receiver[Any], now: float) -> None:
-        self.component_id = component_id
-        self.receiver = receiver
-        self.window = Window(now)
-        self.asked_at = now
-        self.subscribed_at = now
+    formula: RunningFormula
+
+    def discard(self) -> None:
+        """See `Discardable.discard`."""
+        self.formula.end()
+
+
+@dataclass(frozen=True)
+class _LookForUnneeded:
+    """A message: some formula may have lost its last receiver."""
+
+
+class _Clock:
+    """The ends of windows: full periods of the wall clock, which is read once, at the start."""
+
+    def __init__(self, period: timedelta) -> None:
+        self._period = period
+        self._seconds = period.total_seconds()
+        wall, mono = time.time(), time.monotonic()
+        self._first = math.floor(wall / self._seconds)
+        self._start = mono - (wall - self._first * self._seconds)
+        self._window = 1
+
+    @property
+    def due(self) -> float:
+        """The end of the window that is open, on the monotonic clock."""
+        return self._start + self._window * self._seconds
+
+    def close_window(self, now: float) -> datetime:
+        """Open the next window; give the end of the one that has ended.
+
+        Behind by whole windows, after the machine slept, those are left out: their time is over.
+        """
+        window = max(self._window, math.floor((now - self._start) / self._seconds))
+        self._window = window + 1
+        return datetime.fromtimestamp(0, UTC) + (self._first + window) * self._period
 
 
 class SumLoop:
-    """Drains the streams once a period, and evaluates every running formula on what came.
+    """Drains the streams once a period, and evaluates every formula on what came.
 
-    The microgrid owns it. Formulas are started and stopped from any thread; the thread starts
-    with the first of them and lives until `close`.
+    The microgrid owns it. Formulas are started from any thread; they run as long as somebody
+    receives them. All below the worker is its thread's alone.
     """
 
-    def __init__(self, subscribe: Subscribe, period: timedelta) -> None:
+    def __init__(self, subscribe: SubscribeAside, period: timedelta, site: str) -> None:
         """Make a loop without formulas.
 
         Args:
             subscribe: Subscribes to a component's data.
             period: The length of a window.
+            site: What the thread's name calls the site.
 
         Raises:
             ValueError: If the period is not positive.
         """
         if period <= timedelta(0):
             raise ValueError(f"resampling_period must be positive, not {period}")
-        self._subscribe = subscribe
         self._period = period
-        # Protects all below; notified when something starts or the loop is closed. Re-entrant, so
-        # that a signal handler may close. Neither subscribing nor publishing is done under it.
-        self._changed = threading.Condition(threading.RLock())
+        self.worker = Worker(f"microgrid-sum-loop {site}", work=self._work, end=self._end)
+        self._receivers = ComponentReceivers(subscribe, self.worker.deliver)
         self._formulas: list[RunningFormula] = []
-        self._inputs: dict[int, _Input] = {}
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._windows: dict[int, Window] = {}
+        self._asked_at: dict[int, float] = {}
+        self._clock: _Clock | None = None
 
     def start(self, formula: RunningFormula) -> None:
-        """Evaluate a formula from the next window on.
+        """Evaluate a formula from the next window on; one that is evaluated already stays so.
 
         Raises:
             ReceiverStoppedError: If the loop is closed.
-            ApiClientError: If a component cannot be subscribed to.
+            RuntimeError: In a child that was forked off.
         """
-        if self._closed:
-            raise ReceiverStoppedError("the microgrid has been closed")
-        primary: set[int] = set()
-        # With a value for everything no fallback is asked.
-        formula.tree.evaluate(_Everything(), primary)
-        self._require(primary)
-        with self._changed:
-            if self._closed:
-                raise ReceiverStoppedError("the microgrid has been closed")
-            self._formulas.append(formula)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="microgrid-sum-loop", daemon=True
-                )
-                self._thread.start()
-                ends_with_program(self)
-            self._changed.notify_all()
+        self.worker.post(_Start(formula))
 
-    def stop(self, formula: RunningFormula) -> None:
-        """Evaluate a formula no more; let go what no other needs."""
-        with self._changed:
-            if formula not in self._formulas:
-                return
-            self._formulas.remove(formula)
-            needed = frozenset[int]().union(*(f.tree.components() for f in self._formulas))
-            unneeded = [self._inputs.pop(i) for i in set(self._inputs) - needed]
-        for source in unneeded:
-            source.receiver.close()
-
-    def close(self) -> None:
-        """End all formulas and the thread. Any thread, any number of times."""
-        with self._changed:
-            self._closed = True
-            formulas, self._formulas = self._formulas, []
-            inputs, self._inputs = self._inputs, {}
-            thread = self._thread
-            self._changed.notify_all()
-        for source in inputs.values():
-            source.receiver.close()
-        for formula in formulas:
-            formula.end()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN_TIMEOUT)
-
-    def at_main_thread_end(self) -> None:
-        """See `EndsWithProgram.at_main_thread_end`."""
-        self.close()
-
-    at_exit = at_main_thread_end
-
-    def _require(self, components: set[int]) -> None:
-        """Subscribe to what is not subscribed to."""
-        with self._changed:
-            new = components - set(self._inputs)
-        for component_id in new:
-            source = _Input(component_id, self._subscribe(component_id), time.monotonic())
-            with self._changed:
-                kept = None if self._closed else self._inputs.setdefault(component_id, source)
-            if kept is not source:
-                source.receiver.close()
+    def look_for_unneeded(self) -> None:
+        """Stop formulas that nobody receives any more. From any thread; takes no lock."""
+        self.worker.deliver(_LookForUnneeded())
 
     # The thread
 
-    def _run(self) -> None:
-        period = self._period.total_seconds()
-        # Aligned once: afterwards only the monotonic clock counts.
-        wall, mono = time.time(), time.monotonic()
-        number = math.floor(wall / period)
-        start = mono - (wall - number * period)
-        epoch = datetime.fromtimestamp(0, UTC)
-        window = 0
-        while True:
-            window += 1
-            with self._changed:
-                while (
-                    not self._closed and (pause := start + window * period - time.monotonic()) > 0
-                ):
-                    self._changed.wait(pause)
-                if self._closed:
-                    return
-            now = time.monotonic()
-            # Behind by whole windows, after the machine slept: their time is over.
-            window = max(window, math.floor((now - start) / period))
-            stamp = epoch + (number + window) * self._period
-            try:
-                self._close_window(stamp, now, period)
-            except Exception:
-                # A defect of ours must not end all totals for good.
-                _logger.exception("The window that ended at %s failed", stamp)
+    def _work(self, messages: list[Any], now: float) -> float:
+        if self._clock is None:
+            self._clock = _Clock(self._period)
+        for message in messages:
+            match message:
+                case _Start(formula):
+                    self._add(formula, now)
+                case Subscribed():
+                    self._receivers.arrived(message)
+                case _LookForUnneeded():
+                    self._drop_unneeded()
+        # A defect in one window must not make the next one late, or be met twice.
+        if now >= self._clock.due:
+            self._close_window(self._clock.close_window(now), now)
+        return self._clock.due
 
-    def _close_window(self, stamp: datetime, now: float, period: float) -> None:
-        with self._changed:
-            formulas = list(self._formulas)
-            inputs = list(self._inputs.values())
+    def _add(self, formula: RunningFormula, now: float) -> None:
+        if formula not in self._formulas:
+            self._formulas.append(formula)
+            primary: set[int] = set()
+            # With a value for everything no fallback is asked.
+            formula.tree.evaluate(_Everything(), primary)
+            self._follow(primary, now)
+
+    def _drop_unneeded(self) -> None:
+        """Drop formulas without receivers, and let go what no other needs."""
+        self._formulas = [formula for formula in self._formulas if formula.is_received()]
+        needed = frozenset[int]().union(*(f.tree.components() for f in self._formulas))
+        self._let_go(self._receivers.followed() - needed)
+
+    def _let_go(self, components: set[int]) -> None:
+        self._receivers.drop(components)
+        for component_id in components:
+            del self._windows[component_id], self._asked_at[component_id]
+
+    def _follow(self, components: set[int], now: float) -> None:
+        for component_id in components - self._receivers.followed():
+            self._windows[component_id] = Window(now)
+        for component_id in components:
+            self._asked_at[component_id] = now
+        self._receivers.follow(components, now)
+
+    def _close_window(self, stamp: datetime, now: float) -> None:
+        period = self._period.total_seconds()
         metrics: list[dict[int, float | None]] = [{} for _ in range(METRICS)]
         pending: set[int] = set()
-        for source in inputs:
-            data = take_all(source.receiver)
-            if data is None:
-                self._subscribe_again(source, now)
-            measured = source.window.close(data or (), now, period)
+        for component_id, window in self._windows.items():
+            measured = window.close(self._receivers.take(component_id, now), now, period)
             for values, value in zip(metrics, measured, strict=True):
-                values[source.component_id] = value
-            if source.window.is_pending(now, period):
-                pending.add(source.component_id)
+                values[component_id] = value
+            if window.is_pending(now, period):
+                pending.add(component_id)
         asked: set[int] = set()
-        for formula in formulas:
+        for formula in self._formulas:
             primary: set[int] = set()
             formula.tree.evaluate(_Everything(), primary)
             if primary & pending:
@@ -208,33 +183,12 @@ class SumLoop:
             else:
                 formula.publish(stamp, metrics, asked)
         self._follow(asked, now)
+        self._let_go({i for i, at in self._asked_at.items() if now - at > _KEEP_FALLBACK})
 
-    def _follow(self, asked: set[int], now: float) -> None:
-        """Subscribe to what was asked for, let go what has not been for a while."""
-        with self._changed:
-            for source in self._inputs.values():
-                if source.component_id in asked:
-                    source.asked_at = now
-            stale = [s for s in self._inputs.values() if now - s.asked_at > _KEEP_FALLBACK]
-            for source in stale:
-                del self._inputs[source.component_id]
-        for source in stale:
-            source.receiver.close()
-        for component_id in asked:
-            # One by one: some categories have no data, and must not keep the others from it.
-            try:
-                self._require({component_id})
-            except (ApiClientError, ValueError, RuntimeError) as error:
-                _logger.debug("Component %s has no data: %s", component_id, error)
-
-    def _subscribe_again(self, source: _Input, now: float) -> None:
-        if now - source.subscribed_at < _RESUBSCRIBE_AFTER:
-            return
-        source.subscribed_at = now
-        try:
-            source.receiver = self._subscribe(source.component_id)
-        except (ApiClientError, ValueError, RuntimeError) as error:
-            _logger.debug("Component %s cannot be subscribed to: %s", source.component_id, error)
+    def _end(self) -> None:
+        self._receivers.close()
+        for formula in self._formulas:
+            formula.end()
 
 
 class _Everything(dict[int, float | None]):

@@ -1,4 +1,4 @@
-"""A set of chargers whose power pools propose: target, bounds, rounds and results. No threads."""
+"""Follows a set of chargers whose power pools propose: target, bounds, rounds and results. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from frequenz.quantities import Power
 
-from microgrid_sync.power.charger_book import ChargerBook
+from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.distribution import Voltages, plan
-from microgrid_sync.power.proposals import ZERO, Outcome, Proposal, Range, System, resolve
+from microgrid_sync.power.proposals import ZERO, Proposal, Range, System, resolve
 from microgrid_sync.power.results import PartialFailure, Request, Result, Success
+from microgrid_sync.power.set_point_ledger import Answer
 from microgrid_sync.power.status import ChargerStatus
 from microgrid_sync.timeseries import Bounds
 
@@ -52,16 +53,15 @@ class _Round:
 class ChargerSet:
     """The chargers of one or more pools. The control loop's thread alone touches it."""
 
-    def __init__(self, books: Sequence[ChargerBook], config: ChargingConfig) -> None:
+    def __init__(self, chargers: Sequence[Charger], config: ChargingConfig) -> None:
         """Make a set that nobody has proposed anything for.
 
         Args:
-            books: The chargers; shared with other sets that have some of them, too.
+            chargers: The chargers; shared with other sets that have some of them, too.
             config: The settings.
         """
-        self.books = {book.component_id: book for book in books}
+        self.chargers = {charger.component_id: charger for charger in chargers}
         self._config = config
-        self._max_age = config.max_data_age.total_seconds()
         self._active_since: float | None = None
         self._releasing = False
         self._round = _Round()
@@ -72,28 +72,37 @@ class ChargerSet:
     # What is there
 
     def system(self, now: float) -> System | None:
-        """Give the sums of the bounds of the chargers that can be used.
+        """Give what the chargers that can be used may be set to together.
+
+        Any of them may be at zero: what is excluded is what is less than the least that one of them
+        alone can be given.
 
         Returns:
             The bounds; zero if no charger can be used, ``None`` if none has been heard of.
         """
-        if not any(book.data is not None for book in self.books.values()):
+        if not any(charger.data is not None for charger in self.chargers.values()):
             return None
         usable = [
-            book.data
-            for book in self.books.values()
-            if book.data is not None
-            and book.status(now, self._max_age) is not ChargerStatus.NOT_WORKING
+            charger.data
+            for charger in self.chargers.values()
+            if charger.data is not None and charger.status(now) is not ChargerStatus.NOT_WORKING
         ]
+        if not usable:
+            return System(ZERO)
+        least = min(
+            max(
+                0.0,
+                data.active_power_exclusion_upper_bound,
+                data.active_power_inclusion_lower_bound,
+            )
+            for data in usable
+        )
         return System(
             Range(
-                sum(data.active_power_inclusion_lower_bound for data in usable),
-                sum(data.active_power_inclusion_upper_bound for data in usable),
+                sum(min(0.0, data.active_power_inclusion_lower_bound) for data in usable),
+                sum(max(0.0, data.active_power_inclusion_upper_bound) for data in usable),
             ),
-            Range(
-                sum(data.active_power_exclusion_lower_bound for data in usable),
-                sum(data.active_power_exclusion_upper_bound for data in usable),
-            ),
+            Range(max(min(0.0, d.active_power_exclusion_lower_bound) for d in usable), least),
         )
 
     def _commandable(self, now: float) -> System:
@@ -105,12 +114,12 @@ class ChargerSet:
         """
         system = self.system(now) or System(ZERO)
         reserved = 0.0
-        for book in self.books.values():
-            most = book.reserved(now)
-            if book.limit is None or not math.isfinite(most):
+        for charger in self.chargers.values():
+            most = charger.reserved(now)
+            if charger.ledger.newest is None or not math.isfinite(most):
                 continue
-            usable = book.status(now, self._max_age) is not ChargerStatus.NOT_WORKING
-            reserved += max(0.0, most - book.upper_bound) if usable else most
+            usable = charger.status(now) is not ChargerStatus.NOT_WORKING
+            reserved += max(0.0, most - charger.upper_bound) if usable else most
         inclusion = system.inclusion
         return System(Range(inclusion.lower, inclusion.upper + reserved), system.exclusion)
 
@@ -144,28 +153,27 @@ class ChargerSet:
             taken: Chargers that proposals for other sets command now; not to be released.
         """
         rating = max(
-            (b.data.active_power_inclusion_upper_bound for b in self.books.values() if b.data),
+            (c.data.active_power_inclusion_upper_bound for c in self.chargers.values() if c.data),
             default=math.inf,
         )
-        for book in self.books.values():
+        for charger in self.chargers.values():
             # A charger that has never been heard of is taken for as large as the largest.
-            book.assumed_rating = rating
+            charger.assumed_rating = rating
         if not proposals:
             self._active_since = self.target = None
             return self._release(now, taken) if self._releasing else {}
         self._releasing = False
         if self._active_since is None:
             self._active_since = now
-            for book in self.books.values():
-                book.forget_set_points()
-        outcome: Outcome = resolve(proposals, self._commandable(now))
-        self.target = outcome.target or 0.0
-        heard = all(book.data is not None for book in self.books.values())
+            for charger in self.chargers.values():
+                charger.begin_campaign()
+        self.target = resolve(proposals, self._commandable(now)).target or 0.0
+        heard = all(charger.data is not None for charger in self.chargers.values())
         waited = now - self._active_since
         if not heard and waited < _FIRST_ROUND_WAIT:
             return {}
         return plan(
-            self.books.values(),
+            self.chargers.values(),
             self.target,
             voltages,
             self._config,
@@ -173,34 +181,51 @@ class ChargerSet:
             may_raise=heard or waited >= _NO_RAISE_TIME,
         )
 
+    def due_at(self) -> float:
+        """Give when the first of the set-points is due again."""
+        if self.target is None and not self._releasing:
+            return math.inf
+        return min(charger.ledger.due_at() for charger in self.chargers.values())
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its chargers are commanded for a proposal."""
+        return self._active_since is not None
+
     def release(self) -> None:
         """Let the chargers that have been commanded draw what they can, from the next step on."""
-        self._releasing = any(book.limit is not None for book in self.books.values())
+        self._releasing = any(c.ledger.newest is not None for c in self.chargers.values())
+
+    @property
+    def is_releasing(self) -> bool:
+        """Whether there are chargers to be released, heard of or not."""
+        return self._releasing
 
     def is_being_released(self) -> bool:
         """Tell whether there are chargers that can be released, and are not yet."""
         return self._releasing and any(
-            book.limit is not None
-            and book.data is not None
-            and (book.limit != book.upper_bound or not book.is_confirmed)
-            for book in self.books.values()
+            charger.ledger.newest is not None
+            and charger.data is not None
+            and not _is_released(charger)
+            for charger in self.chargers.values()
         )
 
     def _release(self, now: float, taken: Set[int]) -> dict[int, float]:
         commands = {}
         waiting = False
-        for book in self.books.values():
-            most = book.upper_bound
-            if book.limit is None or book.component_id in taken:
+        for charger in self.chargers.values():
+            ledger = charger.ledger
+            if ledger.newest is None or charger.component_id in taken:
                 continue
-            if book.data is None:
+            if charger.data is None:
                 # How much it may draw is known when it is heard of.
                 waiting = True
                 continue
-            if book.limit != most or not book.is_confirmed:
+            if not _is_released(charger):
                 waiting = True
-                if book.is_due(most, now) and (book.limit == most or not book.in_flight):
-                    commands[book.component_id] = most
+                most = _most(charger)
+                if ledger.is_due(most, now) and (ledger.newest == most or not ledger.is_under_way):
+                    commands[charger.component_id] = most
         self._releasing = waiting
         return commands
 
@@ -208,31 +233,30 @@ class ChargerSet:
 
     def sent(self, component_id: int, watts: float, now: float) -> int:
         """Note that a set-point is being sent; give the attempt's number."""
-        book = self.books[component_id]
-        self._round.is_news |= watts != book.limit or not book.is_confirmed
-        attempt = book.send(watts, now)
+        charger = self.chargers[component_id]
+        self._round.is_news |= watts != charger.ledger.newest or not charger.ledger.is_confirmed
+        attempt = charger.send(watts, now)
         self._round.pending[component_id] = attempt
-        self._round.failed.pop(component_id, None)
         return attempt
 
-    def done(self, component_id: int, attempt: int, now: float, *, failed: bool) -> bool:
+    def done(self, component_id: int, attempt: int, answer: Answer, now: float) -> bool:
         """Note the outcome of an attempt.
 
         Returns:
             Whether it was the newest one of its charger.
         """
-        book = self.books[component_id]
-        newest = book.fail(attempt, now) if failed else book.confirm(attempt, now)
+        charger = self.chargers[component_id]
+        newest = charger.answered(attempt, answer, now)
         if newest and self._round.pending.get(component_id) == attempt:
             del self._round.pending[component_id]
-            if failed:
-                self._round.failed[component_id] = book.limit or 0.0
+            if answer is not Answer.CONFIRMED:
+                self._round.failed[component_id] = charger.ledger.newest or 0.0
                 self._round.is_news = True
         return newest
 
-    def conclude(self, now: float) -> Result | None:
+    def conclude(self) -> Result | None:
         """Give the result of a round that has ended, or of a charger that overdraws."""
-        overdrawing = frozenset(i for i, book in self.books.items() if book.overdraws(now))
+        overdrawing = frozenset(i for i, charger in self.chargers.items() if charger.overdraws)
         news = self._round.is_news or bool(overdrawing - self._overdrawing)
         self._overdrawing &= overdrawing
         if self.target is None:
@@ -242,7 +266,7 @@ class ChargerSet:
         if not news or (self._round.pending and not self._round.failed):
             return None
         failed: dict[int, float] = {
-            i: self.books[i].draw - (self.books[i].limit or 0.0) for i in overdrawing
+            i: self.chargers[i].draw - (self.chargers[i].ledger.newest or 0.0) for i in overdrawing
         }
         failed.update(self._round.failed)
         self._overdrawing = overdrawing
@@ -252,12 +276,12 @@ class ChargerSet:
 
     def _result(self, target: float, failed: Mapping[int, float]) -> Result:
         confirmed = {
-            i: book.limit
-            for i, book in self.books.items()
-            if book.is_confirmed and book.limit is not None
+            i: charger.ledger.newest
+            for i, charger in self.chargers.items()
+            if charger.ledger.is_confirmed and charger.ledger.newest is not None
         }
-        request = Request(Power.from_watts(target), frozenset(self.books))
-        allocated = sum(book.limit or 0.0 for book in self.books.values())
+        request = Request(Power.from_watts(target), frozenset(self.chargers))
+        allocated = sum(charger.ledger.newest or 0.0 for charger in self.chargers.values())
         succeeded = frozenset(confirmed) - frozenset(failed)
         power = Power.from_watts(sum(confirmed[i] for i in succeeded))
         excess = Power.from_watts(max(0.0, target - allocated))
@@ -265,3 +289,12 @@ class ChargerSet:
             return Success(request, power, succeeded, excess)
         failed_power = Power.from_watts(sum(failed.values()))
         return PartialFailure(request, power, succeeded, excess, failed_power, frozenset(failed))
+
+
+def _most(charger: Charger) -> float:
+    """Give what a charger is set to when it is released; never less than zero."""
+    return max(0.0, charger.upper_bound)
+
+
+def _is_released(charger: Charger) -> bool:
+    return charger.ledger.is_confirmed and charger.ledger.newest == _most(charger)

@@ -1,4 +1,4 @@
-"""How power is distributed to chargers: the settings."""
+"""Holds the settings of how power is distributed to chargers."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,6 +37,10 @@ class ChargingConfig:
     max_data_age: timedelta = timedelta(seconds=10)
     """A charger whose newest data is older counts as silent."""
 
+    obey_time: timedelta = timedelta(seconds=5)
+    """How long cars take to obey a lower limit. For so long after its confirmation what a car still
+    draws is reserved, and afterwards others make room for what it draws beyond the limit."""
+
     def __post_init__(self) -> None:
         """Check the settings.
 
@@ -59,7 +63,13 @@ class ChargingConfig:
             self.fallback_power >= Power.zero() and not self.fallback_power.isinf()
         ):
             raise ValueError(f"fallback_power must be 0 W or more, not {self.fallback_power}")
-        for name in ("raise_interval", "minimum_on_time", "proposal_lifetime", "max_data_age"):
+        for name in (
+            "raise_interval",
+            "minimum_on_time",
+            "proposal_lifetime",
+            "max_data_age",
+            "obey_time",
+        ):
             value: timedelta = getattr(self, name)
             if value < timedelta(0):
                 raise ValueError(f"{name} must not be negative, but is {value}")

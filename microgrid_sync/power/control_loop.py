@@ -1,78 +1,55 @@
-"""The worker thread that carries data, proposals and set-points between their owners."""
+"""Carries data, proposals and set-points between their owners, in a worker thread."""
 
+import functools
 import logging
 import math
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from frequenz.quantities import Power
 
-from microgrid_sync.client import MicrogridApiClient
-from microgrid_sync.exceptions import ApiClientError
-from microgrid_sync.fan_out import FanOut
-from microgrid_sync.model import EVChargerData, MeterData
+from microgrid_sync.client import MicrogridApiClient, reconnects, start_set_power
+from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
+from microgrid_sync.model import MeterData
 from microgrid_sync.model.data import PerPhase
-from microgrid_sync.power.charger_book import ChargerBook
+from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet, PowerReport
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.distribution import minimum_power
+from microgrid_sync.power.proposal_board import ChargerIds, ProposalBoard, listed
 from microgrid_sync.power.proposals import Proposal, System
-from microgrid_sync.power.results import Result
-from microgrid_sync.power.voltage import is_complete, sum_of_phases
-from microgrid_sync.program_end import ends_with_program
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError, take_all
+from microgrid_sync.power.publication import Publication
+from microgrid_sync.power.set_point_ledger import Answer
+from microgrid_sync.receiver import Receiver
 from microgrid_sync.timeseries import Bounds, SystemBounds
 from microgrid_sync.topology import Topology
-
-SET_POINT_TIMEOUT = 5.0
-"""Seconds for a set-point's confirmation."""
+from microgrid_sync.transport.calls import StartedCall, is_cut_off
+from microgrid_sync.transport.channel import site_of
+from microgrid_sync.worker import (
+    ComponentReceivers,
+    Question,
+    SubscribeAside,
+    Subscribed,
+    Worker,
+)
 
 _INTERVAL = 1.0
 """Seconds between two looks at everything, if nothing happens before."""
 
-_RESUBSCRIBE_AFTER = 10.0
-_JOIN_TIMEOUT = 1.0
-_RELEASE_TIMEOUT = 1.0
+_LEAST_PAUSE = 0.05
+"""Seconds between two looks at the least, if nothing happens between them."""
 
-ChargerIds = frozenset[int]
+_KEEP_METER = 60.0
+"""Seconds for which the main meter stays subscribed to after its voltage was needed."""
 
 _logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Held:
-    """A proposal, and when it was made."""
-
-    chargers: ChargerIds
-    proposal: Proposal
-    made_at: float
-
-
-class _Output:
-    """The newest of something that is published when it changes."""
-
-    def __init__(self, name: str) -> None:
-        # Serializes publishing and subscribing: nobody gets an older value after a newer one, or
-        # misses one. Receivers' locks are taken inside it.
-        self._lock = threading.RLock()
-        self.receivers: FanOut[Any] = FanOut(name)
-        self.newest: Any = None
-
-    def publish(self, value: Any, compared: Any) -> None:
-        """Publish a value, unless it compares equal to the newest."""
-        with self._lock:
-            if self.newest is None or self.newest[1] != compared:
-                self.newest = (value, compared)
-                self.receivers.put(value)
-
-    def subscribe(self, maxsize: int) -> Receiver[Any]:
-        """Make a receiver, which gets the newest value at once."""
-        with self._lock:
-            return self.receivers.subscribe(maxsize, first=self.newest and self.newest[0])
+_commanding: "dict[tuple[str, int], weakref.ref[ControlLoop]]" = {}
+"""Which loop commands a charger of a server, in this process. Each step is one of the dictionary's,
+so that no lock protects it; it is there to warn, and decides nothing."""
 
 
 class _Watched:
@@ -81,357 +58,398 @@ class _Watched:
     def __init__(self, chargers: ChargerSet, name: str) -> None:
         self.chargers = chargers
         self.fallback = False
-        self.bounds = _Output(f"the bounds of {name}")
-        self.results = _Output(f"the results of {name}")
-        self.reports: dict[int, _Output] = {}
+        self.bounds = Publication(f"the bounds of {name}")
+        self.results = Publication(f"the results of {name}")
+        self.reports: dict[int, Publication] = {}
+        self._name = name
+
+    def report(self, priority: int) -> Publication:
+        """Give the publication of reports to pools of some priority."""
+        name = f"the power status of {self._name}, priority {priority}"
+        return self.reports.setdefault(priority, Publication(name))
+
+    def publications(self) -> list[Publication]:
+        """Give all publications."""
+        return [self.bounds, self.results, *self.reports.values()]
+
+
+# What others send to the loop
+
+
+class _Propose(Question[None]):
+    def __init__(self, pool: Hashable, chargers: ChargerIds, proposal: Proposal) -> None:
+        super().__init__()
+        self.pool, self.chargers, self.proposal = pool, chargers, proposal
+
+
+class _Subscribe(Question[Receiver[Any]]):
+    """Receive one publication of a set; ``priority`` is for reports alone."""
+
+    def __init__(
+        self, chargers: ChargerIds, what: str, priority: int, maxsize: int, keeps: object
+    ) -> None:
+        super().__init__()
+        self.chargers, self.what, self.priority = chargers, what, priority
+        self.maxsize, self.keeps = maxsize, keeps
+
+
+@dataclass(frozen=True)
+class _Withdraw:
+    pool: Hashable
+
+
+@dataclass(frozen=True)
+class _PoolGone:
+    pool: Hashable
+
+
+@dataclass(frozen=True)
+class _Done:
+    """An attempt has ended."""
+
+    chargers: ChargerIds
+    charger: int
+    attempt: int
+    call: StartedCall
+
+    def discard(self) -> None:
+        """See `Discardable.discard`."""
+        self.call.outcome()
 
 
 class ControlLoop:
     """Keeps the chargers of a microgrid at what its pools propose.
 
-    The microgrid owns it. Proposals come from any thread; the thread starts with the first pool
-    that proposes or watches, and lives until `close`.
+    The microgrid owns it. Its thread starts with the first pool that proposes or watches, and owns
+    all below the worker; others send it messages.
     """
 
     def __init__(
-        self, client: MicrogridApiClient, topology: Topology, config: ChargingConfig
+        self,
+        client: MicrogridApiClient,
+        topology: Topology,
+        config: ChargingConfig,
+        subscribe: SubscribeAside,
     ) -> None:
         """Make a loop without pools.
 
         Args:
-            client: Gives data and takes set-points.
+            client: Takes set-points.
             topology: The microgrid.
             config: The settings.
+            subscribe: Subscribes to a component's data.
         """
         self._client = client
         self._topology = topology
         self._config = config
-        self._lifetime = config.proposal_lifetime.total_seconds()
-        # Protects all down to the next blank line; notified when there is something to do.
-        # Re-entrant, so that a signal handler may close. Nothing of the client, and no receiver,
-        # is called under it.
-        self._changed = threading.Condition(threading.RLock())
-        self._proposals: dict[object, _Held] = {}
-        self._withdrawn: list[ChargerIds] = []
-        self._lapsed: set[object] = set()
+        self.worker = Worker(
+            f"microgrid-control-loop {site_of(client.server_url)}",
+            work=self._work,
+            end=self._end,
+            is_idle=self._is_idle,
+        )
+        self._receivers = ComponentReceivers(subscribe, self.worker.deliver)
+        self._board = ProposalBoard(config.proposal_lifetime.total_seconds())
         self._watched: dict[ChargerIds, _Watched] = {}
-        self._data: dict[int, Receiver[EVChargerData]] = {}
-        self._woken = False
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-        # Filled by gRPC's threads, emptied by ours.
-        self._outcomes: deque[tuple[ChargerIds, int, int, ApiClientError | None]] = deque()
-        # The thread's alone.
-        self._books: dict[int, ChargerBook] = {}
-        self._main_meter: Receiver[MeterData] | None = None
-        self._subscribed_at: dict[int, float] = {}
-        self._warned_of_voltage = False
+        self._chargers: dict[int, Charger] = {}
+        self._reconnects: dict[int, int] = {}
+        self._meter_voltages: tuple[PerPhase, float] | None = None
+        self._meter_needed_at = -math.inf
+        self._warned_of_voltage: frozenset[int] = frozenset()
+        self._due = -math.inf
 
     # From any thread
 
-    def propose(self, pool: object, chargers: ChargerIds, proposal: Proposal) -> None:
+    def propose(self, pool: Hashable, chargers: ChargerIds, proposal: Proposal) -> None:
         """Make or renew the one proposal of a pool.
 
         Raises:
             ValueError: If it is for some, but not all, of the chargers of another proposal.
             ReceiverStoppedError: If the microgrid has been closed.
-            ApiClientError: If a charger cannot be subscribed to.
+            RuntimeError: In a child that was forked off.
         """
-        self._watch(chargers)
-        now = time.monotonic()
-        with self._changed:
-            for other, held in self._proposals.items():
-                shared = held.chargers & chargers
-                alive = now - held.made_at < self._lifetime
-                if other is not pool and alive and shared and held.chargers != chargers:
-                    raise ValueError(
-                        f"chargers {_listed(shared)} have a proposal in another set, "
-                        f"{_listed(held.chargers)}; proposed sets must be equal or apart"
-                    )
-            self._proposals[pool] = _Held(chargers, proposal, now)
-            self._lapsed.discard(pool)
-            self._wake()
+        self.worker.ask(_Propose(pool, chargers, proposal))
 
-    def withdraw(self, pool: object, chargers: ChargerIds) -> None:
+    def withdraw(self, pool: Hashable) -> None:
         """Drop a pool's proposal, if it has one; after the last one, release the chargers.
 
-        One that has lapsed counts, too: the chargers may still be held by it.
+        Raises:
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
         """
-        now = time.monotonic()
-        with self._changed:
-            held = self._proposals.pop(pool, None)
-            if held is None and pool not in self._lapsed:
-                return
-            self._lapsed.discard(pool)
-            if not any(
-                other.chargers == chargers and now - other.made_at < self._lifetime
-                for other in self._proposals.values()
-            ):
-                self._withdrawn.append(chargers)
-            self._wake()
+        self.worker.post(_Withdraw(pool))
 
-    def system_bounds(self, chargers: ChargerIds, maxsize: int) -> Receiver[SystemBounds]:
-        """Receive the sums of the bounds of the usable chargers, when they change."""
-        return self._watch(chargers).bounds.subscribe(maxsize)
+    def pool_gone(self, pool: Hashable) -> None:
+        """Note that nobody has a pool any more. For finalizers: takes no lock."""
+        self.worker.deliver(_PoolGone(pool))
 
-    def results(self, chargers: ChargerIds, maxsize: int) -> Receiver[Result]:
-        """Receive the results of distributions."""
-        return self._watch(chargers).results.subscribe(maxsize)
+    def subscribe(
+        self,
+        chargers: ChargerIds,
+        what: str,
+        maxsize: int,
+        *,
+        priority: int = 0,
+        keeps: object = None,
+    ) -> Receiver[Any]:
+        """Receive the bounds, results or reports of a set of chargers, when they change.
 
-    def reports(self, chargers: ChargerIds, priority: int, maxsize: int) -> Receiver[PowerReport]:
-        """Receive what a pool of some priority needs to know, when it changes."""
-        watched = self._watch(chargers)
-        with self._changed:
-            name = f"the power status of chargers {_listed(chargers)}, priority {priority}"
-            output = watched.reports.setdefault(priority, _Output(name))
-            self._wake()
-        return output.subscribe(maxsize)
+        Args:
+            chargers: The chargers.
+            what: ``"bounds"``, ``"results"`` or ``"reports"``.
+            maxsize: How many values the receiver holds.
+            priority: For reports, that of the pool.
+            keeps: What must stay alive as long as somebody reads.
 
-    def close(self) -> None:
-        """End the thread and all receivers. Any thread, any number of times.
-
-        Nothing is sent, but for what has been withdrawn already: that is waited for, for a second.
+        Raises:
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
         """
-        with self._changed:
-            if self._thread is not None and self._thread is not threading.current_thread():
-                self._changed.wait_for(self._is_idle, _RELEASE_TIMEOUT)
-            self._closed = True
-            data, self._data = self._data, {}
-            thread = self._thread
-            watched = list(self._watched.values())
-            self._changed.notify_all()
-        for receiver in data.values():
-            receiver.close()
-        for one in watched:
-            for output in (one.bounds, one.results, *one.reports.values()):
-                output.receivers.end()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN_TIMEOUT)
-
-    def _is_idle(self) -> bool:
-        return self._closed or not (
-            self._withdrawn
-            or any(one.chargers.is_being_released() for one in self._watched.values())
-        )
-
-    def at_main_thread_end(self) -> None:
-        """See `EndsWithProgram.at_main_thread_end`."""
-        self.close()
-
-    at_exit = at_main_thread_end
-
-    def _watch(self, chargers: ChargerIds) -> _Watched:
-        """Follow the data of some chargers; start the thread if it is the first time."""
-        with self._changed:
-            if self._closed:
-                raise ReceiverStoppedError("the microgrid has been closed")
-            missing = chargers - set(self._data)
-        for charger in missing:
-            receiver = self._client.ev_charger_data(charger)
-            with self._changed:
-                kept = None if self._closed else self._data.setdefault(charger, receiver)
-            if kept is not receiver:
-                receiver.close()
-        with self._changed:
-            if self._closed:
-                raise ReceiverStoppedError("the microgrid has been closed")
-            watched = self._watched.get(chargers)
-            if watched is None:
-                books = [self._books.setdefault(c, ChargerBook(c)) for c in sorted(chargers)]
-                name = f"chargers {_listed(chargers)}"
-                watched = _Watched(ChargerSet(books, self._config), name)
-                self._watched[chargers] = watched
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="microgrid-control-loop", daemon=True
-                )
-                self._thread.start()
-                ends_with_program(self)
-            self._wake()
-        return watched
-
-    def _wake(self) -> None:
-        self._woken = True
-        self._changed.notify_all()
+        return self.worker.ask(_Subscribe(chargers, what, priority, maxsize, keeps))
 
     # The thread
 
-    def _run(self) -> None:
-        due = time.monotonic()
-        while True:
-            with self._changed:
-                while not self._closed and not self._woken:
-                    pause = due - time.monotonic()
-                    if pause <= 0:
-                        break
-                    self._changed.wait(pause)
-                if self._closed:
-                    return
-                self._woken = False
-            if time.monotonic() >= due:
-                due = time.monotonic() + _INTERVAL
-            try:
-                self._look()
-            except Exception:
-                # A defect of ours must not leave the chargers alone for good.
-                _logger.exception("The control loop failed; it goes on")
+    def _work(self, messages: list[Any], now: float) -> float:
+        if now >= self._due:
+            self._due = now + _INTERVAL
+        for message in messages:
+            match message:
+                case _Propose():
+                    message.answer(functools.partial(self._propose, message, now))
+                case _Subscribe():
+                    message.answer(functools.partial(self._subscribe, message, now))
+                case _Withdraw(pool):
+                    self._withdraw(pool)
+                case _PoolGone(pool):
+                    self._board.forget(pool)
+                case Subscribed():
+                    self._receivers.arrived(message)
+                case _Done():
+                    self._done(message, now)
+        self._look(now)
+        # What is due may be held back; it is looked at again then, but not all the time.
+        due = min((one.chargers.due_at() for one in self._watched.values()), default=math.inf)
+        return min(self._due, max(due, now + _LEAST_PAUSE))
 
-    def _look(self) -> None:
+    def _propose(self, message: _Propose, now: float) -> None:
+        self._board.propose(message.pool, message.chargers, message.proposal, now)
+        self._watch(message.chargers, now)
+
+    def _subscribe(self, message: _Subscribe, now: float) -> Receiver[Any]:
+        watched = self._watch(message.chargers, now)
+        publication = {"bounds": watched.bounds, "results": watched.results}.get(message.what)
+        if publication is None:
+            publication = watched.report(message.priority)
+        return publication.subscribe(message.maxsize, message.keeps)
+
+    def _withdraw(self, pool: Hashable) -> None:
+        chargers = self._board.withdraw(pool)
+        if chargers is not None:
+            watched = self._watched[chargers]
+            watched.fallback = False
+            watched.chargers.release()
+
+    def _watch(self, chargers: ChargerIds, now: float) -> _Watched:
+        """Follow the data of some chargers."""
+        watched = self._watched.get(chargers)
+        if watched is None:
+            members = [
+                self._chargers.setdefault(c, Charger(c, self._config)) for c in sorted(chargers)
+            ]
+            name = f"chargers {listed(chargers)}"
+            watched = _Watched(ChargerSet(members, self._config), name)
+            self._watched[chargers] = watched
+            self._receivers.follow(chargers, now)
+        return watched
+
+    def _done(self, message: _Done, now: float) -> None:
+        error = message.call.outcome()
+        watched = self._watched.get(message.chargers)
+        if watched is None:
+            return
+        answer = _answer(error)
+        newest = watched.chargers.done(message.charger, message.attempt, answer, now)
+        if newest and error is not None:
+            first = self._chargers[message.charger].health.failures == 1
+            level = logging.WARNING if first else logging.DEBUG
+            _logger.log(level, "Charger %s: a set-point has failed: %s", message.charger, error)
+
+    def _look(self, now: float) -> None:
         """Take in what has happened, and do what follows from it."""
-        now = time.monotonic()
-        self._take_outcomes(now)
         self._take_data(now)
-        voltages = self._voltages()
-        with self._changed:
-            alive = self._alive(now)
-            withdrawn, watched = list(self._withdrawn), dict(self._watched)
-        taken: frozenset[int] = frozenset().union(*(held.chargers for held in alive))
-        for chargers, one in watched.items():
-            proposals = [held.proposal for held in alive if held.chargers == chargers]
-            if proposals:
+        voltages = self._voltages(now)
+        for charger in self._chargers.values():
+            minimum = minimum_power(charger, voltages, self._config)
+            charger.advance(now, minimum if math.isfinite(minimum) else 0.0)
+        for chargers in self._board.lapse(now):
+            self._watched[chargers].fallback = True
+            _logger.warning("All proposals for chargers %s have lapsed", listed(chargers))
+        taken = self._board.proposed()
+        for chargers, one in list(self._watched.items()):
+            proposals = self._board.proposals(chargers)
+            if proposals or chargers & taken:
+                # Somebody commands them, or some of them, now.
                 one.fallback = False
-            elif chargers in withdrawn:
-                one.fallback = False
-                one.chargers.release()
-            elif chargers & taken:
-                # Somebody else commands some of them now.
-                one.fallback = False
+            distributed = proposals
             if one.fallback and self._config.fallback_power is not None:
                 watts = self._config.fallback_power.as_watts()
-                proposals = [Proposal(priority=0, power=watts)]
-            commands = one.chargers.step(proposals, voltages, now, taken)
+                distributed = [Proposal(priority=0, power=watts)]
+            if self.worker.is_closing and not one.chargers.is_releasing:
+                # The end sends nothing of its own.
+                continue
+            was_active = one.chargers.is_active
+            commands = one.chargers.step(distributed, voltages, now, taken)
+            if one.chargers.is_active and not was_active:
+                self._warn_of_others(chargers)
             self._command(chargers, one, commands, now)
-            self._publish(one, [held.proposal for held in alive if held.chargers == chargers], now)
-        with self._changed:
-            del self._withdrawn[: len(withdrawn)]
-            # For who waits until the chargers are released.
-            self._changed.notify_all()
-
-    def _alive(self, now: float) -> list[_Held]:
-        """Drop proposals that have lapsed; remember where that leaves a set without any."""
-        lapsed = [
-            pool for pool, held in self._proposals.items() if now - held.made_at >= self._lifetime
-        ]
-        self._lapsed.update(lapsed)
-        gone = {self._proposals.pop(pool).chargers for pool in lapsed}
-        alive = list(self._proposals.values())
-        for chargers in gone - {held.chargers for held in alive}:
-            self._watched[chargers].fallback = True
-            _logger.warning("All proposals for chargers %s have lapsed", _listed(chargers))
-        return alive
-
-    def _take_outcomes(self, now: float) -> None:
-        while self._outcomes:
-            chargers, charger, attempt, error = self._outcomes.popleft()
-            with self._changed:
-                watched = self._watched[chargers]
-            newest = watched.chargers.done(charger, attempt, now, failed=error is not None)
-            if newest and error is not None:
-                first = self._books[charger].health.failures == 1
-                level = logging.WARNING if first else logging.DEBUG
-                _logger.log(level, "Charger %s: a set-point has failed: %s", charger, error)
+            self._publish(one, proposals, now)
+        self._forget_unneeded(now)
 
     def _take_data(self, now: float) -> None:
-        with self._changed:
-            receivers = list(self._data.items())
-        for charger, receiver in receivers:
-            values = take_all(receiver)
-            if values is None:
-                self._subscribe_again(charger, now)
-            for value in values or ():
-                self._books[charger].hear(value, now)
+        for charger_id, charger in self._chargers.items():
+            for value in self._receivers.take(charger_id, now):
+                charger.update(value, now)
+            number = reconnects(self._client, charger_id)
+            if number != self._reconnects.setdefault(charger_id, number):
+                # Whatever was behind the break may have forgotten its set-points.
+                self._reconnects[charger_id] = number
+                charger.ledger.doubt()
 
-    def _subscribe_again(self, charger: int, now: float) -> None:
-        """Follow a charger whose stream has ended for good, or whose client was disconnected."""
-        if now - self._subscribed_at.get(charger, -math.inf) < _RESUBSCRIBE_AFTER:
-            return
-        self._subscribed_at[charger] = now
-        try:
-            fresh = self._client.ev_charger_data(charger)
-        except (ApiClientError, ValueError, RuntimeError) as error:
-            _logger.debug("Charger %s cannot be subscribed to: %s", charger, error)
-            return
-        with self._changed:
-            if not self._closed:
-                self._data[charger] = fresh
-
-    def _voltages(self) -> dict[int, float]:
+    def _voltages(self, now: float) -> dict[int, float]:
         """Find the sum of the phase voltages at each charger, if it is known."""
-        chargers = [book.data for book in self._books.values() if book.data is not None]
-        own = {data.component_id: data.voltage_per_phase for data in chargers}
-        incomplete = any(not is_complete(phases) for phases in own.values())
-        meter = self._meter_voltages() if incomplete else None
-        sums = {charger: sum_of_phases(phases, meter) for charger, phases in own.items()}
-        unknown = [charger for charger, voltage in sums.items() if voltage is None]
-        if unknown and not self._warned_of_voltage:
+        heard = [charger for charger in self._chargers.values() if charger.data is not None]
+        if any(not charger.voltage.has_own(now) for charger in heard):
+            self._meter_needed_at = now
+        meter = self._voltages_of_meter(now)
+        sums = {charger.component_id: charger.voltage.total(meter, now) for charger in heard}
+        unknown = frozenset(charger for charger, total in sums.items() if total is None)
+        if unknown - self._warned_of_voltage:
             _logger.warning(
                 "No voltage is known for chargers %s: nothing new is allocated to them",
-                _listed(unknown),
+                listed(unknown),
             )
-        self._warned_of_voltage = bool(unknown)
-        return {charger: voltage for charger, voltage in sums.items() if voltage is not None}
+        self._warned_of_voltage = unknown
+        return {charger: total for charger, total in sums.items() if total is not None}
 
-    def _meter_voltages(self) -> PerPhase | None:
-        if self._main_meter is None:
-            meter = self._topology.main_meter()
-            if meter is None:
-                return None
-            try:
-                self._main_meter = self._client.meter_data(meter.component_id)
-            except (ApiClientError, ValueError, RuntimeError) as error:
-                _logger.debug("The main meter cannot be subscribed to: %s", error)
-                return None
-        if take_all(self._main_meter) is None:
-            # Its stream has ended for good: the next look subscribes again.
-            self._main_meter = None
+    def _voltages_of_meter(self, now: float) -> PerPhase | None:
+        """Give what the main meter measures; follow it as long as that is needed."""
+        meter = self._topology.main_meter()
+        if meter is None:
             return None
-        newest = self._main_meter.latest()
-        return None if newest is None else newest.voltage_per_phase
+        if now - self._meter_needed_at > _KEEP_METER:
+            self._receivers.drop([meter.component_id])
+            return None
+        self._receivers.follow([meter.component_id], now)
+        for value in self._receivers.take(meter.component_id, now):
+            if isinstance(value, MeterData):
+                self._meter_voltages = (value.voltage_per_phase, now)
+        if self._meter_voltages is None:
+            return None
+        voltages, received_at = self._meter_voltages
+        is_old = now - received_at >= self._config.max_data_age.total_seconds()
+        return None if is_old else voltages
 
     def _command(
         self, chargers: ChargerIds, one: _Watched, commands: dict[int, float], now: float
     ) -> None:
-        # Decreases first: what is sent first usually arrives first.
-        books = self._books
-
         def change(charger: int) -> float:
-            return commands[charger] - (books[charger].limit or 0.0)
+            return commands[charger] - (self._chargers[charger].ledger.newest or 0.0)
 
+        # Decreases first: what is sent first usually arrives first.
         for charger in sorted(commands, key=change):
+            ledger = self._chargers[charger].ledger
             attempt = one.chargers.sent(charger, commands[charger], now)
-            on_done = self._on_done(chargers, charger, attempt)
+            done = functools.partial(self._deliver_done, chargers, charger, attempt)
             try:
-                self._client.start_set_power(
-                    charger, commands[charger], timeout=SET_POINT_TIMEOUT, on_done=on_done
+                start_set_power(
+                    self._client, charger, commands[charger], timeout=ledger.timeout, on_done=done
                 )
             except ApiClientError as error:
-                on_done(error)
+                one.chargers.done(charger, attempt, Answer.REFUSED, now)
+                _logger.debug("Charger %s: a set-point was not sent: %s", charger, error)
 
-    def _on_done(
-        self, chargers: ChargerIds, charger: int, attempt: int
-    ) -> Callable[[ApiClientError | None], None]:
-        def done(error: ApiClientError | None) -> None:
-            self._outcomes.append((chargers, charger, attempt, error))
-            with self._changed:
-                self._wake()
-
-        return done
+    def _deliver_done(
+        self, chargers: ChargerIds, charger: int, attempt: int, call: StartedCall
+    ) -> None:
+        """Note, in a thread of gRPC's, that an attempt has ended: no lock, no log."""
+        self.worker.deliver(_Done(chargers, charger, attempt, call))
 
     def _publish(self, one: _Watched, proposals: list[Proposal], now: float) -> None:
-        stamp = datetime.now(UTC)
         system = one.chargers.system(now)
         if system is not None:
-            one.bounds.publish(_system_bounds(system, stamp), system)
-        result = one.chargers.conclude(now)
+            one.bounds.publish(_system_bounds(system, datetime.now(UTC)), system)
+        result = one.chargers.conclude()
         if result is not None:
             # Each result is news, even if it says the same as the one before.
             one.results.publish(result, object())
-        with self._changed:
-            reports = list(one.reports.items())
-        for priority, output in reports:
-            report = one.chargers.report(proposals, priority, now)
-            output.publish(report, report)
+        for priority, publication in one.reports.items():
+            report: PowerReport = one.chargers.report(proposals, priority, now)
+            publication.publish(report, report)
+
+    def _warn_of_others(self, chargers: ChargerIds) -> None:
+        """Tell the log of another loop of this program that commands the same chargers."""
+        url = self._client.server_url
+        shared = []
+        for charger in chargers:
+            other = _commanding.get((url, charger))
+            loop = None if other is None else other()
+            if loop is not None and loop is not self and loop.commands(charger):
+                shared.append(charger)
+            _commanding[url, charger] = weakref.ref(self)
+        if shared:
+            _logger.warning(
+                "Another Microgrid of this program commands chargers %s of %s, too; close it, or "
+                "they take turns",
+                listed(shared),
+                url,
+            )
+
+    def commands(self, charger: int) -> bool:
+        """Tell whether a charger is commanded for a proposal just now; from any thread."""
+        return not self.worker.is_closing and any(
+            charger in chargers and one.chargers.is_active
+            for chargers, one in self._watched.copy().items()
+        )
+
+    def _forget_unneeded(self, now: float) -> None:
+        """Forget the sets that nobody has a use for, and the chargers that no other set has."""
+        remembered = self._board.remembered()
+        for chargers, one in list(self._watched.items()):
+            for priority, publication in list(one.reports.items()):
+                if not publication.is_received():
+                    del one.reports[priority]
+            if not (
+                chargers in remembered
+                or one.chargers.is_active
+                or one.chargers.is_releasing
+                or any(publication.is_received() for publication in one.publications())
+                or any(c.ledger.may_land(now) for c in one.chargers.chargers.values())
+            ):
+                del self._watched[chargers]
+        needed = frozenset[int]().union(*self._watched)
+        for charger in self._chargers.keys() - needed:
+            del self._chargers[charger]
+            self._reconnects.pop(charger, None)
+            self._receivers.drop([charger])
+
+    # The end
+
+    def _is_idle(self) -> bool:
+        return not any(one.chargers.is_being_released() for one in self._watched.values())
+
+    def _end(self) -> None:
+        self._receivers.close()
+        for one in self._watched.values():
+            for publication in one.publications():
+                publication.end()
+
+
+def _answer(error: ApiClientError | None) -> Answer:
+    if error is None:
+        return Answer.CONFIRMED
+    if isinstance(error, OperationTimedOut):
+        return Answer.TIMED_OUT
+    return Answer.CUT_OFF if is_cut_off(error) else Answer.REFUSED
 
 
 def _system_bounds(system: System, stamp: datetime) -> SystemBounds:
@@ -441,7 +459,3 @@ def _system_bounds(system: System, stamp: datetime) -> SystemBounds:
         Bounds(Power.from_watts(inclusion.lower), Power.from_watts(inclusion.upper)),
         Bounds(Power.from_watts(exclusion.lower), Power.from_watts(exclusion.upper)),
     )
-
-
-def _listed(chargers: Iterable[int]) -> str:
-    return ", ".join(str(charger) for charger in sorted(chargers))

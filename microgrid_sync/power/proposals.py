@@ -1,4 +1,4 @@
-"""What several pools want of the same chargers, by priority. Pure; powers are in W."""
+"""Decides what comes of several pools' proposals for the same chargers. Pure; powers are in W."""
 
 import math
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ ZERO = Range(0.0, 0.0)
 
 @dataclass(frozen=True)
 class System:
-    """What a set of chargers can be set to."""
+    """What a set of chargers can be set to; zero always."""
 
     inclusion: Range
     """The powers allowed."""
@@ -41,33 +41,26 @@ class System:
 
     def excludes(self, power: float) -> bool:
         """Tell whether a power is inside the exclusion range."""
-        return self.exclusion.lower < power < self.exclusion.upper
+        return self.exclusion.lower < power < self.exclusion.upper and power != 0
 
-    def pull(self, available: Range) -> Range:
-        """Move ends that are inside the exclusion range to its edge."""
-        return Range(
-            self.exclusion.upper if self.excludes(available.lower) else available.lower,
-            self.exclusion.lower if self.excludes(available.upper) else available.upper,
-        )
+    def highest(self, available: Range) -> float:
+        """Give the highest power that is available and allowed; zero if there is none."""
+        highest = max(0.0, min(available.upper, self.inclusion.upper))
+        return 0.0 if self.excludes(highest) else highest
 
-    def clamp(self, power: float, available: Range) -> float | None:
-        """Give the allowed power nearest to one.
+    def at_most(self, power: float, available: Range) -> float:
+        """Give what a preferred power becomes.
+
+        It is never raised for the sake of what the chargers can be set to: where it is not
+        allowed, nothing above it is taken, but zero.
 
         Args:
             power: The power.
-            available: What is available, its ends not pulled.
-
-        Returns:
-            The power itself if it is allowed. From inside the exclusion range the nearer edge
-                that is available, the lower one of two as near. ``None`` if nothing is.
+            available: What those with a higher priority leave.
         """
-        nearest = min(max(power, available.lower), available.upper)
-        if not self.excludes(nearest) or nearest == 0.0:
-            return nearest
-        edges = [e for e in (self.exclusion.lower, self.exclusion.upper) if e in available]
-        if edges:
-            return min(edges, key=lambda edge: abs(edge - nearest))
-        return 0.0 if 0.0 in available else None
+        return self.highest(
+            Range(available.lower, min(max(power, available.lower), available.upper))
+        )
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,12 @@ class Outcome:
 def resolve(proposals: Iterable[Proposal], system: System) -> Outcome:
     """Walk from the most important proposal down.
 
-    Each one's preferred power, brought into what is available, becomes the target in place of
+    Each one's preferred power, brought into what those above leave, becomes the target in place of
     those above; each one's bounds narrow what is available to those below. The walk ends when
     nothing is available. If nobody prefers a power, the target is the highest that is available.
+
+    An upper bound always binds, and zero is always allowed: inside the exclusion range, or below
+    the lower inclusion bound of the chargers, the target is zero.
 
     Args:
         proposals: The proposals; of equal priorities the earlier counts as the more important.
@@ -109,31 +105,30 @@ def resolve(proposals: Iterable[Proposal], system: System) -> Outcome:
     Returns:
         The target, and what is left.
     """
-    available = system.inclusion
+    # Zero is always available, whatever the lower inclusion bound says.
+    available = Range(min(0.0, system.inclusion.lower), max(0.0, system.inclusion.upper))
     target: float | None = None
     by_importance = sorted(proposals, key=lambda proposal: -proposal.priority)
-    highest = system.clamp(available.upper, available)
+    highest = system.highest(available)
     for proposal in by_importance:
         if proposal.power is not None:
-            allowed = system.clamp(proposal.power, available)
-            target = target if allowed is None else allowed
-        if not _is_inside(proposal.bounds, system):
-            available = available.narrow(proposal.bounds)
-        allowed = system.clamp(available.upper, available)
-        if available.is_empty() or allowed is None:
+            target = system.at_most(proposal.power, available)
+        available = available.narrow(proposal.bounds)
+        if available.is_empty():
             break
-        highest = allowed
+        highest = system.highest(available)
     if target is None and by_importance:
         target = highest
-    pulled = system.pull(available)
-    if pulled.is_empty() and 0.0 in available:
-        pulled = ZERO
-    return Outcome(target, pulled)
+    return Outcome(target, _usable(available, system))
 
 
-def _is_inside(bounds: Range, system: System) -> bool:
-    """Tell whether bounds are wholly inside the exclusion range, so that they say nothing.
-
-    An upper bound of zero does say something: zero is allowed always.
-    """
-    return system.excludes(bounds.lower) and system.excludes(bounds.upper) and bounds.upper > 0
+def _usable(available: Range, system: System) -> Range:
+    """Move the ends that are inside the exclusion range to what can be used of it."""
+    lower, upper = available.lower, available.upper
+    if system.excludes(upper):
+        upper = 0.0
+    if system.excludes(lower):
+        lower = system.exclusion.upper
+    if lower > upper and 0.0 in available:
+        return ZERO
+    return Range(lower, upper)

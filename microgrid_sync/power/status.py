@@ -1,11 +1,11 @@
-"""Is a charger usable? Rules, with the time passed in."""
+"""Tells whether a charger is usable. Rules, with the time passed in."""
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from microgrid_sync.model import EVChargerComponentState, EVChargerData
+from microgrid_sync.model import EVChargerCableState, EVChargerComponentState, EVChargerData
 
 _WORKING_STATES = (
     EVChargerComponentState.READY,
@@ -36,7 +36,7 @@ class ChargerHealth:
     newest: EVChargerData | None = None
     """The newest usable data: with a later timestamp than before, and finite numbers."""
 
-    heard_at: float = -math.inf
+    received_at: float = -math.inf
     """When that came, on the monotonic clock."""
 
     failures: int = 0
@@ -46,14 +46,31 @@ class ChargerHealth:
     """Until when it counts as uncertain because of them."""
 
     _stamp: datetime | None = None
+    _state_at: float = -math.inf
 
-    def hear(self, data: EVChargerData, now: float) -> None:
-        """Take new data, unless its timestamp stands still or a number in it is not finite."""
+    def update(self, data: EVChargerData, now: float, max_data_age: float = math.inf) -> None:
+        """Take new data, unless its timestamp stands still or a number in it is not finite.
+
+        Args:
+            data: What the charger measures. Without a state in it, the state from before stays, as
+                long as that is not too old: what is absent is missing.
+            now: The time on the monotonic clock, in seconds.
+            max_data_age: How old a state may be, in seconds.
+        """
         advancing = self._stamp is None or data.timestamp > self._stamp
         self._stamp = data.timestamp
-        if advancing and is_finite(data):
-            self.newest = data
-            self.heard_at = now
+        if not advancing or not is_finite(data):
+            return
+        if not _has_no_state(data):
+            self._state_at = now
+        elif self.newest is not None and now - self._state_at < max_data_age:
+            data = replace(
+                data,
+                cable_state=self.newest.cable_state,
+                component_state=self.newest.component_state,
+            )
+        self.newest = data
+        self.received_at = now
 
     def fail(self, now: float) -> None:
         """Count a failed set-point: 1 s of doubt, doubled with each further one up to 30 s."""
@@ -67,8 +84,8 @@ class ChargerHealth:
         self.uncertain_until = -math.inf
 
     def is_silent(self, now: float, max_data_age: float) -> bool:
-        """Tell whether nothing usable has been heard for too long."""
-        return now - self.heard_at >= max_data_age
+        """Tell whether nothing usable has been received for too long."""
+        return now - self.received_at >= max_data_age
 
     def status(self, now: float, max_data_age: float) -> ChargerStatus:
         """Find the status.
@@ -98,3 +115,10 @@ def is_finite(data: EVChargerData) -> bool:
         data.active_power_exclusion_upper_bound,
     )
     return all(math.isfinite(number) for number in numbers)
+
+
+def _has_no_state(data: EVChargerData) -> bool:
+    return (
+        data.cable_state is EVChargerCableState.UNSPECIFIED
+        and data.component_state is EVChargerComponentState.UNSPECIFIED
+    )

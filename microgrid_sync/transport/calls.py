@@ -1,6 +1,15 @@
-"""Unary calls: the one way in which all of them go, with deadline, retries and errors."""
+"""Makes unary calls: with one deadline, retries and errors.
+
+There are two ways. `UnaryCalls.call` waits in the thread of the caller, which drives the call
+itself: as a stream of one answer, which another thread can cancel. `UnaryCalls.start` does not
+wait, for loops that command many components at once: as a future, which one thread of gRPC's
+drives. A future that is waited for takes a fifth more time than a call, and a call would take a
+thread for each set-point.
+"""
 
 import functools
+import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -10,6 +19,7 @@ import grpc
 import tenacity
 from google.protobuf.message import DecodeError
 
+from microgrid_sync.deadline import Deadline
 from microgrid_sync.exceptions import (
     ApiClientError,
     ClientNotConnected,
@@ -18,10 +28,15 @@ from microgrid_sync.exceptions import (
     InternalError,
     SetPointSuperseded,
 )
+from microgrid_sync.transport.channel import site_of
+from microgrid_sync.transport.reachability import Reachability
+from microgrid_sync.transport.resend import LANDING_TIME, CutOff, ResendDone, Resends
 from microgrid_sync.transport.retry import for_one_call
 from microgrid_sync.wire import UnaryRequest
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 
 class CallCounters:
@@ -29,11 +44,12 @@ class CallCounters:
 
     def __init__(self) -> None:
         """Start at zero."""
-        # Protects the three numbers.
-        self._lock = threading.RLock()
+        # Protects the four numbers.
+        self._lock = threading.Lock()
         self._calls = 0
         self._retries = 0
         self._failures = 0
+        self._resent = 0
 
     def count(self, *, retries: int, failed: bool) -> None:
         """Count a call that has ended."""
@@ -42,10 +58,15 @@ class CallCounters:
             self._retries += retries
             self._failures += failed
 
-    def read(self) -> tuple[int, int, int]:
-        """Give calls, retries and failures."""
+    def count_resent(self) -> None:
+        """Count a set-point that is sent once more."""
         with self._lock:
-            return self._calls, self._retries, self._failures
+            self._resent += 1
+
+    def read(self) -> tuple[int, int, int, int]:
+        """Give calls, retries, failures and set-points that were sent once more."""
+        with self._lock:
+            return self._calls, self._retries, self._failures, self._resent
 
 
 class _OngoingCall:
@@ -54,12 +75,14 @@ class _OngoingCall:
     def __init__(self) -> None:
         # Serializes the start of an attempt with the end of the call, so that no attempt starts
         # after the end and none goes on unseen. Starting and cancelling a gRPC call do not wait.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._attempt: Any = None
         self._has_ended = False
         self._ended: threading.Event | None = None
         self.attempts = 0
         self.superseded = False
+        self.was_cut_off = False
+        """Whether an attempt ended without the server's answer."""
 
     @property
     def ended(self) -> threading.Event:
@@ -100,6 +123,9 @@ class CallOptions(NamedTuple):
     retry: tenacity.Retrying | None
     """When to try again; ``None`` for a single attempt."""
 
+    wait_for_ready: bool = False
+    """Whether to wait for a server that is not there, until the timeout."""
+
 
 class _NotOneAnswer(Exception):
     """A server has answered a unary call with success, but not once."""
@@ -107,41 +133,113 @@ class _NotOneAnswer(Exception):
 
 def _only_answer(call: Any) -> bytes:
     """Wait for the one answer of a call, and for its end."""
-    answers: list[bytes] = list(call)
-    if len(answers) != 1:
-        raise _NotOneAnswer(f"{len(answers)} messages instead of one")
-    return answers[0]
+    try:
+        answers: list[bytes] = list(itertools.islice(call, 2))
+        if len(answers) > 1:
+            call.cancel()
+            raise _NotOneAnswer("more than one message")
+        if not answers:
+            raise _NotOneAnswer("no message")
+        return answers[0]
+    finally:
+        take_last_events(call)
+
+
+def take_last_events(call: Any) -> None:
+    """Take what gRPC still has to say of a call that has ended; in the thread that has read it.
+
+    A call of a channel with the single-threaded option that was cancelled in another thread keeps
+    its last event, and with it some 20 kB, until the channel is closed. gRPC offers no public way
+    to take it, so this uses a private one, where that exists.
+    """
+    state = getattr(call, "_state", None)
+    consume = getattr(call, "_consume_next_event", None)
+    if state is None or consume is None or state.code is None:
+        return
+    while state.due:
+        consume()
+
+
+CUT_OFF = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+"""Statuses after which a server may still carry out what was asked; the others are its answer."""
+
+
+def is_cut_off(error: ApiClientError) -> bool:
+    """Tell whether the server may still carry out what failed with this error."""
+    if isinstance(error, SetPointSuperseded):
+        return error.attempts != 0
+    return isinstance(error, GrpcError) and error.grpc_error.code() in CUT_OFF
+
+
+class _Confirmed(NamedTuple):
+    """The newest call of a kind that the server has confirmed."""
+
+    number: int
+    request: UnaryRequest[Any]
+    began_at: float
+
+
+class StartedCall:
+    """A call that was started without waiting for its answer."""
+
+    def __init__(self, calls: "UnaryCalls", ongoing: _OngoingCall, operation: str) -> None:
+        """Note what has been started; see `UnaryCalls.start`."""
+        self._calls = calls
+        self._ongoing = ongoing
+        self._operation = operation
+        self.order_by: Hashable = None
+        self.future: Any = None
+        """The attempt; ``None`` if the call ended before it could begin."""
+
+    def outcome(self) -> ApiClientError | None:
+        """Tell how it has ended, and count it. To be called once, after it has ended."""
+        return self._calls.settle(self, self._ongoing, self._operation)
 
 
 class UnaryCalls:
     """The unary calls of one connection. Any number of threads call; any thread may end them."""
 
     def __init__(
-        self, server_url: str, channel: grpc.Channel, stub: Any, counters: CallCounters
+        self,
+        server_url: str,
+        channel: grpc.Channel,
+        counters: CallCounters,
+        reachability: Reachability,
     ) -> None:
         """Make no call yet.
 
         Args:
             server_url: The server's URL, for errors.
             channel: The channel to call on, with the single-threaded option for streams.
-            stub: The generation's stub on that channel.
             counters: Where calls are counted.
+            reachability: Where it is noted whether the server answers.
         """
         self._server_url = server_url
-        self._stub = stub
-        # As streams of one answer: the waiting thread drives such a call itself, as it does a
-        # blocking call of the stub's, and another thread can cancel it, as it can a future. A
-        # future takes a fifth more time.
+        self._channel = channel
         self._open: Callable[[str], Any] = functools.cache(
             lambda path: channel.unary_stream(path, None, None)
         )
+        self._open_future: Callable[[str], Any] = functools.cache(
+            lambda path: channel.unary_unary(path, None, None)
+        )
         self._counters = counters
-        # Protects the three below. A call's own lock is taken inside it, never the other way
-        # round. Re-entrant, so that a signal handler may disconnect.
-        self._lock = threading.RLock()
+        self._reachability = reachability
+        # Protects the five below. A call's own lock is taken inside it, never the other way round.
+        self._lock = threading.Lock()
         self._ongoing: set[_OngoingCall] = set()
         self._newest: dict[Hashable, _OngoingCall] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._confirmed: dict[Hashable, _Confirmed] = {}
         self._closed = False
+        self._resends = Resends(self._resend, self._finish_resend, site_of(server_url))
 
     def call(
         self, request: UnaryRequest[T], options: CallOptions, *, order_by: Hashable = None
@@ -160,25 +258,33 @@ class UnaryCalls:
         Raises:
             ApiClientError: The last error, with the number of attempts in its text.
         """
-        deadline = time.monotonic() + options.timeout
+        deadline = Deadline(options.timeout)
         ongoing = _OngoingCall()
-        self._begin(ongoing, request.operation, order_by)
+        number = self._begin(ongoing, request.operation, order_by)
         failed = True
         try:
+            began_at = time.monotonic()
             answer = self._try(ongoing, request, options, deadline)
             failed = False
+            if order_by is not None:
+                self._confirm(order_by, _Confirmed(number, request, began_at))
         except ApiClientError as error:
             error.attempts = ongoing.attempts
             if ongoing.superseded and not isinstance(error, SetPointSuperseded):
                 superseded = self._superseded(request.operation)
                 superseded.attempts = ongoing.attempts
-                raise superseded from error
-            raise
+                raise superseded from error.with_traceback(None)
+            # From here on up, not from the depths of the policy and of gRPC.
+            cause = error.__cause__ if isinstance(error.__cause__, ApiClientError) else None
+            raise error.with_traceback(None) from cause
         finally:
             # Ctrl-C, too, leaves nothing behind that goes on by itself.
             ongoing.end()
             self._finish(ongoing, order_by)
             self._counters.count(retries=max(0, ongoing.attempts - 1), failed=failed)
+            if ongoing.was_cut_off and order_by is not None:
+                payload = request.message.SerializeToString()
+                self._resends.add(CutOff(order_by, number, payload, time.monotonic()))
         return request.decode(answer)
 
     def start(
@@ -187,7 +293,7 @@ class UnaryCalls:
         timeout: float,
         *,
         order_by: Hashable,
-        on_done: Callable[[ApiClientError | None], None],
+        on_done: Callable[[StartedCall], None],
     ) -> None:
         """Make a single attempt without waiting for its answer.
 
@@ -195,45 +301,53 @@ class UnaryCalls:
             request: What to ask.
             timeout: Seconds for the answer.
             order_by: See `call`.
-            on_done: Called once, with the error if there is one, in a thread of gRPC's or in
-                this one; it must not wait.
+            on_done: Called once when it has ended, in a thread of gRPC's or in this one. It must
+                neither wait nor take a lock; `StartedCall.outcome` is for another thread.
 
         Raises:
             ClientNotConnected: If the connection has been closed; `on_done` is not called.
         """
         ongoing = _OngoingCall()
         self._begin(ongoing, request.operation, order_by)
-        method = getattr(self._stub, request.method)
+        started = StartedCall(self, ongoing, request.operation)
+        started.order_by = order_by
+        open_call = self._open_future(request.path)
+        payload = request.message.SerializeToString()
         try:
-            future = ongoing.start_attempt(lambda: method.future(request.message, timeout))
+            started.future = ongoing.start_attempt(lambda: open_call.future(payload, timeout))
+        except ValueError:
+            # The channel has been closed just now.
+            self._finish(ongoing, order_by)
+            raise self._closed_error(request.operation) from None
         except BaseException:
             self._finish(ongoing, order_by)
             raise
-
-        def done(_: object) -> None:
-            error = self._outcome(ongoing, request.operation, future)
-            self._finish(ongoing, order_by)
-            self._counters.count(retries=0, failed=error is not None)
-            on_done(error)
-
-        if future is None:
-            done(None)
+        if started.future is None:
+            on_done(started)
         else:
-            future.add_done_callback(done)
+            started.future.add_done_callback(lambda _: on_done(started))
+
+    def settle(
+        self, started: StartedCall, ongoing: _OngoingCall, operation: str
+    ) -> ApiClientError | None:
+        """Tell how a started call has ended; see `StartedCall.outcome`."""
+        error = self._outcome(ongoing, operation, started.future)
+        if error is not None:
+            error.attempts = ongoing.attempts
+        self._finish(ongoing, started.order_by)
+        self._counters.count(retries=0, failed=error is not None)
+        return error
 
     def _outcome(self, ongoing: _OngoingCall, operation: str, future: Any) -> ApiClientError | None:
-        """Tell how an attempt has ended."""
         if future is None:
             return (
                 self._superseded(operation) if ongoing.superseded else self._closed_error(operation)
             )
         if future.code() is grpc.StatusCode.OK:
+            self._reachability.answered()
             return None
-        error: ApiClientError = self._translate(operation, future)
-        if ongoing.superseded:
-            error = self._superseded(operation)
-        error.attempts = ongoing.attempts
-        return error
+        error = self._translate(operation, future)
+        return self._superseded(operation) if ongoing.superseded and is_cut_off(error) else error
 
     def _superseded(self, operation: str) -> SetPointSuperseded:
         return SetPointSuperseded(server_url=self._server_url, operation=operation)
@@ -241,18 +355,37 @@ class UnaryCalls:
     def _closed_error(self, operation: str) -> ClientNotConnected:
         return ClientNotConnected(server_url=self._server_url, operation=operation)
 
-    def _begin(self, ongoing: _OngoingCall, operation: str, order_by: Hashable) -> None:
+    def _begin(
+        self,
+        ongoing: _OngoingCall,
+        operation: str,
+        order_by: Hashable,
+    ) -> int:
+        """Note a call that begins, and end an older one of the same kind.
+
+        Args:
+            ongoing: The call.
+            operation: What it asks, for the error.
+            order_by: What it sets.
+
+        Returns:
+            The number of the call among those that set the same.
+        """
+        self._reachability.asked()
         with self._lock:
             if self._closed:
                 raise self._closed_error(operation)
             self._ongoing.add(ongoing)
             if order_by is None:
-                return
+                return 0
             older = self._newest.get(order_by)
             self._newest[order_by] = ongoing
+            number = self._numbers.get(order_by, 0) + 1
+            self._numbers[order_by] = number
             if older is not None:
                 # Inside the lock: a third call must not start before the first is cancelled.
                 older.end(superseded=True)
+            return number
 
     def _finish(self, ongoing: _OngoingCall, order_by: Hashable) -> None:
         with self._lock:
@@ -265,32 +398,42 @@ class UnaryCalls:
         ongoing: _OngoingCall,
         request: UnaryRequest[Any],
         options: CallOptions,
-        deadline: float,
+        deadline: Deadline,
     ) -> Any:
         """Make as many attempts as the policy and the time allow."""
         open_call = self._open(request.path)
         payload = request.message.SerializeToString()
+        keywords = {"wait_for_ready": True} if options.wait_for_ready else {}
         last_error: ApiClientError | None = None
 
         def attempt() -> Any:
             nonlocal last_error
-            remaining = max(0.0, deadline - time.monotonic())
-            call = ongoing.start_attempt(lambda: open_call(payload, remaining))
+            try:
+                call = ongoing.start_attempt(
+                    lambda: open_call(payload, deadline.remaining(), **keywords)
+                )
+            except ValueError:
+                # The channel has been closed just now.
+                raise self._closed_error(request.operation) from None
             if call is None:
                 if ongoing.superseded:
                     raise self._superseded(request.operation) from last_error
                 raise last_error or self._closed_error(request.operation)
             try:
-                return request.parse(_only_answer(call))
+                answer = request.parse(_only_answer(call))
             except grpc.RpcError as error:
                 last_error = self._translate(request.operation, error)
+                ongoing.was_cut_off |= is_cut_off(last_error)
                 raise last_error from error
             except (DecodeError, _NotOneAnswer) as error:
+                self._reachability.answered()
                 status = GrpcStatus(grpc.StatusCode.INTERNAL, f"the answer is broken: {error}")
                 last_error = InternalError(
                     server_url=self._server_url, operation=request.operation, grpc_error=status
                 )
                 raise last_error from error
+            self._reachability.answered()
+            return answer
 
         try:
             return attempt()
@@ -306,14 +449,74 @@ class UnaryCalls:
 
         # Only now: most calls succeed at once, and to make a policy for one call takes as long as
         # a third of the call.
-        remaining = max(0.0, deadline - time.monotonic())
-        policy = for_one_call(options.retry, seconds=remaining, ended=ongoing.ended)
+        policy = for_one_call(options.retry, seconds=deadline.remaining(), ended=ongoing.ended)
         return policy(try_again)
 
     def _translate(self, operation: str, error: Any) -> GrpcError:
-        return ApiClientError.from_grpc_error(
+        translated = ApiClientError.from_grpc_error(
             server_url=self._server_url, operation=operation, grpc_error=error
         )
+        code = translated.grpc_error.code()
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            self._reachability.failed(time.monotonic())
+        elif code is not grpc.StatusCode.CANCELLED:
+            self._reachability.answered()
+        return translated
+
+    def _confirm(self, order_by: Hashable, confirmed: "_Confirmed") -> None:
+        with self._lock:
+            before = self._confirmed.get(order_by)
+            if before is None or before.number < confirmed.number:
+                self._confirmed[order_by] = confirmed
+
+    def _resend(self, cut_off: CutOff) -> bool:
+        """Send the newest set-point once more if an older one may have landed after it.
+
+        Returns:
+            Whether that is settled; not as long as a newer call is under way.
+        """
+        order_by = cut_off.order_by
+        ongoing = _OngoingCall()
+        with self._lock:
+            if self._closed:
+                return True
+            if order_by in self._newest:
+                return False
+            newest = self._confirmed.get(order_by)
+            if (
+                newest is None
+                or newest.number <= cut_off.number
+                # The newest one has failed: its caller knows.
+                or newest.number != self._numbers[order_by]
+                or newest.request.message.SerializeToString() == cut_off.payload
+                or newest.began_at > cut_off.at + LANDING_TIME
+            ):
+                return True
+            self._ongoing.add(ongoing)
+            self._newest[order_by] = ongoing
+        request = newest.request
+        open_call = self._open_future(request.path)
+        payload = request.message.SerializeToString()
+        done = ResendDone(order_by, ongoing)
+        try:
+            future = ongoing.start_attempt(lambda: open_call.future(payload, LANDING_TIME))
+        except ValueError:
+            # The channel has been closed just now.
+            future = None
+        if future is None:
+            self._finish_resend(done)
+            return True
+        self._counters.count_resent()
+        _logger.info(
+            "%s on %s: sent once more, an older set-point may have landed after it",
+            request.operation,
+            self._server_url,
+        )
+        future.add_done_callback(lambda _: self._resends.worker.deliver(done))
+        return True
+
+    def _finish_resend(self, done: ResendDone) -> None:
+        self._finish(done.call, done.order_by)
 
     def close(self) -> None:
         """End all calls, and refuse new ones."""
@@ -322,3 +525,4 @@ class UnaryCalls:
             ongoing = list(self._ongoing)
         for call in ongoing:
             call.end()
+        self._resends.worker.close()

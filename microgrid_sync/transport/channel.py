@@ -9,6 +9,12 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import grpc
 
+from microgrid_sync.program_end import note_use_of_grpc
+
+LARGEST_STREAM_MESSAGE = 128 * 1024
+"""Bytes: the largest honest message of a stream has some thousand. A larger one ends the stream
+(RESOURCE_EXHAUSTED): decoded, it would take a hundred times as much memory."""
+
 # A name, or an address; that of IPv6 may end with % and the name of an interface.
 _HOST = r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._~-]+)?"
 
@@ -125,6 +131,11 @@ def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> T
     return Target(host, options, _read_credentials(options.ssl))
 
 
+def site_of(url: str) -> str:
+    """Give what the names of threads call the server of a URL that has been checked."""
+    return urlsplit(url).netloc
+
+
 def _refuse_foreign_parts(url: str, parts: SplitResult) -> None:
     if parts.scheme != "grpc":
         raise ValueError(f"scheme {parts.scheme!r} in the URL {url!r}; it must be grpc://")
@@ -231,31 +242,12 @@ def _read(name: str, source: str | os.PathLike[str] | bytes | None) -> bytes | N
         raise ValueError(f"{name}={os.fspath(source)!r} cannot be read: {error}") from error
 
 
-# The process in which the first channel was made; gRPC does not work in its forked children.
-_grpc_process: int | None = None
-
-
-def check_not_forked() -> None:
-    """Refuse to work in a child that was forked after a channel had been made.
-
-    gRPC's threads do not exist there, and every call hangs past its deadline.
-
-    Raises:
-        RuntimeError: In such a child.
-    """
-    if _grpc_process is not None and _grpc_process != os.getpid():
-        raise RuntimeError(
-            f"gRPC was in use in process {_grpc_process} before this one, {os.getpid()}, was "
-            "forked off, and does not work here; start the process with the method 'spawn' "
-            "(multiprocessing.set_start_method), or connect only after the fork"
-        )
-
-
-def open_channel(target: Target) -> grpc.Channel:
+def open_channel(target: Target, *, for_streams: bool = False) -> grpc.Channel:
     """Make a channel; it connects when it is first used.
 
     Args:
         target: Where and how to connect.
+        for_streams: Whether it is for streams, whose messages are small.
 
     Returns:
         The channel.
@@ -263,10 +255,10 @@ def open_channel(target: Target) -> grpc.Channel:
     Raises:
         RuntimeError: In a process forked off one that had a channel.
     """
-    global _grpc_process
-    check_not_forked()
-    _grpc_process = os.getpid()
+    note_use_of_grpc()
     arguments = _channel_arguments(target.options.keep_alive)
+    if for_streams:
+        arguments.append(("grpc.max_receive_message_length", LARGEST_STREAM_MESSAGE))
     if not target.options.ssl.enabled:
         return grpc.insecure_channel(target.grpc_target, options=arguments)
     credentials = grpc.ssl_channel_credentials(*target.credentials)
@@ -280,14 +272,20 @@ def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:
         ("SingleThreadedUnaryStream", 1),
         # Streams of small messages have no use for bandwidth estimates.
         ("grpc.http2.bdp_probe", 0),
-        # gRPC's own back-off hides a server's return: for a minute by default, 1 s here.
+        # gRPC's own back-off hides a server's return: for a minute by default. Here the strategies
+        # say how often it is tried; within this time every call would fail without a try.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 200),
         # How long one attempt to connect may take: on a dead line the next packet that asks
         # for a connection comes with the next attempt, not after TCP's own growing pauses.
         ("grpc.min_reconnect_backoff_ms", 5000),
-        # A connection of its own for each client, gone when the client is.
+        # A connection of its own for each channel, gone when the channel is.
         ("grpc.use_local_subchannel_pool", 1),
+        # A site is reached directly, whatever proxy the environment names for the web.
+        ("grpc.enable_http_proxy", 0),
+        # A site that moves to another address, or whose name was unknown for a while, is found
+        # within a second or two: by default a name is looked up every 30 s at the most.
+        ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ]
     if keep_alive.enabled:
         arguments += [

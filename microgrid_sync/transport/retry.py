@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import tenacity
 
-from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
+from microgrid_sync.exceptions import ApiClientError, ClientNotConnected, ServiceUnavailable
 
 
 def _may_help(error: BaseException) -> bool:
@@ -37,6 +37,10 @@ of up to 0.1 s, 0.2 s, 0.4 s between them, as long as the call's timeout leaves 
 _UNSPECIFIED_RETRY = tenacity.Retrying().retry
 
 
+_UNREACHABLE_PAUSE = 0.25
+"""Seconds between two attempts at the least if the server could not be reached: so long gRPC itself
+makes no new attempt to connect, and a call fails at once."""
+
 _LEAST_TIME = 0.01
 """Seconds: an attempt with less time than this left is not worth starting."""
 
@@ -55,7 +59,14 @@ def for_one_call(
         A policy for this call alone, which raises the last real error.
     """
     unspecified = policy.retry is _UNSPECIFIED_RETRY
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        least = _UNREACHABLE_PAUSE if isinstance(error, ServiceUnavailable) else 0.0
+        return max(least, float(policy.wait(state)))
+
     return policy.copy(
+        wait=wait,
         sleep=tenacity.sleep_using_event(ended),
         stop=tenacity.stop_any(
             cast("Any", policy.stop),  # may be any function; typed too narrowly

@@ -1,34 +1,27 @@
-"""One connection to one server: its channel, its calls, its streams, and their common end."""
+"""Keeps one connection to one server: its channels, calls and streams, and their common end."""
 
-import copy
-import itertools
+import functools
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import grpc
-
-from microgrid_sync.exceptions import (
-    ApiClientError,
-    ClientNotConnected,
-    GrpcStatus,
-    OperationTimedOut,
-)
+from microgrid_sync.deadline import Deadline
+from microgrid_sync.exceptions import ClientNotConnected
 from microgrid_sync.model import Component, ComponentCategory, Connection
-from microgrid_sync.program_end import ends_with_program
-from microgrid_sync.receiver import Receiver
-from microgrid_sync.transport.aside import run_aside
-from microgrid_sync.transport.calls import CallCounters, CallOptions, UnaryCalls
-from microgrid_sync.transport.channel import (
-    ChannelOptions,
+from microgrid_sync.program_end import (
     check_not_forked,
-    open_channel,
-    parse_url,
+    ends_with_program,
+    hand_over,
+    is_forked,
 )
+from microgrid_sync.receiver import Receiver
+from microgrid_sync.transport import streams
+from microgrid_sync.transport.calls import CallCounters, CallOptions, StartedCall, UnaryCalls
+from microgrid_sync.transport.channel import ChannelOptions, open_channel, parse_url
+from microgrid_sync.transport.component_list import ComponentList
+from microgrid_sync.transport.reachability import Reachability
 from microgrid_sync.transport.retry import Strategy
-from microgrid_sync.transport.streams import Streams
 from microgrid_sync.wire import ApiGeneration, UnaryRequest
 
 T = TypeVar("T")
@@ -37,20 +30,7 @@ _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
 
 _CLOSE_MARGIN = 0.5
-"""Seconds beyond that for closing the channel."""
-
-
-class _Known(NamedTuple):
-    """The components that were last fetched."""
-
-    fetch: int
-    """The number of the fetch that ended last; 0 before the first."""
-
-    components: Mapping[int, Component]
-    """The components by their IDs."""
-
-    error: ApiClientError | None
-    """Why that fetch has failed, if it has."""
+"""Seconds beyond that for closing the channels."""
 
 
 class Session:
@@ -84,22 +64,26 @@ class Session:
             RuntimeError: In a process forked off one that had a channel.
         """
         self.server_url = server_url
-        self.channel = open_channel(parse_url(server_url, channel_defaults))
-        self.stub: Any = generation.make_stub(self.channel)
+        target = parse_url(server_url, channel_defaults)
+        # Commands have a connection of their own: streams may fill all places of one.
+        self.channel = open_channel(target)
         self._generation = generation
         self._call_options = call_options
-        self._calls = UnaryCalls(server_url, self.channel, self.stub, counters)
-        self.streams = Streams(self.channel, server_url, strategy, owner=self)
+        self._connection = connection = streams.Connection(
+            functools.partial(open_channel, target, for_streams=True), server_url
+        )
+        self.reachability: Reachability = connection.reachability
+        self._calls = UnaryCalls(server_url, self.channel, counters, self.reachability)
+        self.streams = streams.Streams(connection, strategy, owner=self)
+        self._components = ComponentList(server_url, self._fetch_components)
         self._process = os.getpid()
         self.is_closed = False
-        # Held while the list of components is fetched, so that many subscriptions at once make
-        # one or two calls. Nothing else is done under it; the call has a deadline.
-        self._fetching = threading.Lock()
-        self._fetches = itertools.count(1)
-        self._newest_fetch = 0
-        # Replaced as a whole.
-        self._known = _Known(0, {}, None)
         ends_with_program(self)
+
+    @functools.cached_property
+    def stub(self) -> Any:
+        """The generation's stub, for what this package does not offer."""
+        return self._generation.make_stub(self.channel)
 
     def call(
         self,
@@ -117,7 +101,7 @@ class Session:
         timeout: float,
         *,
         order_by: tuple[str, int],
-        on_done: Callable[[ApiClientError | None], None],
+        on_done: Callable[[StartedCall], None],
     ) -> None:
         """Start a unary call without waiting for its answer: see `UnaryCalls.start`."""
         check_not_forked()
@@ -125,17 +109,12 @@ class Session:
 
     def components(self, options: CallOptions) -> list[Component]:
         """Ask the server for its components, and remember them."""
-        number = self._newest_fetch = next(self._fetches)
-        try:
-            components = self.call(self._generation.list_components(), options)
-        except ApiClientError as error:
-            if number > self._known.fetch:
-                self._known = self._known._replace(fetch=number, error=error)
-            raise
-        if number > self._known.fetch:
-            by_id = {component.component_id: component for component in components}
-            self._known = _Known(number, by_id, None)
+        components = self.call(self._generation.list_components(), options)
+        self._components.remember(components)
         return components
+
+    def _fetch_components(self) -> list[Component]:
+        return self.call(self._generation.list_components(), self._call_options)
 
     def connections(
         self, request: UnaryRequest[list[Connection]], options: CallOptions
@@ -149,10 +128,9 @@ class Session:
         Returns:
             The connections between components that exist, or number 0.
         """
-        deadline = time.monotonic() + options.timeout
+        deadline = Deadline(options.timeout)
         connections = self.call(request, options)
-        remaining = max(0.0, deadline - time.monotonic())
-        components = self.components(CallOptions(remaining, options.retry))
+        components = self.components(CallOptions(deadline.remaining(), options.retry))
         known = {0, *(component.component_id for component in components)}
         return [c for c in connections if c.start in known and c.end in known]
 
@@ -174,73 +152,74 @@ class Session:
             ApiClientError: If the components had to be asked for, and that failed.
         """
         check_not_forked()
-        self._require(component_id, category)
+        self._components.require(component_id, category, self._call_options.timeout)
+        return self._open_stream(component_id, category, maxsize)
+
+    def subscribe_aside(
+        self,
+        component_id: int,
+        category: ComponentCategory,
+        maxsize: int,
+        deliver: Callable[[Receiver[Any] | Exception], None],
+    ) -> None:
+        """Receive the data of a component, without waiting for the list of components.
+
+        Args:
+            component_id: The component.
+            category: What it is expected to be.
+            maxsize: How many values the receiver holds.
+            deliver: Called once, in any thread, with the receiver or with what `subscribe` would
+                have raised.
+        """
+
+        def reply(error: Exception | None) -> None:
+            result: Receiver[Any] | Exception
+            try:
+                result = error or self._open_stream(component_id, category, maxsize)
+            except Exception as failure:  # noqa: BLE001 - delivered, whatever it is
+                result = failure.with_traceback(None)
+            deliver(result)
+
+        self._components.when_known(component_id, category, reply)
+
+    def _open_stream(
+        self, component_id: int, category: ComponentCategory, maxsize: int
+    ) -> Receiver[Any]:
         request = self._generation.stream_data(component_id, category)
         receiver = self.streams.subscribe(component_id, category, request, maxsize)
         if receiver is None:
             raise ClientNotConnected(server_url=self.server_url, operation=request.operation)
         return receiver
 
-    def _require(self, component_id: int, category: ComponentCategory) -> None:
-        """Look a component up in the list; fetch the list anew if it does not fit."""
-        if _is(self._known.components.get(component_id), category):
-            return
-        options = self._call_options
-        deadline = time.monotonic() + options.timeout
-        # What is being fetched already may be older than what the caller knows.
-        newest_fetch = self._newest_fetch
-        if not self._fetching.acquire(timeout=options.timeout):
-            status = GrpcStatus(
-                grpc.StatusCode.DEADLINE_EXCEEDED, "waited for the call of another thread"
-            )
-            raise OperationTimedOut(
-                server_url=self.server_url, operation="ListComponents()", grpc_error=status
-            )
-        try:
-            # One that began later may have ended in the meantime, well or not.
-            if self._known.fetch <= newest_fetch:
-                remaining = max(0.0, deadline - time.monotonic())
-                fetched = self.components(CallOptions(remaining, options.retry))
-                # Not what is remembered: a newer call may have failed since, and left nothing.
-                known: Mapping[int, Component] = {found.component_id: found for found in fetched}
-            elif self._known.error is not None:
-                raise copy.copy(self._known.error)
-            else:
-                known = self._known.components
-        finally:
-            self._fetching.release()
-        component = known.get(component_id)
-        if component is None:
-            raise ValueError(
-                f"unknown component {component_id} on {self.server_url}; "
-                f"{_name_all(known, category)}"
-            )
-        if not _is(component, category):
-            raise ValueError(
-                f"component {component_id} on {self.server_url} is of category "
-                f"{component.category.name}, not {category.name}; {_name_all(known, category)}"
-            )
+    def close(self, *, interrupts: bool) -> None:
+        """End all calls, streams and threads; readers are woken. Closing again does nothing.
 
-    def close(self) -> None:
-        """End all calls, streams and threads; readers are woken. Closing again does nothing."""
-        if os.getpid() != self._process:
+        Args:
+            interrupts: Whether the caller has interrupted our code: then it does not wait.
+        """
+        if is_forked() or os.getpid() != self._process:
             # A forked child has none of the threads, and its locks may be held for ever.
             return
         self.is_closed = True
         caller = threading.current_thread()
-        run_aside(lambda: self._close(caller)).join(_JOIN_TIMEOUT + _CLOSE_MARGIN)
+        # In a thread of its own: the caller may have interrupted a call of gRPC's, whose locks are
+        # not re-entrant, and Ctrl-C must leave this wait without leaving it half done.
+        closing = hand_over(lambda: self._close(caller))
+        if closing is not None and not interrupts:
+            closing.join(_JOIN_TIMEOUT + _CLOSE_MARGIN)
 
     def _close(self, caller: threading.Thread) -> None:
         self._calls.close()
         self._end_streams(caller)
+        self._connection.places.close()
         self.channel.close()
 
     def _end_streams(self, caller: threading.Thread) -> None:
-        deadline = time.monotonic() + _JOIN_TIMEOUT
+        deadline = Deadline(_JOIN_TIMEOUT)
         for thread in self.streams.stop():
             # A stream's own thread may ask for its end, and waits for this one.
             if thread is not caller:
-                thread.join(max(0.0, deadline - time.monotonic()))
+                thread.join(deadline.remaining())
 
     def at_main_thread_end(self) -> None:
         """End all streams, and wake their readers; calls can still be made."""
@@ -252,16 +231,3 @@ class Session:
         if os.getpid() == self._process:
             self.is_closed = True
             self._close(threading.current_thread())
-
-
-def _is(component: Component | None, category: ComponentCategory) -> bool:
-    return component is not None and component.category is category
-
-
-def _name_all(known: Mapping[int, Component], category: ComponentCategory) -> str:
-    """List the components of a category, to choose the right one from."""
-    ids = sorted(i for i, component in known.items() if component.category is category)
-    if not ids:
-        return f"there are none of category {category.name}"
-    listed = ", ".join(str(component_id) for component_id in ids[:20])
-    return f"those of category {category.name}: {listed}{', ...' if len(ids) > 20 else ''}"

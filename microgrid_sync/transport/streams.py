@@ -1,4 +1,4 @@
-"""Streams: one thread for each subscribed component, shared by all of its receivers."""
+"""Reads streams: one thread for each subscribed component, shared by all of its receivers."""
 
 import logging
 import math
@@ -10,15 +10,27 @@ from typing import Any
 
 import grpc
 
-from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.exceptions import ApiClientError, GrpcError
 from microgrid_sync.fan_out import FanOut
+from microgrid_sync.program_end import hand_over
 from microgrid_sync.receiver import Receiver
-from microgrid_sync.transport.aside import run_aside
+from microgrid_sync.transport.calls import take_last_events
+from microgrid_sync.transport.channel import site_of
+from microgrid_sync.transport.outages import Outages
+from microgrid_sync.transport.reachability import ClientState, Reachability
 from microgrid_sync.transport.retry import Strategy
+from microgrid_sync.transport.stream_places import StreamPlaces
 from microgrid_sync.wire import StreamRequest, UndecodableMessage
 
 _UNDECODABLE_LOG_INTERVAL = 60.0
 """Seconds between two lines about messages of one stream that cannot be decoded."""
+
+_NOT_REACHED = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+"""Statuses that a client gives itself when it has no word of the server."""
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +57,52 @@ class StreamStats:
     age_s: float | None
     """Seconds since the newest message arrived; ``None`` before the first."""
 
+    state: ClientState = ClientState.CONNECTING
+    """Whether it has data (``READY``), waits for its first (``CONNECTING``), or is to be opened
+    again (``FAILING``)."""
+
+    last_error: str | None = None
+    """Why it failed last; stays when it has data again."""
+
+
+class Connection:
+    """What the streams of one connection share: where they are opened, what is told of them."""
+
+    def __init__(self, open_channel: Callable[[], grpc.Channel], server_url: str) -> None:
+        """Open nothing yet.
+
+        Args:
+            open_channel: Makes one more channel to the server.
+            server_url: The server's URL, for errors and log lines.
+        """
+        self.server_url = server_url
+        self.site = site_of(server_url)
+        self.reachability = Reachability()
+        self.places = StreamPlaces(open_channel, server_url)
+        # Protects the outages. Nothing is logged under it.
+        self._lock = threading.Lock()
+        self._outages = Outages()
+
+    def failed(self, component_id: int, failure: ApiClientError, plan: str) -> None:
+        """Tell the log of a stream that has failed, if it is worth a line."""
+        reason = type(failure).__name__
+        with self._lock:
+            others = self._outages.failed(component_id, reason, time.monotonic())
+        level = logging.DEBUG if others is None else logging.WARNING
+        _logger.log(level, "%s; %s%s", failure, plan, others or "")
+
+    def recovered(self, component_id: int) -> None:
+        """Tell the log of a stream that has data again, if it is worth a line."""
+        with self._lock:
+            line = self._outages.recovered(component_id, time.monotonic())
+        if line is not None:
+            _logger.warning("%s: %s", self.server_url, line)
+
+    def ended(self, component_id: int) -> None:
+        """Forget a stream that has ended."""
+        with self._lock:
+            self._outages.ended(component_id)
+
 
 class ComponentStream:
     """One component's stream. Its thread reads; its receivers' owners may stop it.
@@ -55,9 +113,8 @@ class ComponentStream:
 
     def __init__(
         self,
-        channel: grpc.Channel,
+        connection: Connection,
         *,
-        server_url: str,
         component_id: int,
         kind: object,
         request: StreamRequest,
@@ -67,8 +124,7 @@ class ComponentStream:
         """Make a stream that has not started.
 
         Args:
-            channel: The channel to open it on.
-            server_url: The server's URL, for errors.
+            connection: Where to open it.
             component_id: The component.
             kind: What kind of data is expected; receivers of another kind need another stream.
             request: What to ask, and how to decode the answers.
@@ -77,33 +133,34 @@ class ComponentStream:
         """
         self.component_id = component_id
         self.kind = kind
-        self._server_url = server_url
+        self._connection = connection
         self._request = request
-        # Without a deserializer: one that fails would end the stream. The messages are decoded
-        # here, one by one.
-        self._open: Any = channel.unary_stream(request.path, None, None)
         self._strategy = strategy
         self._on_end = on_end
         # Serializes subscribing, opening and stopping: no receiver joins a stream that has
         # stopped, and no call is opened that nobody will cancel. Opening and cancelling a gRPC
-        # call do not wait. Re-entrant, so that a signal handler may disconnect.
-        self._changed = threading.Condition(threading.RLock())
+        # call do not wait.
+        self._changed = threading.Condition(threading.Lock())
         self._stopped = False
         self._call: Any = None
         self._receivers: FanOut[Any] = FanOut(
-            f"the data of component {component_id}", on_empty=self._stop_if_empty
+            f"the data of component {component_id} on {connection.server_url}",
+            on_empty=self._stop_if_empty,
         )
         # Written by the thread alone.
         self._messages = 0
         self._dropped = 0
         self._undecodable = 0
-        self._reconnects = 0
+        self.reconnects = 0
         self._newest_at: float | None = None
         self._undecodable_logged_at = -math.inf
-        self._failing_since: float | None = None
+        self._state = ClientState.CONNECTING
+        self._last_error: ApiClientError | None = None
         # A daemon: a program that ends without disconnecting must not wait for the server.
         self.thread = threading.Thread(
-            target=self._run, name=f"microgrid-stream-{component_id}", daemon=True
+            target=self._run,
+            name=f"microgrid-stream-{component_id} {connection.site}",
+            daemon=True,
         )
 
     def subscribe(self, maxsize: int) -> Receiver[Any] | None:
@@ -117,7 +174,8 @@ class ComponentStream:
             if len(self._receivers) or self._stopped:
                 return
             self._mark_stopped()
-        run_aside(self.stop)
+        # In a thread of its own: who closes a receiver may be in the middle of a call of gRPC's.
+        hand_over(self.stop)
 
     def _mark_stopped(self) -> None:
         self._stopped = True
@@ -135,6 +193,12 @@ class ComponentStream:
             if self._call is not None:
                 self._call.cancel()
 
+    def move(self) -> None:
+        """Cancel the call that is open, so that it is opened in another place."""
+        with self._changed:
+            if self._call is not None:
+                self._call.cancel()
+
     def end_receivers(self, error: BaseException | None = None) -> None:
         """Tell all readers that nothing more will come, and why."""
         self._receivers.end(error)
@@ -142,13 +206,16 @@ class ComponentStream:
     def stats(self) -> StreamStats:
         """Give the counters."""
         newest_at = self._newest_at
+        error = self._last_error
         return StreamStats(
             component_id=self.component_id,
             messages=self._messages,
             dropped=self._dropped,
             undecodable=self._undecodable,
-            reconnects=self._reconnects,
+            reconnects=self.reconnects,
             age_s=None if newest_at is None else time.monotonic() - newest_at,
+            state=self._state,
+            last_error=None if error is None else str(error),
         )
 
     # The thread
@@ -163,6 +230,7 @@ class ComponentStream:
             error = unexpected
         finally:
             self.stop()
+            self._connection.ended(self.component_id)
             self._on_end(self)
             self.end_receivers(error)
 
@@ -171,60 +239,87 @@ class ComponentStream:
         while True:
             failure = self._read_one_call()
             # A stream that has only forgotten receivers left stops here.
-            self._receivers.forget()
+            self._receivers.remove()
             if self._stopped:
                 return None
+            if failure is None:
+                # It has been moved to another place.
+                continue
+            self._state, self._last_error = ClientState.FAILING, failure
             interval = self._strategy.next_interval() if failure.is_retryable else None
             if interval is None:
                 _logger.error("Giving up: %s", failure)
                 return failure
-            # Only the first failure in a row is news; an outage may last for days.
-            level = logging.DEBUG if self._failing_since else logging.WARNING
-            self._failing_since = self._failing_since or time.monotonic()
-            progress = self._strategy.get_progress()
-            _logger.log(level, "%s; reconnecting in %.1f s %s", failure, interval, progress)
+            # In ASCII: a log file of a code page of its own must not fail because of it.
+            progress = self._strategy.get_progress().replace("\N{INFINITY}", "no limit")
+            plan = f"reconnecting in {interval:.1f} s {progress}"
+            self._connection.failed(self.component_id, failure, plan)
             with self._changed:
                 if self._changed.wait_for(lambda: self._stopped, interval):
                     return None
-            self._reconnects += 1
+            self.reconnects += 1
 
-    def _read_one_call(self) -> ApiClientError:
-        """Open a call and read it; tell how it ended."""
+    def _read_one_call(self) -> ApiClientError | None:
+        """Open a call and read it; tell how it ended, or nothing if it was moved."""
+        connection = self._connection
+        connection.reachability.asked()
+        place = connection.places.take(self)
+        call: Any = None
         try:
             with self._changed:
-                if self._stopped:
-                    call = self._call = None
-                else:
-                    call = self._call = self._open(self._request.payload)
+                if not self._stopped:
+                    # Without a deserializer: one that fails would end the stream. The messages are
+                    # decoded here, one by one.
+                    call = self._call = place.open(self._request.path)(self._request.payload)
             for payload in call or ():
+                place.answered()
                 self._take(payload)
         except grpc.RpcError as error:
-            return ApiClientError.from_grpc_error(
-                server_url=self._server_url,
+            if place.is_given_up:
+                return None
+            failure: ApiClientError = ApiClientError.from_grpc_error(
+                server_url=connection.server_url,
                 operation=self._request.operation,
                 grpc_error=error,
             )
+            self._note_failure(failure)
+            return failure
+        except ValueError:
+            # The channel is being closed.
+            if not self._stopped:
+                raise
+        finally:
+            self._call = None
+            place.leave()
+            if call is not None:
+                take_last_events(call)
         return ApiClientError(
-            server_url=self._server_url,
+            server_url=connection.server_url,
             operation=self._request.operation,
             description="the server ended the stream",
             retryable=True,
         )
+
+    def _note_failure(self, failure: ApiClientError) -> None:
+        if isinstance(failure, GrpcError) and failure.grpc_error.code() not in _NOT_REACHED:
+            self._connection.reachability.answered()
+        else:
+            self._connection.reachability.failed(time.monotonic())
 
     def _take(self, payload: bytes) -> None:
         """Decode one message and hand it to the receivers."""
         try:
             value = self._request.decode(payload)
         except UndecodableMessage as error:
-            self._strategy.reset()
             self._skip(error)
             return
-        now = self._newest_at = time.monotonic()
+        self._newest_at = time.monotonic()
         self._messages += 1
-        if self._failing_since is not None:
+        if self._state is not ClientState.READY:
+            self._connection.reachability.answered()
             self._strategy.reset()
-            outage, self._failing_since = now - self._failing_since, None
-            _logger.info("Component %s: data again after %.0f s", self.component_id, outage)
+            self._state = ClientState.READY
+            self._connection.recovered(self.component_id)
         self._dropped += self._receivers.put(value)
 
     def _skip(self, error: UndecodableMessage) -> None:
@@ -233,8 +328,9 @@ class ComponentStream:
         if now - self._undecodable_logged_at >= _UNDECODABLE_LOG_INTERVAL:
             self._undecodable_logged_at = now
             _logger.warning(
-                "Skipped a message of component %s, %d so far: %s",
+                "Skipped a message of component %s on %s, %d so far: %s",
                 self.component_id,
+                self._connection.server_url,
                 self._undecodable,
                 error,
             )
@@ -243,24 +339,20 @@ class ComponentStream:
 class Streams:
     """The streams of one connection."""
 
-    def __init__(
-        self, channel: grpc.Channel, server_url: str, strategy: Strategy, owner: object
-    ) -> None:
+    def __init__(self, connection: Connection, strategy: Strategy, owner: object) -> None:
         """Open no stream yet.
 
         Args:
-            channel: The channel to open them on.
-            server_url: The server's URL, for errors.
+            connection: Where to open them.
             strategy: How to reconnect; each stream gets a copy.
             owner: Kept alive by every stream, so that it can end them with the program.
         """
         self._owner = owner
-        self._channel = channel
-        self._server_url = server_url
+        self._connection = connection
         self._strategy = strategy
         # Protects the three below. A stream's own lock is taken inside it, never the other way
-        # round. Re-entrant, so that a signal handler may disconnect.
-        self._lock = threading.RLock()
+        # round.
+        self._lock = threading.Lock()
         self._by_component: dict[int, ComponentStream] = {}
         # Includes those that have stopped and whose threads have not ended yet.
         self._alive: set[ComponentStream] = set()
@@ -291,26 +383,22 @@ class Streams:
             receiver = None if stream is None else stream.subscribe(maxsize)
             if receiver is None:
                 receiver = self._start(component_id, kind, request, maxsize)
-            if self._closed:
-                # By a signal handler, just now: it has not seen this stream.
-                outdated, receiver = self._by_component[component_id], None
         if outdated is not None:
             error = ApiClientError(
-                server_url=self._server_url,
+                server_url=self._connection.server_url,
                 operation=request.operation,
-                description="the component is of another category now, or the client closed",
+                description="the component is of another category now",
                 retryable=False,
             )
             outdated.end_receivers(error)
-            run_aside(outdated.stop)
+            hand_over(outdated.stop)
         return receiver
 
     def _start(
         self, component_id: int, kind: object, request: StreamRequest, maxsize: int
     ) -> Receiver[Any] | None:
         stream = ComponentStream(
-            self._channel,
-            server_url=self._server_url,
+            self._connection,
             component_id=component_id,
             kind=kind,
             request=request,
@@ -330,6 +418,11 @@ class Streams:
             self._alive.discard(stream)
             if self._by_component.get(stream.component_id) is stream:
                 del self._by_component[stream.component_id]
+
+    def reconnects(self, component_id: int) -> int:
+        """Give how often a component's stream was opened again; 0 without one."""
+        stream = self._by_component.get(component_id)
+        return 0 if stream is None else stream.reconnects
 
     def stats(self) -> tuple[StreamStats, ...]:
         """Give the counters of all streams, in the order of the components' IDs."""

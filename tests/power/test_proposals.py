@@ -32,7 +32,9 @@ CASES: list[tuple[System, list[Proposal], float | None, tuple[float, float]]] = 
     # A preferred power out of what there is.
     (KW100, [p(1, 500)], 100, (0, 100)),
     (KW100, [p(1, 0)], 0, (0, 100)),
-    (System(Range(10, 100)), [p(1, 5)], 10, (10, 100)),
+    # Zero is always allowed, and a target is never above what was proposed.
+    (System(Range(10, 100)), [p(1, 5)], 5, (0, 100)),
+    (System(Range(10, 100)), [p(1, 0)], 0, (0, 100)),
     # Bounds alone: the most that they leave.
     (KW100, [p(1, None, 0, 30)], 30, (0, 30)),
     (KW100, [p(1, None, -INF, 30)], 30, (0, 30)),
@@ -49,29 +51,28 @@ CASES: list[tuple[System, list[Proposal], float | None, tuple[float, float]]] = 
     (
         System(Range(0, 22), Range(0, 4)),
         [p(3, None, 3, 10), p(2, None, 0, 3.5), p(1, 9)],
-        10,
+        0,
         (4, 0),
     ),
     # Of equal priorities the first counts as the more important.
     (KW100, [p(1, 20), p(1, 30)], 30, (0, 100)),
-    # Inside the exclusion range: the nearer edge, the lower one on a tie.
-    (System(Range(0, 100), Range(0, 10)), [p(1, 6)], 10, (0, 100)),
+    # Inside the exclusion range: zero.
+    (System(Range(0, 100), Range(0, 10)), [p(1, 6)], 0, (0, 100)),
+    (System(Range(0, 100), Range(0, 10)), [p(1, 9.99)], 0, (0, 100)),
     (System(Range(0, 100), Range(0, 10)), [p(1, 4)], 0, (0, 100)),
     (System(Range(0, 100), Range(0, 10)), [p(1, 5)], 0, (0, 100)),
     (System(Range(0, 100), Range(0, 10)), [p(1, 10)], 10, (0, 100)),
-    (System(Range(-100, 100), Range(-10, 10)), [p(1, 3)], 10, (-100, 100)),
-    (System(Range(-100, 100), Range(-10, 20)), [p(1, 5)], -10, (-100, 100)),
+    (System(Range(-100, 100), Range(-10, 10)), [p(1, 3)], 0, (-100, 100)),
+    (System(Range(-100, 100), Range(-10, 20)), [p(1, 5)], 0, (-100, 100)),
     (System(Range(-100, 100), Range(-10, 10)), [p(1, 0)], 0, (-100, 100)),
-    # The nearer edge is not available: the one that is.
-    (System(Range(0, 100), Range(-10, 30)), [p(1, 1)], 30, (30, 100)),
-    # Bounds that end inside the exclusion range are pulled to its edge.
+    (System(Range(0, 100), Range(-10, 30)), [p(1, 1)], 0, (0, 100)),
+    # An upper bound always binds: inside the exclusion range it leaves zero alone.
     (System(Range(0, 100), Range(0, 10)), [p(1, None, 5, 50)], 50, (10, 50)),
-    (System(Range(0, 100), Range(5, 10)), [p(1, None, 0, 8)], 5, (0, 5)),
+    (System(Range(0, 100), Range(0, 10)), [p(1, None, 0, 8)], 0, (0, 0)),
     (System(Range(0, 100), Range(0, 10)), [p(2, None, 0, 8), p(1, 7)], 0, (0, 0)),
-    # Bounds wholly inside it say nothing.
-    (System(Range(0, 100), Range(0, 10)), [p(2, None, 2, 8), p(1, 50)], 50, (0, 100)),
-    (System(Range(0, 100), Range(-10, 10)), [p(2, None, 0, 5)], 100, (10, 100)),
-    # But for "nothing at all", which is allowed always.
+    (System(Range(0, 100), Range(0, 10)), [p(2, None, 2, 8), p(1, 50)], 0, (10, 0)),
+    (System(Range(0, 100), Range(-10, 10)), [p(2, None, 0, 5)], 0, (0, 0)),
+    (System(Range(0, 100), Range(0, 10)), [p(1, None, 0, 10)], 10, (0, 10)),
     (System(Range(0, 100), Range(-10, 10)), [p(2, None, 0, 0), p(1, 50)], 0, (0, 0)),
     # No charger can be used.
     (System(Range(0, 0)), [p(1, 50)], 0, (0, 0)),

@@ -21,9 +21,9 @@ def later(seconds: float, data: EVChargerData = PLUGGED) -> EVChargerData:
     return replace(data, timestamp=START + timedelta(seconds=seconds))
 
 
-def heard(data: EVChargerData = PLUGGED, now: float = 100.0) -> ChargerHealth:
+def updated(data: EVChargerData = PLUGGED, now: float = 100.0) -> ChargerHealth:
     health = ChargerHealth()
-    health.hear(data, now)
+    health.update(data, now)
     return health
 
 
@@ -31,14 +31,14 @@ def heard(data: EVChargerData = PLUGGED, now: float = 100.0) -> ChargerHealth:
 def test_state(state: EVChargerComponentState) -> None:
     working = state.name in {"READY", "CHARGING", "DISCHARGING"}
     expected = ChargerStatus.WORKING if working else ChargerStatus.NOT_WORKING
-    assert heard(replace(PLUGGED, component_state=state)).status(100.0, 10.0) is expected
+    assert updated(replace(PLUGGED, component_state=state)).status(100.0, 10.0) is expected
 
 
 @pytest.mark.parametrize("cable", EVChargerCableState)
 def test_cable(cable: EVChargerCableState) -> None:
     working = cable.name in {"EV_PLUGGED", "EV_LOCKED"}
     expected = ChargerStatus.WORKING if working else ChargerStatus.NOT_WORKING
-    assert heard(replace(PLUGGED, cable_state=cable)).status(100.0, 10.0) is expected
+    assert updated(replace(PLUGGED, cable_state=cable)).status(100.0, 10.0) is expected
 
 
 def test_charger_that_was_never_heard_of_does_not_work() -> None:
@@ -49,7 +49,7 @@ def test_charger_that_was_never_heard_of_does_not_work() -> None:
     ("age", "status"), [(9.9, ChargerStatus.WORKING), (10.0, ChargerStatus.NOT_WORKING)]
 )
 def test_data_grows_old(age: float, status: ChargerStatus) -> None:
-    assert heard().status(100.0 + age, 10.0) is status
+    assert updated().status(100.0 + age, 10.0) is status
 
 
 @pytest.mark.parametrize(
@@ -62,22 +62,22 @@ def test_data_grows_old(age: float, status: ChargerStatus) -> None:
     ],
 )
 def test_data_that_is_not_finite_is_no_data(change: dict[str, float]) -> None:
-    health = heard()
-    health.hear(replace(later(5), **change), 105.0)  # type: ignore[arg-type] # names of floats
+    health = updated()
+    health.update(replace(later(5), **change), 105.0)  # type: ignore[arg-type] # names of floats
     assert health.newest == PLUGGED
     assert health.status(110.0, 10.0) is ChargerStatus.NOT_WORKING
 
 
 def test_data_whose_timestamp_stands_still_is_no_data() -> None:
-    health = heard()
-    health.hear(PLUGGED, 109.0)
+    health = updated()
+    health.update(PLUGGED, 109.0)
     assert health.status(110.0, 10.0) is ChargerStatus.NOT_WORKING
-    health.hear(later(11), 111.0)
+    health.update(later(11), 111.0)
     assert health.status(111.0, 10.0) is ChargerStatus.WORKING
 
 
 def test_doubt_doubles_with_every_failure_up_to_half_a_minute() -> None:
-    health = heard()
+    health = updated()
     doubts = []
     for _ in range(8):
         health.fail(100.0)

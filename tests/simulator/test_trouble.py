@@ -289,6 +289,7 @@ def test_server_restarts(microgrid: Simulator, client: MicrogridApiClient) -> No
     microgrid.step(2.0)
     assert microgrid.url == url
     assert eventually(lambda: receiver.receive(PATIENCE).timestamp == microgrid.time)
+    client.wait_until_ready(PATIENCE)
     client.set_power(7, 5000.0, timeout=PATIENCE)
     assert set_point(microgrid) == 5000.0
 

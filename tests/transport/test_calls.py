@@ -31,6 +31,7 @@ from microgrid_sync import (
     SetPointSuperseded,
 )
 from microgrid_sync.transport.calls import CallCounters, CallOptions, UnaryCalls
+from microgrid_sync.transport.reachability import Reachability
 from microgrid_sync.wire import UnaryRequest, v0_15
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
@@ -48,8 +49,7 @@ class Caller:
         self._channel = channel
         self._pool = pool
         self.counters = CallCounters()
-        stub = v0_15.make_stub(channel)
-        self.calls = UnaryCalls("grpc://fake", channel, stub, self.counters)
+        self.calls = UnaryCalls("grpc://fake", channel, self.counters, Reachability())
 
     def start(
         self,
@@ -81,14 +81,16 @@ class Caller:
 def caller() -> Iterator[Caller]:
     channel = grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
     with futures.ThreadPoolExecutor(4) as pool:
-        yield Caller(channel, pool)
+        caller = Caller(channel, pool)
+        yield caller
+        caller.calls.close()
 
 
 def test_call_that_succeeds_makes_one_attempt(caller: Caller) -> None:
     call = caller.start()
     assert caller.answer(grpc.StatusCode.OK).power == 1.0
     assert call.result(PATIENCE) is None
-    assert caller.counters.read() == (1, 0, 0)
+    assert caller.counters.read() == (1, 0, 0, 0)
 
 
 def test_retryable_error_is_tried_again(caller: Caller) -> None:
@@ -97,7 +99,7 @@ def test_retryable_error_is_tried_again(caller: Caller) -> None:
     caller.answer(grpc.StatusCode.INTERNAL)
     caller.answer(grpc.StatusCode.OK)
     assert call.result(PATIENCE) is None
-    assert caller.counters.read() == (1, 2, 0)
+    assert caller.counters.read() == (1, 2, 0, 0)
 
 
 def test_last_real_error_comes_with_the_number_of_attempts(caller: Caller) -> None:
@@ -106,7 +108,7 @@ def test_last_real_error_comes_with_the_number_of_attempts(caller: Caller) -> No
         caller.answer(grpc.StatusCode[code], f"because of {code}")
     with pytest.raises(InternalError, match=r"because of INTERNAL.*\(4 attempts\)"):
         call.result(PATIENCE)
-    assert caller.counters.read() == (1, 3, 1)
+    assert caller.counters.read() == (1, 3, 1, 0)
 
 
 def test_error_that_is_not_retryable_is_not_tried_again(caller: Caller) -> None:
@@ -333,15 +335,15 @@ class _Recorder(UnaryCalls):
     """Writes down which calls have begun, and which attempts start."""
 
     def __init__(self, server: ScriptedServer, channel: grpc.Channel) -> None:
-        self._channel = channel
+        self._real_channel = channel
         self.events: list[tuple[str, float]] = []
         self._one_by_one = threading.Lock()
         recording: Any = self
-        super().__init__(server.url, recording, None, CallCounters())
+        super().__init__(server.url, recording, CallCounters(), Reachability())
 
     def unary_stream(self, path: str, *_: object) -> Any:
         """Stand in for the channel."""
-        open_call: Any = self._channel.unary_stream(path, None, None)
+        open_call: Any = self._real_channel.unary_stream(path, None, None)
 
         def start(payload: bytes, timeout: float) -> Any:
             message = microgrid_pb2.SetPowerActiveParam.FromString(payload)
@@ -350,11 +352,16 @@ class _Recorder(UnaryCalls):
 
         return start
 
-    def _begin(self, ongoing: Any, operation: str, order_by: Any) -> None:
+    def unary_unary(self, path: str, *_: object) -> Any:
+        """Stand in for the channel."""
+        return self._real_channel.unary_unary(path, None, None)
+
+    def _begin(self, ongoing: Any, operation: str, order_by: Any) -> int:
         # One by one, so that the order of the lines is that of the calls.
         with self._one_by_one:
-            super()._begin(ongoing, operation, order_by)
+            number = super()._begin(ongoing, operation, order_by)
             self.events.append(("begun", float(operation.rpartition("=")[2].rstrip(")"))))
+            return number
 
 
 def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
@@ -388,6 +395,7 @@ def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
                 thread.start()
             for thread in threads:
                 thread.join(60)
+            recorder.close()
     finally:
         sys.setswitchinterval(interval)
     assert len(outcomes) == 120
@@ -458,7 +466,7 @@ def test_ctrl_c_leaves_a_pause_at_once(server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize(
     ("answers", "words"),
-    [([], "0 messages"), ([b"", b""], "2 messages"), ([b"\xff\xff"], "the answer is broken")],
+    [([], "no message"), ([b"", b""], "more than one"), ([b"\xff\xff"], "the answer is broken")],
 )
 def test_success_with_anything_but_one_answer_is_an_error(
     caller: Caller, answers: list[bytes], words: str

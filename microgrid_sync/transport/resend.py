@@ -1,0 +1,87 @@
+"""Remembers set-points that were cut off, and when a newer one must be sent once more.
+
+A set-point whose client gave up, or was cancelled, can still be carried out by the server: later
+than a newer one that has been confirmed. No client can prevent that. So the newer one is sent once
+more, when the older one can no longer come.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from microgrid_sync.receiver import ReceiverStoppedError
+from microgrid_sync.worker import Worker
+
+LANDING_TIME = 10.0
+"""Seconds for which a server may still carry out a set-point that was cut off."""
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which it is looked again whether a call that is under way has ended."""
+
+_NOTHING_DUE = 3600.0
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A call that has ended without the server's answer."""
+
+    order_by: Hashable
+    """What it set."""
+
+    number: int
+    """Its number among the calls that set the same."""
+
+    payload: bytes
+    """The value, as it was sent."""
+
+    at: float
+    """When it ended, on the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class ResendDone:
+    """A set-point that was sent once more has ended."""
+
+    order_by: Hashable
+    call: Any
+
+
+class Resends:
+    """The set-points of one connection that were cut off; its worker thread owns them."""
+
+    def __init__(
+        self, resend: Callable[[CutOff], bool], finish: Callable[[ResendDone], None], site: str
+    ) -> None:
+        """Wait for nothing yet.
+
+        Args:
+            resend: Sends the newest value of a kind once more, if there is need; tells whether that
+                is settled. It must not wait.
+            finish: Notes that one has ended.
+            site: What the thread's name calls the site.
+        """
+        self._resend = resend
+        self._finish = finish
+        self._open: list[CutOff] = []
+        self.worker = Worker(f"microgrid-resend {site}", work=self._work, end=self._open.clear)
+
+    def add(self, cut_off: CutOff) -> None:
+        """Note that a call was cut off; nothing after the end of the connection."""
+        try:
+            self.worker.post(cut_off)
+        except ReceiverStoppedError:
+            return
+
+    def _work(self, messages: list[CutOff | ResendDone], now: float) -> float:
+        for message in messages:
+            if isinstance(message, CutOff):
+                self._open.append(message)
+            else:
+                self._finish(message)
+        self._open = [
+            cut_off
+            for cut_off in self._open
+            if now < cut_off.at + LANDING_TIME or not self._resend(cut_off)
+        ]
+        due = min((cut_off.at + LANDING_TIME for cut_off in self._open), default=now + _NOTHING_DUE)
+        return due if due > now else now + _LOOK_AGAIN
