@@ -6,62 +6,21 @@ from typing import Any
 
 import grpc
 import pytest
-from frequenz.api.microgrid import ev_charger_pb2, microgrid_pb2
-from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync import Bounds, LinearBackoff, Microgrid, MicrogridApiClient, Power, Success
 from microgrid_sync.power.charger_set import ChargerSet
-from tests.support.messages import component, data
-from tests.support.server import ScriptedServer, failing
+from tests.support.charger_server import ChargerServer
+from tests.support.server import failing
 from tests.support.waiting import PATIENCE, eventually
 
-CHARGER, METER = 7, 2
-
-
-class ChargerServer(ScriptedServer):
-    """A grid connection, a main meter and a charger with a car; the test sets the voltages."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            component(1, "grid"), component(METER, "meter"), component(CHARGER, "ev_charger")
-        )
-        self.stream = self.measure
-        self.voltages = {CHARGER: 230.0, METER: 230.0}
-        self.set_points: list[float] = []
-        self.answers["ListConnections"] = lambda *_: microgrid_pb2.ConnectionList(
-            connections=[
-                microgrid_pb2.Connection(start=1, end=METER),
-                microgrid_pb2.Connection(start=METER, end=CHARGER),
-            ]
-        )
-        self.answers["SetPowerActive"] = self.take
-
-    def take(self, request: Any, _: grpc.ServicerContext) -> Empty:
-        self.set_points.append(request.power)
-        return Empty()
-
-    def measure(self, component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
-        number = 0
-        while context.is_active() and not self.released.is_set():
-            number += 1
-            message = data(component_id, self.category(component_id), number)
-            body = message.meter if component_id == METER else message.ev_charger
-            ac = body.data.ac
-            ac.power_active.value = 0.0
-            ac.power_active.system_inclusion_bounds.upper = 22_080.0
-            for phase in (ac.phase_1, ac.phase_2, ac.phase_3):
-                phase.voltage.value = self.voltages[component_id]
-            if component_id == CHARGER:
-                state = message.ev_charger.state
-                state.cable_state = ev_charger_pb2.CABLE_STATE_EV_LOCKED
-                state.component_state = ev_charger_pb2.COMPONENT_STATE_READY
-            yield message.SerializeToString()
-            self.released.wait(0.05)
+CHARGER = 11
 
 
 @pytest.fixture
 def site() -> Iterator[ChargerServer]:
-    with ChargerServer() as site:
+    """One charger, with a car that draws nothing yet."""
+    with ChargerServer(1) as site:
+        site.chargers[CHARGER].wanted = 0.0
         yield site
 
 
@@ -81,29 +40,30 @@ def _cap(microgrid: Microgrid, watts: float) -> None:
 
 
 def test_voltage_of_the_charger_itself(site: ChargerServer, microgrid: Microgrid) -> None:
-    site.voltages[CHARGER] = 200.0
+    site.chargers[CHARGER].voltages = (200.0,) * 3
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points[-1:] == [6000.0])
-    assert site.set_points[0] == 0.0
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6000.0])
+    assert site.set_points(CHARGER)[0] == 0.0
 
 
 def test_voltage_of_the_main_meter_stands_in(site: ChargerServer, microgrid: Microgrid) -> None:
-    site.voltages[CHARGER] = 0.0
-    site.voltages[METER] = 210.0
+    site.chargers[CHARGER].voltages = (0.0,) * 3
+    site.meter_voltages = (210.0,) * 3
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points[-1:] == [6300.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6300.0])
 
 
 def test_without_any_voltage_nothing_is_allocated_and_it_is_said_once(
     site: ChargerServer, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.voltages = {CHARGER: float("nan"), METER: 0.0}
+    site.chargers[CHARGER].voltages = (float("nan"),) * 3
+    site.meter_voltages = (0.0,) * 3
     _cap(microgrid, 20_000)
-    assert eventually(lambda: len(site.set_points) >= 1)
-    assert eventually(lambda: "No voltage is known for chargers 7" in caplog.text)
-    site.voltages[CHARGER] = 230.0
-    assert eventually(lambda: site.set_points[-1:] == [6900.0])
-    assert set(site.set_points[:-1]) == {0.0}
+    assert eventually(lambda: len(site.sent) >= 1)
+    assert eventually(lambda: "No voltage is known for chargers 11" in caplog.text)
+    site.chargers[CHARGER].voltages = (230.0,) * 3
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
+    assert set(site.set_points(CHARGER)[:-1]) == {0.0}
     assert caplog.text.count("No voltage") == 1
 
 
@@ -113,16 +73,17 @@ def test_set_point_that_hangs_is_given_up_and_sent_again(
     monkeypatch.setattr("microgrid_sync.power.set_point_ledger.TIMEOUTS", (0.3,))
     hanging = threading.Event()
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        if request.power and not hanging.is_set():
+    def handle(charger: int, watts: float, context: grpc.ServicerContext) -> None:
+        if watts and not hanging.is_set():
             hanging.set()
-            return site.never(request, context)
-        return site.take(request, context)
+            site.silence(context)
+        else:
+            site.hold(charger, watts)
 
-    site.answers["SetPowerActive"] = answer
+    site.handle = handle
     _cap(microgrid, 20_000)
     assert hanging.wait(PATIENCE)
-    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
 
 
 def test_lower_target_overtakes_a_set_point_that_hangs(
@@ -130,20 +91,21 @@ def test_lower_target_overtakes_a_set_point_that_hangs(
 ) -> None:
     hanging = threading.Event()
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        if request.power:
+    def handle(charger: int, watts: float, context: grpc.ServicerContext) -> None:
+        if watts:
             hanging.set()
-            return site.never(request, context)
-        return site.take(request, context)
+            site.silence(context)
+        else:
+            site.hold(charger, watts)
 
-    site.answers["SetPowerActive"] = answer
+    site.handle = handle
     _cap(microgrid, 20_000)
     assert hanging.wait(PATIENCE)
-    site.set_points.clear()
+    site.sent.clear()
     _cap_all = microgrid.new_ev_charger_pool(priority=9)
     _cap_all.propose_power(None, bounds=Bounds(None, Power.from_watts(0.0)))
     # Long before the five seconds of the one that hangs are over, or after: it comes.
-    assert eventually(lambda: site.set_points == [0.0])
+    assert eventually(lambda: site.set_points(CHARGER) == [0.0])
 
 
 def test_loop_outlives_the_connection(
@@ -152,14 +114,14 @@ def test_loop_outlives_the_connection(
     monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     results = microgrid.new_ev_charger_pool(priority=3).power_distribution_results.new_receiver()
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
     microgrid.client.disconnect()
     results.drain()
     _cap_again = microgrid.new_ev_charger_pool(priority=4)
     _cap_again.propose_power(None, bounds=Bounds(None, Power.from_watts(5000.0)))
     assert eventually(lambda: bool(results.drain()))
     microgrid.client.connect()
-    assert eventually(lambda: site.set_points[-1:] == [5000.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [5000.0])
     assert eventually(lambda: any(isinstance(result, Success) for result in results.drain()))
 
 
@@ -182,7 +144,7 @@ def test_charger_that_cannot_be_followed_any_more_is_tried_again(
     before = site.count("StreamComponentData")
     assert eventually(lambda: site.count("StreamComponentData") > before)
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
 
 
 def test_failures_are_logged_once_in_a_row(
@@ -208,5 +170,5 @@ def test_defect_does_not_end_the_loop(
 
     monkeypatch.setattr(ChargerSet, "step", step)
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points[-1:] == [6900.0])
+    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
     assert "failed; it goes on" in caplog.text
