@@ -207,11 +207,12 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
         super().__init__(tree, unit, source, type(self))  # type: ignore[arg-type] # F is this class
         self._name = name
 
-        def sample(stamp: datetime, values: Sequence[float | None]) -> S:
-            quantities = [None if value is None else unit.create(value) for value in values]
-            return self._make_sample(stamp, quantities)
-
         # What the loop holds must not keep this formula, and with it the microgrid, alive.
+        make = self._make_sample
+
+        def sample(stamp: datetime, values: Sequence[float | None]) -> S:
+            return make(stamp, [None if value is None else unit.create(value) for value in values])
+
         self._evaluation: _Evaluation[S] = _Evaluation(
             tree, self._metrics, sample, name, on_empty=source.loop.look_for_unneeded
         )

@@ -64,6 +64,9 @@ class ChargerSet:
         self._config = config
         self._active_since: float | None = None
         self._releasing = False
+        self.waits_for_data = False
+        """Whether the first round waits for chargers that have not been heard of."""
+
         self._round = _Round()
         self._overdrawing: frozenset[int] = frozenset()
         self.target: float | None = None
@@ -159,6 +162,7 @@ class ChargerSet:
         for charger in self.chargers.values():
             # A charger that has never been heard of is taken for as large as the largest.
             charger.assumed_rating = rating
+        self.waits_for_data = False
         if not proposals:
             self._active_since = self.target = None
             return self._release(now, taken) if self._releasing else {}
@@ -170,7 +174,8 @@ class ChargerSet:
         self.target = resolve(proposals, self._commandable(now)).target or 0.0
         heard = all(charger.data is not None for charger in self.chargers.values())
         waited = now - self._active_since
-        if not heard and waited < _FIRST_ROUND_WAIT:
+        self.waits_for_data = not heard and waited < _FIRST_ROUND_WAIT
+        if self.waits_for_data:
             return {}
         return plan(
             self.chargers.values(),

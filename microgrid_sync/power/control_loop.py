@@ -229,6 +229,8 @@ class ControlLoop:
         self._look(now)
         # What is due may be held back; it is looked at again then, but not all the time.
         due = min((one.chargers.due_at() for one in self._watched.values()), default=math.inf)
+        if any(one.chargers.waits_for_data for one in self._watched.values()):
+            due = now
         return min(self._due, max(due, now + _LEAST_PAUSE))
 
     def _propose(self, message: _Propose, now: float) -> None:

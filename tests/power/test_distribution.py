@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.results import PartialFailure, Success
-from tests.support.site_model import FAULTS, RATING, SIX_AMPERES, VOLTAGE, Fault, ModelSite
+from tests.support.site_model import (
+    FAULTS,
+    RATING,
+    RECONNECTED_AFTER,
+    SIX_AMPERES,
+    VOLTAGE,
+    Fault,
+    ModelSite,
+)
 
 MINIMUM = math.ceil(SIX_AMPERES * 1.03)
 TEN_AMPERES = 10 * VOLTAGE
@@ -359,6 +368,152 @@ def test_car_that_takes_nothing_gives_way() -> None:
     made.propose(5000)
     made.run(1200)
     assert made.chargers[2].received > 400 * MINIMUM
+
+
+@pytest.mark.parametrize("interval", [1.0, 0.1])
+def test_what_has_been_chosen_stays_chosen_while_its_set_point_is_under_way(
+    interval: float,
+) -> None:
+    made = site(11_000.0, 11_000.0, config=EQUAL)
+    for charger in made.chargers.values():
+        charger.fault = "slow"
+    before = made.commands
+    for _ in range(round(600 / interval)):
+        made.propose(5000)
+        made.run(interval)
+    received = sum(charger.received for charger in made.chargers.values())
+    # The target all the time but for the changes from one to the other.
+    assert received > 0.8 * 600 * MINIMUM
+    assert made.commands - before < 300
+
+
+def test_energy_counts_from_the_confirmation() -> None:
+    made = site(11_000.0, config=EQUAL)
+    made.chargers[1].fault = "lost"
+    made.propose(5000)
+    made.run(30)
+    assert made.known[1].energy == 0.0
+
+
+# Draws that are not what they should be
+
+
+def total_draw(made: ModelSite) -> float:
+    return sum(charger.draw for charger in made.chargers.values())
+
+
+@pytest.mark.parametrize("excess", [1.03, 1.095, 1.2])
+def test_rule_7_what_is_drawn_beyond_the_limit_is_reserved_told_or_not(excess: float) -> None:
+    made = site(22_000.0, 22_000.0, 22_000.0)
+    made.propose(33_000)
+    made.run(100)
+    for charger in made.chargers.values():
+        charger.excess = excess
+    made.run(60)
+    for _ in range(300):
+        made.run(1)
+        assert total_draw(made) <= 33_000 * 1.02
+    # Nobody is stopped for it, and no more is taken away than there is need for.
+    assert total_draw(made) > 29_000
+
+
+def test_others_make_room_for_a_charger_that_ignores_its_limit() -> None:
+    made = site(11_000.0, 22_000.0, 22_000.0)
+    made.propose(40_000)
+    made.run(100)
+    made.chargers[1].excess = 3.0
+    made.chargers[1].car_limit = 22_000.0
+    made.run(30)
+    assert total_draw(made) <= 40_000 * 1.02
+
+
+@pytest.mark.parametrize("lag", [2.0, 4.5, 6.0, 9.0])
+def test_nobody_is_raised_on_what_a_car_still_draws(lag: float) -> None:
+    made = site(22_000.0, chargers=2, config=EQUAL)
+    made.chargers[1].obeys_after = lag
+    made.propose(20_000)
+    made.run(100)
+    assert held(made) == [20_000.0, 0.0]
+    made.chargers[2].connected = True
+    made.chargers[2].car_limit = 22_000.0
+    for _ in range(200):
+        made.run(0.1)
+        assert total_draw(made) <= 20_000
+    made.run(60)
+    assert min(power or 0.0 for power in held(made)) >= MINIMUM
+
+
+def test_silent_charger_is_given_its_time_to_obey() -> None:
+    made = site(22_000.0, chargers=2)
+    made.chargers[1].obeys_after = 4.5
+    made.propose(22_000)
+    made.run(100)
+    made.chargers[1].silent = True
+    made.run(20)
+    made.chargers[2].connected = True
+    made.propose(15_000)
+    for _ in range(100):
+        made.run(0.1)
+        assert total_draw(made) <= max(15_000, made.chargers[1].draw)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_server_that_forgets_all_set_points_is_answered_at_once(count: int) -> None:
+    made = site(*[22_000.0] * count)
+    made.propose(count * 5000)
+    made.run(100)
+    made.restart()
+    made.run(RECONNECTED_AFTER + 1.0)
+    assert made.total_held() <= count * 5000
+
+
+def test_draw_far_above_the_limit_is_answered_at_once() -> None:
+    made = site(22_000.0, 22_000.0)
+    made.propose(10_000)
+    made.run(100)
+    # One charger alone has forgotten, and its stream goes on.
+    made.chargers[1].held = None
+    made.run(2.1)
+    assert made.total_held() <= 10_000
+
+
+# Targets and bounds
+
+
+def test_upper_bound_below_zero_never_sends_a_negative_set_point() -> None:
+    made = site(11_000.0)
+    made.propose(5000)
+    made.run(5)
+    made.chargers[1].upper = -4000.0
+    made.run(5)
+    made.withdraw()
+    made.run(20)
+    assert held(made) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("power", "bounds", "most"),
+    [
+        (10_000.0, (-math.inf, math.inf), 10_000.0),
+        (3000.0, (-math.inf, math.inf), 0.0),
+        (None, (5000.0, 10_000.0), 10_000.0),
+        (None, (1000.0, 4000.0), 0.0),
+        (None, (-math.inf, 4139.0), 0.0),
+        (0.0, (-math.inf, math.inf), 0.0),
+    ],
+)
+def test_excluded_power_is_excluded_for_one_charger_not_for_all_together(
+    power: float | None, bounds: tuple[float, float], most: float
+) -> None:
+    made = site(11_000.0, 11_000.0, 11_000.0, 11_000.0)
+    for charger in made.chargers.values():
+        charger.excluded = SIX_AMPERES
+        charger.lower = 3100.0
+    made.proposals = [Proposal(0, power, Range(*bounds))]
+    made.run(200)
+    assert made.total_held() <= most
+    assert made.total_held() >= most - 2 * MINIMUM
+    assert made.under_test.target == most
 
 
 # Any sequence of events

@@ -46,6 +46,8 @@ class ModelCharger:
     connected: bool = False
     car_limit: float = 11_000.0
     upper: float = RATING
+    lower: float = 0.0
+    excluded: float = 0.0
     silent: bool = False
     is_nan: bool = False
     cheats: bool = False
@@ -54,12 +56,25 @@ class ModelCharger:
     quiet_until: float = -math.inf
     """The end of the pause in its data after a restart."""
 
+    excess: float = 1.0
+    """How many times its limit the car draws, if it can."""
+
+    obeys_after: float = 0.0
+    """Seconds after which the car follows a lower limit."""
+
+    obeyed: float = RATING
+    """The limit that the car follows now."""
+
+    lowered_at: float | None = None
     needs_since: float | None = None
     """Since when it holds more than was sent last, and nothing is under way to mend that."""
 
     @property
     def allowed(self) -> float:
         return self.upper if self.held is None else min(self.held, self.upper)
+
+    landed_late: bool = False
+    """Whether it holds something that landed late."""
 
     @property
     def counted(self) -> float:
@@ -72,7 +87,17 @@ class ModelCharger:
             return 0.0
         if self.cheats:
             return min(self.upper, self.allowed * 1.3 + 500)
-        return min(self.allowed, self.car_limit) if self.allowed >= SIX_AMPERES else 0.0
+        limit = max(self.allowed, self.obeyed) if self.obeys_after else self.allowed
+        return min(limit * self.excess, self.car_limit) if limit >= SIX_AMPERES else 0.0
+
+    def follow(self, now: float) -> None:
+        """Let the car follow its limit: a higher one at once, a lower one after its time."""
+        if self.allowed >= self.obeyed:
+            self.obeyed, self.lowered_at = self.allowed, None
+        elif self.lowered_at is None:
+            self.lowered_at = now
+        elif now - self.lowered_at >= self.obeys_after:
+            self.obeyed, self.lowered_at = self.allowed, None
 
 
 @dataclass
@@ -148,6 +173,7 @@ class ModelSite:
             before, self.now = self.now, min(max(due, self.now), next_look, end)
             for charger in self.chargers.values():
                 charger.received += charger.draw * (self.now - before)
+                charger.follow(self.now)
             answered = self._deliver()
             if answered or self.now >= next_look or self.now >= end:
                 last_look = self.now
@@ -176,7 +202,7 @@ class ModelSite:
         at = START + timedelta(seconds=self.now)
         return EVChargerData(
             number, at, power, zero, zero, 0.0, zero, (VOLTAGE / 3,) * 3,
-            0.0, 0.0, charger.upper, 0.0, 50.0, cable, state,
+            charger.lower, -charger.excluded, charger.upper, charger.excluded, 50.0, cable, state,
         )  # fmt: skip
 
     def _look(self) -> None:
@@ -195,7 +221,7 @@ class ModelSite:
         known = self.known[number]
         assert watts >= 0
         if known.data is not None and target < math.inf:
-            assert watts <= known.data.active_power_inclusion_upper_bound
+            assert watts <= max(0.0, known.data.active_power_inclusion_upper_bound)
         for attempt in self.attempts:
             if attempt.charger == number and not attempt.is_cut_off:
                 # But for a new campaign, which trusts nothing of an earlier one.
@@ -257,6 +283,7 @@ class ModelSite:
         charger = self.chargers[attempt.charger]
         before = charger.counted
         charger.held = charger.last_held = attempt.watts
+        charger.landed_late = attempt.is_cut_off
         target = self.under_test.target
         if math.isinf(attempt.target) or target is None:
             return
@@ -271,10 +298,17 @@ class ModelSite:
             return
         allowed = max(target, self._newest_target[attempt.charger])
         total = sum(
-            max(other.counted, min(attempt.known_draws.get(number, 0.0), other.draw))
+            max(self._counted(number), min(attempt.known_draws.get(number, 0.0), other.draw))
             for number, other in self.chargers.items()
         )
         assert total <= allowed + 1e-6, f"{total} W held, {allowed} W allowed"
+
+    def _counted(self, number: int) -> float:
+        """What counts as held; for what has landed late there is a rule of its own, below."""
+        charger, newest = self.chargers[number], self.known[number].ledger.newest
+        if charger.landed_late and newest is not None:
+            return min(charger.counted, newest)
+        return charger.counted
 
     def _check_late_landings(self) -> None:
         """What is held beyond what was sent last is mended within a second, if anything can."""
