@@ -7,6 +7,14 @@ import grpc
 _Error = TypeVar("_Error", bound="ApiClientError")
 
 
+def escaped(text: str) -> str:
+    """Write control characters as escapes: what a server says must not act on a terminal or log."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def _restore(cls: type[_Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> _Error:
     """Make an error again of what was pickled or copied of it."""
     error = cls.__new__(cls, *args)
@@ -38,6 +46,7 @@ class ApiClientError(Exception):
             description: What went wrong.
             retryable: Whether asking again may help.
         """
+        description = escaped(description)
         super().__init__(f"{operation} on {server_url} failed: {description}")
         self.server_url = server_url
         self.operation = operation
@@ -200,15 +209,36 @@ class GrpcError(ApiClientError):
         self.grpc_error = status
 
 
+_HINTS = (
+    (
+        "Socket closed",
+        (
+            "something listens there and hangs up at once: a server that expects encryption, for "
+            "which the URL needs ssl=true; or, if ssl is on, one that wants a certificate of the "
+            "client's (ssl_private_key_path, ssl_certificate_chain_path) or does not trust it; or "
+            "none of gRPC"
+        ),
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        (
+            "the server's certificate has expired, or is not of an authority that is trusted here: "
+            "ssl_root_certificates_path names the file of those that are"
+        ),
+    ),
+    ("Hostname Verification", "the server's certificate is for another name than the URL's host"),
+    ("WRONG_VERSION_NUMBER", "the server does not speak TLS: leave ssl=true out of the URL"),
+    ("TSI_DATA_CORRUPTED", "the client's private key and certificate do not fit the server's"),
+)
+"""What gRPC says of a connection that could not be made, and what it probably means."""
+
+
 def _hint(status: GrpcStatus) -> str:
     """Say what a status probably means that does not say so itself."""
     details = status.details() or ""
-    if "failed to connect" in details and "Socket closed" in details:
-        return (
-            "; something listens there and hangs up at once: a server that expects encryption, "
-            "for which the URL needs ssl=true, or none of gRPC"
-        )
-    return ""
+    if "failed to connect" not in details:
+        return ""
+    return next((f"; {meaning}" for words, meaning in _HINTS if words in details), "")
 
 
 class _StatusError(GrpcError):

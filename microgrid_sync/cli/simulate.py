@@ -1,6 +1,7 @@
 """``microgrid-sync simulate``: serve a simulated microgrid until Ctrl-C."""
 
 import math
+import signal
 import threading
 from datetime import UTC, datetime
 
@@ -71,6 +72,8 @@ def simulate(
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     try:
+        # As process 1 of a container it has no default action for the signal that ends containers.
+        signal.signal(signal.SIGTERM, _interrupt)
         with simulator:
             click.echo(simulator.url)
             hint = f"microgrid-sync trouble --url {simulator.url} --help"
@@ -83,6 +86,10 @@ def simulate(
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _time(text: str) -> datetime:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import grpc
 
+from microgrid_sync.exceptions import escaped
 from microgrid_sync.simulator import FaultKind, TroubleMaker
 from microgrid_sync.transport.channel import open_channel, parse_url
 
@@ -92,7 +93,7 @@ def list_(url: str) -> None:
         for number, fault in maker.planned().items():
             kind = fault.pop("kind")
             rest = ", ".join(f"{name} {value}" for name, value in sorted(fault.items()))
-            click.echo(f"{number}: {kind}" + (f" ({rest})" if rest else ""))
+            click.echo(escaped(f"{number}: {kind}" + (f" ({rest})" if rest else "")))
 
 
 @trouble.command()
@@ -132,11 +133,11 @@ def _trouble_maker(url: str) -> Iterator[TroubleMaker]:
         with open_channel(target) as channel:
             yield TroubleMaker(channel, timeout=_TIMEOUT)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(escaped(str(error))) from error
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else None
         if code is grpc.StatusCode.UNIMPLEMENTED:
             raise click.ClickException(f"{url} is a server, but none of this simulator") from error
-        details = error.details() if isinstance(error, grpc.Call) else str(error)
+        details = escaped((error.details() if isinstance(error, grpc.Call) else str(error)) or "")
         name = "no answer" if code is None else code.name
         raise click.ClickException(f"{url}: {name}: {details}") from error

@@ -39,9 +39,10 @@ def _timezone_at(latitude: float, longitude: float) -> "ZoneInfo | None":
         with _finder_lock:
             name = _finder().timezone_at(lat=latitude, lng=longitude)
         return None if name is None else ZoneInfo(name)
-    # Coordinates out of range, a name that the system's timezone database does not have, an
-    # unreadable data file: a site without a timezone is worth more than no site at all.
-    except (ValueError, KeyError, OSError) as error:
+    # A package that cannot be imported, coordinates out of range, a name that the system's timezone
+    # database does not have, an unreadable data file: a site without a timezone is worth more than
+    # no site at all.
+    except (ValueError, KeyError, OSError, ImportError) as error:
         _logger.warning(
             "No timezone found at latitude %r, longitude %r: %s", latitude, longitude, error
         )

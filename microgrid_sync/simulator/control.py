@@ -82,6 +82,14 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+class UnexpectedAnswerError(ValueError):
+    """A server answers otherwise than a simulator does."""
+
+    def __init__(self, method: str) -> None:
+        """Make an error about one method."""
+        super().__init__(f"{method}: the answer is none of this simulator's")
+
+
 class TroubleMaker:
     """Adds, lists and ends the faults of a running simulator from another process."""
 
@@ -102,12 +110,20 @@ class TroubleMaker:
             ValueError: If the simulator refuses it.
             grpc.RpcError: If there is no answer.
         """
-        return int(self._call("Add", fault)["number"])
+        number = self._call("Add", fault).get("number")
+        if not isinstance(number, int):
+            raise UnexpectedAnswerError("Add")
+        return number
 
     def planned(self) -> dict[int, dict[str, Any]]:
         """List the faults that have not ended, by number."""
-        planned = {int(number): fault for number, fault in self._call("List", {}).items()}
-        return dict(sorted(planned.items()))
+        answer = self._call("List", {})
+        if not all(
+            number.isdecimal() and isinstance(fault, dict) and isinstance(fault.get("kind"), str)
+            for number, fault in answer.items()
+        ):
+            raise UnexpectedAnswerError("List")
+        return dict(sorted((int(number), fault) for number, fault in answer.items()))
 
     def end(self, number: int) -> None:
         """End a fault; `ValueError` if there is none of that number."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import grpc
 
 from microgrid_sync.program_end import note_use_of_grpc
+from microgrid_sync.transport.certificates import read_identity, read_root_certificates
 
 LARGEST_STREAM_MESSAGE = 128 * 1024
 """Bytes: the largest honest message of a stream has some thousand. A larger one ends the stream
@@ -81,6 +83,9 @@ class Target(NamedTuple):
     credentials: tuple[bytes | None, bytes | None, bytes | None]
     """Root certificates, private key and certificate chain, read from their files."""
 
+    uses_proxy: bool
+    """Whether the proxy that the environment names for the web is used for this site, too."""
+
     @property
     def address(self) -> str:
         """Host and port."""
@@ -110,25 +115,31 @@ def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> T
         ValueError: If something in it is wrong, or a file that it names cannot be read.
     """
     if not isinstance(url, str):
-        raise TypeError(f"a server's URL must be a string like grpc://host:port, not {url!r}")
+        # Its type alone: bytes may hold a password.
+        raise TypeError(
+            f"a server's URL must be a string like grpc://host:port, not {type(url).__name__}"
+        )
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError(f"white space or an unprintable character in the URL {url!r}")
+        raise ValueError(f"white space or an unprintable character in the URL {_shown(url)}")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"the URL {url!r} cannot be read: {error}") from None
+        raise ValueError(f"the URL {_shown(url)} cannot be read: {error}") from None
     _refuse_foreign_parts(url, parts)
     if port == 0:
-        raise ValueError(f"port 0 in the URL {url!r}; a port is 1 to 65535")
-    options = _apply_parameters(url, parts.query, defaults)
+        raise ValueError(f"port 0 in the URL {_shown(url)}; a port is 1 to 65535")
+    # The last one wins when one is repeated.
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = _apply_parameters(url, given, defaults)
     if port is not None:
         options = replace(options, port=port)
     _check_options(options)
     # urlsplit makes host names lower-case and takes the brackets off IPv6 addresses.
     hostname = parts.hostname or ""
     host = f"[{hostname}]" if ":" in hostname else hostname
-    return Target(host, options, _read_credentials(options.ssl))
+    uses_proxy = _boolean("http_proxy", given.get("http_proxy", "off"))
+    return Target(host, options, _read_credentials(options.ssl, given), uses_proxy)
 
 
 def site_of(url: str) -> str:
@@ -138,22 +149,34 @@ def site_of(url: str) -> str:
 
 def _refuse_foreign_parts(url: str, parts: SplitResult) -> None:
     if parts.scheme != "grpc":
-        raise ValueError(f"scheme {parts.scheme!r} in the URL {url!r}; it must be grpc://")
+        raise ValueError(f"scheme {parts.scheme!r} in the URL {_shown(url)}; it must be grpc://")
     if "@" in parts.netloc:
-        raise ValueError(f"a user in the URL {url!r}; gRPC knows none, leave out what is before @")
+        raise ValueError(
+            f"a user in the URL {_shown(url)}; gRPC knows none, leave out what is before @"
+        )
     if not parts.hostname:
-        raise ValueError(f"no host in the URL {url!r}; it must be grpc://host:port")
+        raise ValueError(f"no host in the URL {_shown(url)}; it must be grpc://host:port")
     if not re.fullmatch(_HOST, parts.hostname):
-        raise ValueError(f"host {parts.hostname!r} in the URL {url!r}; it must be a name or an IP")
+        raise ValueError(
+            f"host {_shown(parts.hostname)} in the URL {_shown(url)}; it must be a name or an IP"
+        )
     if parts.path:
-        raise ValueError(f"path {parts.path!r} in the URL {url!r}; leave it out")
+        raise ValueError(f"path {parts.path!r} in the URL {_shown(url)}; leave it out")
     if parts.fragment or "#" in url:
-        raise ValueError(f"fragment {parts.fragment!r} in the URL {url!r}; leave it out")
+        raise ValueError(f"fragment {parts.fragment!r} in the URL {_shown(url)}; leave it out")
 
 
-def _apply_parameters(url: str, query: str, defaults: ChannelOptions) -> ChannelOptions:
-    """Change the defaults as the URL's parameters say; the last one wins when repeated."""
-    given = dict(parse_qsl(query, keep_blank_values=True))
+def _shown(url: str) -> str:
+    """Write a URL down without what may be a secret in it: a user, a password, a key."""
+    text = re.sub(r"//[^/?#]*@", "//...@", url)
+    text = re.sub(r"-----BEGIN.*", "...", text, flags=re.DOTALL)
+    return repr(text)
+
+
+def _apply_parameters(
+    url: str, given: Mapping[str, str], defaults: ChannelOptions
+) -> ChannelOptions:
+    """Change the defaults as the URL's parameters say."""
     ssl_changes: dict[str, Any] = {}
     keep_alive_changes: dict[str, Any] = {}
     for name, value in given.items():
@@ -164,13 +187,16 @@ def _apply_parameters(url: str, query: str, defaults: ChannelOptions) -> Channel
                 "ssl_root_certificates_path" | "ssl_private_key_path" | "ssl_certificate_chain_path"
             ):
                 ssl_changes[name.removeprefix("ssl_").removesuffix("_path")] = value
+            case "http_proxy":
+                # No option of a channel's: see `Target.uses_proxy`.
+                continue
             case "keep_alive":
                 keep_alive_changes["enabled"] = _boolean(name, value)
             case "keep_alive_interval_s" | "keep_alive_timeout_s":
                 field_name = name.removeprefix("keep_alive_").removesuffix("_s")
                 keep_alive_changes[field_name] = _seconds(name, value)
             case _:
-                raise ValueError(f"unknown parameter {name!r} in the URL {url!r}")
+                raise ValueError(f"unknown parameter {name!r} in the URL {_shown(url)}")
     options = ChannelOptions(
         port=defaults.port,
         ssl=replace(defaults.ssl, **ssl_changes),
@@ -178,10 +204,13 @@ def _apply_parameters(url: str, query: str, defaults: ChannelOptions) -> Channel
     )
     for name, value in given.items():
         if name.startswith("ssl_") and not options.ssl.enabled:
-            raise ValueError(f"{name}={value!r} in the URL {url!r} while ssl is off; add ssl=on")
+            raise ValueError(
+                f"{name}={_shown(value)} in the URL {_shown(url)} while ssl is off; add ssl=on"
+            )
         if name.startswith("keep_alive_") and not options.keep_alive.enabled:
             raise ValueError(
-                f"{name}={value!r} in the URL {url!r} while keep_alive is off; add keep_alive=on"
+                f"{name}={value!r} in the URL {_shown(url)} while keep_alive is off; "
+                "add keep_alive=on"
             )
     return options
 
@@ -221,25 +250,21 @@ def _check_options(options: ChannelOptions) -> None:
         raise ValueError(f"a {present} without a {absent}: the client's identity needs both")
 
 
-def _read_credentials(ssl: SslOptions) -> tuple[bytes | None, bytes | None, bytes | None]:
+def _read_credentials(
+    ssl: SslOptions, given: Mapping[str, str]
+) -> tuple[bytes | None, bytes | None, bytes | None]:
     if not ssl.enabled:
         return None, None, None
-    return (
-        _read("ssl_root_certificates_path", ssl.root_certificates),
-        _read("ssl_private_key_path", ssl.private_key),
-        _read("ssl_certificate_chain_path", ssl.certificate_chain),
+
+    def name(field_name: str) -> str:
+        parameter = f"ssl_{field_name}_path"
+        return parameter if parameter in given else f"ssl.{field_name}"
+
+    root = read_root_certificates(name("root_certificates"), ssl.root_certificates)
+    key, chain = read_identity(
+        name("private_key"), ssl.private_key, name("certificate_chain"), ssl.certificate_chain
     )
-
-
-def _read(name: str, source: str | os.PathLike[str] | bytes | None) -> bytes | None:
-    if source is None or isinstance(source, bytes):
-        return source
-    try:
-        # Not with pathlib, which costs more to import than a file or two are worth.
-        with open(source, "rb") as file:  # noqa: PTH123 - see above
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name}={os.fspath(source)!r} cannot be read: {error}") from error
+    return root, key, chain
 
 
 def open_channel(target: Target, *, for_streams: bool = False) -> grpc.Channel:
@@ -257,6 +282,8 @@ def open_channel(target: Target, *, for_streams: bool = False) -> grpc.Channel:
     """
     note_use_of_grpc()
     arguments = _channel_arguments(target.options.keep_alive)
+    # A site is reached directly, whatever proxy the environment names for the web.
+    arguments.append(("grpc.enable_http_proxy", int(target.uses_proxy)))
     if for_streams:
         arguments.append(("grpc.max_receive_message_length", LARGEST_STREAM_MESSAGE))
     if not target.options.ssl.enabled:
@@ -281,8 +308,6 @@ def _channel_arguments(keep_alive: KeepAliveOptions) -> list[tuple[str, Any]]:
         ("grpc.min_reconnect_backoff_ms", 5000),
         # A connection of its own for each channel, gone when the channel is.
         ("grpc.use_local_subchannel_pool", 1),
-        # A site is reached directly, whatever proxy the environment names for the web.
-        ("grpc.enable_http_proxy", 0),
         # A site that moves to another address, or whose name was unknown for a while, is found
         # within a second or two: by default a name is looked up every 30 s at the most.
         ("grpc.dns_min_time_between_resolutions_ms", 1000),

@@ -7,15 +7,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent import futures
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
-from microgrid_sync import MicrogridApiClient, OperationAborted, OperationTimedOut
+from microgrid_sync import (
+    MicrogridApiClient,
+    OperationAborted,
+    OperationTimedOut,
+    PermissionDenied,
+)
 from microgrid_sync.simulator import FaultKind
 from tests.support.messages import component
-from tests.support.server import ScriptedServer
+from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
 COMMAND = [sys.executable, "-m", "microgrid_sync"]
@@ -290,3 +299,55 @@ def test_trouble_needs_a_simulator() -> None:
     assert (result.returncode, "none of this simulator" in result.stderr) == (1, True)
     result = _run("trouble", "--url", "http://host", "list")
     assert (result.returncode, "scheme 'http'" in result.stderr) == (2, True)
+
+
+def test_simulate_ends_on_sigterm(simulate: "subprocess.Popen[str]") -> None:
+    assert simulate.stdout is not None
+    assert simulate.stdout.readline().startswith("grpc://")
+    simulate.terminate()
+    _, errors = simulate.communicate(timeout=PATIENCE)
+    assert simulate.returncode == 0
+    assert errors.endswith("Stopped.\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"x": 1.0}, {"1": 2.0}, {"1": {"a": "b"}}, {"1": {"kind": 5.0}}],
+    ids=str,
+)
+@pytest.mark.parametrize("command", [["list"], ["add", "silent"]], ids=str)
+def test_trouble_at_a_server_that_answers_otherwise(
+    answer: dict[str, Any], command: list[str]
+) -> None:
+    class Other(grpc.GenericRpcHandler):
+        def service(self, _: grpc.HandlerCallDetails) -> Any:
+            message = Struct()
+            message.update(answer)
+            return grpc.unary_unary_rpc_method_handler(lambda *_: message.SerializeToString())
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Other()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        result = _run("trouble", "--url", f"grpc://127.0.0.1:{port}", *command)
+    finally:
+        server.stop(None).wait()
+    assert "Traceback" not in result.stderr
+    if answer or command != ["list"]:
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert "none of this simulator's" in result.stderr
+
+
+def test_what_a_server_says_does_not_act_on_the_terminal() -> None:
+    words = "\x1b]0;title\x07\x1b[2J\nOK: all is well"
+
+    with ScriptedServer() as server:
+        server.answers["ListComponents"] = failing(grpc.StatusCode.PERMISSION_DENIED, words)
+        client = MicrogridApiClient(server.url, call_retry=None)
+        with client, pytest.raises(PermissionDenied) as raised:
+            client.components()
+    for text in (str(raised.value), repr(raised.value)):
+        assert "\x1b" not in text
+        assert "\n" not in text
+        assert "all is well" in text

@@ -227,9 +227,11 @@ class ModelSite:
                 # But for a new campaign, which trusts nothing of an earlier one.
                 assert attempt.watts != watts or known.ledger.newest is None, "equal, cancelled"
                 self._cut_off(attempt, None)
+        if watts != known.ledger.newest:
+            # Sent again as it is, it is no new one: what was held before may be held again.
+            self._newest_target[number] = target
         timeout = known.ledger.timeout
         attempt_number = self.under_test.sent(number, watts, self.now)
-        self._newest_target[number] = target
         draws = {n: c.draw for n, c in self.known.items() if not c.is_silent(self.now)}
         fault = self.chargers[number].fault
         lands_at, takes, answer = math.inf, ANSWERED_AFTER.get(fault, math.inf), Answer.CONFIRMED

@@ -1,17 +1,30 @@
 """Servers' URLs: what is understood, and what is refused in which words."""
 
 import os
+import ssl
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgrid_sync import DEFAULT_CHANNEL_OPTIONS, ChannelOptions, KeepAliveOptions, SslOptions
+from microgrid_sync import (
+    DEFAULT_CHANNEL_OPTIONS,
+    ChannelOptions,
+    KeepAliveOptions,
+    MicrogridApiClient,
+    SslOptions,
+)
 from microgrid_sync.transport.channel import open_channel, parse_url
+from tests.support.server import ScriptedServer
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -60,23 +73,148 @@ def test_last_one_wins_when_repeated() -> None:
     assert parse_url("grpc://host?ssl=off&ssl=on").options.ssl.enabled
 
 
-def test_certificates_are_read(tmp_path: Path) -> None:
-    for name in ("root", "key", "chain"):
-        (tmp_path / name).write_text(name)
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def identity(authority: trustme.CA) -> tuple[bytes, bytes]:
+    certificate = authority.issue_cert("me@example.org")
+    return certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+
+
+def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
+    key, chain = identity(authority)
+    root = authority.cert_pem.bytes()
+    for name, text in (("root", root), ("key", key), ("chain", chain)):
+        (tmp_path / name).write_bytes(text)
     url = (
         f"grpc://host?ssl=on&ssl_root_certificates_path={tmp_path}/root"
         f"&ssl_private_key_path={tmp_path}/key&ssl_certificate_chain_path={tmp_path}/chain"
     )
-    assert parse_url(url).credentials == (b"root", b"key", b"chain")
+    assert parse_url(url).credentials == (root, key, chain)
 
 
-def test_certificates_may_be_bytes_or_paths_in_the_defaults(tmp_path: Path) -> None:
-    (tmp_path / "root").write_text("from a file")
+def test_certificates_may_be_bytes_or_paths_in_the_defaults(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    root = authority.cert_pem.bytes()
+    (tmp_path / "root").write_bytes(root)
     as_path = SslOptions(root_certificates=tmp_path / "root")
-    as_bytes = SslOptions(root_certificates=b"as it is")
-    assert parse_url("grpc://host", ChannelOptions(ssl=as_path)).credentials[0] == b"from a file"
-    assert parse_url("grpc://host", ChannelOptions(ssl=as_bytes)).credentials[0] == b"as it is"
+    as_bytes = SslOptions(root_certificates=root)
+    assert parse_url("grpc://host", ChannelOptions(ssl=as_path)).credentials[0] == root
+    assert parse_url("grpc://host", ChannelOptions(ssl=as_bytes)).credentials[0] == root
     assert parse_url("grpc://host?ssl=off", ChannelOptions(ssl=as_path)).credentials[0] is None
+
+
+def _der(pem: bytes) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem.decode())
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+@pytest.mark.parametrize(
+    ("which", "change", "words"),
+    [
+        ("root", lambda root, key, chain: b"", "empty"),
+        ("root", lambda root, key, chain: b" \n", "empty"),
+        ("root", lambda root, key, chain: _der(root), "DER"),
+        ("root", lambda root, key, chain: b"\xef\xbb\xbf" + root, "byte-order mark"),
+        ("root", lambda root, key, chain: root.decode().encode("utf-16"), "byte-order mark"),
+        ("root", lambda root, key, chain: key, "no certificates in PEM form"),
+        ("root", lambda root, key, chain: root[:200], "no certificates"),
+        ("root", lambda root, key, chain: b"nonsense", "no certificates in PEM form"),
+        ("key", lambda root, key, chain: b"", "empty"),
+        ("key", lambda root, key, chain: chain, "swapped"),
+        ("key", lambda root, key, chain: b"\x30\x82\x01", "DER"),
+        ("key", lambda root, key, chain: key[:150], "no private key|cannot be read"),
+        (
+            "key",
+            lambda root, key, chain: key.replace(
+                b"BEGIN EC PRIVATE", b"BEGIN ENCRYPTED PRIVATE"
+            ).replace(b"BEGIN PRIVATE", b"BEGIN ENCRYPTED PRIVATE"),
+            "encrypted",
+        ),
+        ("key", lambda root, key, chain: identity(trustme.CA())[0], "does not belong"),
+        ("chain", lambda root, key, chain: b"", "empty"),
+        ("chain", lambda root, key, chain: key, "swapped"),
+        ("chain", lambda root, key, chain: _der(chain), "DER"),
+        ("chain", lambda root, key, chain: identity(trustme.CA())[1], "does not belong"),
+    ],
+)
+def test_certificates_that_cannot_work_are_refused_by_name(  # noqa: PLR0917 - one for each column
+    tmp_path: Path,
+    authority: trustme.CA,
+    which: str,
+    change: Callable[[bytes, bytes, bytes], bytes],
+    words: str,
+    as_file: bool,
+) -> None:
+    root, (key, chain) = authority.cert_pem.bytes(), identity(authority)
+    texts = {"root": root, "key": key, "chain": chain}
+    texts[which] = change(root, key, chain)
+    sources: dict[str, Any] = {}
+    for name, text in texts.items():
+        path = tmp_path / name
+        path.write_bytes(text)
+        sources[name] = path if as_file else text
+    options = SslOptions(
+        root_certificates=sources["root"],
+        private_key=sources["key"],
+        certificate_chain=sources["chain"],
+    )
+    names = {
+        "root": "ssl.root_certificates", "key": "ssl.private_key", "chain": "ssl.certificate_chain",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=words) as raised:
+        parse_url("grpc://host", ChannelOptions(ssl=options))
+    said = str(raised.value)
+    assert names[which] in said
+    assert key.decode().splitlines()[1] not in said
+
+
+@pytest.mark.parametrize("field", ["root_certificates", "private_key", "certificate_chain"])
+def test_text_where_a_path_was_meant_is_never_shown(authority: trustme.CA, field: str) -> None:
+    key, chain = identity(authority)
+    texts: dict[str, Any] = {"private_key": key, "certificate_chain": chain}
+    secret = key.decode()
+    texts[field] = secret
+    with pytest.raises(ValueError, match="a path or bytes are needed") as raised:
+        MicrogridApiClient("grpc://host", channel_defaults=ChannelOptions(ssl=SslOptions(**texts)))
+    shown = "".join(traceback.format_exception(raised.value)) + repr(SslOptions(**texts))
+    assert secret.splitlines()[1] not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "grpc://user:secret@host",
+        "grpc://user:secret@host:99999",
+        "http://user:secret@host",
+        "grpc://user:secret@ho st",
+        b"grpc://user:secret@host",
+    ],
+)
+def test_password_in_a_url_is_never_shown(url: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        parse_url(url)
+    assert "secret" not in "".join(traceback.format_exception_only(raised.value))
+
+
+def test_proxy_is_used_only_if_the_url_says_so() -> None:
+    assert not parse_url("grpc://host").uses_proxy
+    assert parse_url("grpc://host?http_proxy=on").uses_proxy
+    with pytest.raises(ValueError, match="http_proxy='maybe'"):
+        parse_url("grpc://host?http_proxy=maybe")
+
+
+def test_local_site_is_reached_whatever_proxy_there_is(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        client.set_power(1, 1.0)
+        client.meter_data(1).receive(PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Plain set-points whose older ones land late."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.empty_pb2 import Empty
+
+from microgrid_sync import ApiClientError, MicrogridApiClient, OperationTimedOut
+from tests.support.server import ScriptedServer
+from tests.support.waiting import PATIENCE, eventually
+
+LANDING = 0.6
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microgrid_sync.transport.resend.LANDING_TIME", LANDING)
+    monkeypatch.setattr("microgrid_sync.transport.calls.LANDING_TIME", LANDING)
+
+
+class SlowServer(ScriptedServer):
+    """Takes the first set-point of 22 kW late, whoever has gone meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[float] = []
+        self.goes_on = threading.Event()
+        self.answers["SetPowerActive"] = self._take
+
+    def _take(self, request: Any, context: grpc.ServicerContext) -> Empty:
+        if request.power == 22_000.0:
+            self.goes_on.wait(PATIENCE)
+        self.held.append(request.power)
+        return Empty()
+
+
+@pytest.fixture
+def server() -> Iterator[SlowServer]:
+    with SlowServer() as server:
+        yield server
+        server.goes_on.set()
+
+
+def start_the_slow_one(client: MicrogridApiClient, server: SlowServer) -> threading.Thread:
+    def call() -> None:
+        with pytest.raises(ApiClientError):
+            client.set_power(1, 22_000.0)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert eventually(lambda: server.count("SetPowerActive") == 1)
+    return thread
+
+
+def test_newest_is_sent_once_more_when_an_older_one_can_no_longer_land(
+    server: SlowServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="microgrid_sync")
+    with MicrogridApiClient(server.url) as client:
+        thread = start_the_slow_one(client, server)
+        client.set_power(1, 7000.0)
+        thread.join(PATIENCE)
+        server.goes_on.set()
+        assert eventually(lambda: server.held[:2] == [7000.0, 22_000.0])
+        assert eventually(lambda: server.held == [7000.0, 22_000.0, 7000.0])
+        assert client.stats().resent == 1
+        assert "sent once more" in caplog.text
+        time.sleep(2 * LANDING)
+        assert len(server.held) == 3
+
+
+@pytest.mark.parametrize("how", ["timeout", "superseded"])
+def test_same_value_is_not_sent_once_more(server: SlowServer, how: str) -> None:
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        if how == "timeout":
+            with pytest.raises(OperationTimedOut):
+                client.set_power(1, 22_000.0, timeout=0.1)
+        else:
+            thread = start_the_slow_one(client, server)
+        server.goes_on.set()
+        client.set_power(1, 22_000.0)
+        if how == "superseded":
+            thread.join(PATIENCE)
+        time.sleep(2 * LANDING)
+        assert client.stats().resent == 0
+
+
+def test_newer_call_calls_it_off(server: SlowServer) -> None:
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 22_000.0, timeout=0.1)
+        client.set_power(1, 7000.0)
+        time.sleep(1.5 * LANDING)
+        # That one began after the older one could land.
+        resent = client.stats().resent
+        client.set_power(1, 8000.0)
+        time.sleep(2 * LANDING)
+        assert client.stats().resent == resent
+        assert [power for power in server.held if power != 22_000.0][-1] == 8000.0
+
+
+def test_other_components_and_kinds_are_left_alone(server: SlowServer) -> None:
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 22_000.0, timeout=0.1)
+        client.set_power(2, 7000.0)
+        client.set_reactive_power(1, 7000.0)
+        time.sleep(2 * LANDING)
+        assert client.stats().resent == 0
+
+
+def test_disconnect_calls_it_off(server: SlowServer) -> None:
+    client = MicrogridApiClient(server.url, call_retry=None)
+    with pytest.raises(OperationTimedOut):
+        client.set_power(1, 22_000.0, timeout=0.1)
+    client.set_power(1, 7000.0)
+    calls = server.count("SetPowerActive")
+    client.disconnect()
+    time.sleep(2 * LANDING)
+    assert server.count("SetPowerActive") == calls
+    assert client.stats().resent == 0
