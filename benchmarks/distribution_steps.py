@@ -67,9 +67,15 @@ def come_right(site: ModelSite) -> None:
     target = 20_000
     site.propose(target)
     site.run(120)
+    for _ in range(100):
+        # A change may just be under way: cars take turns.
+        if all(charger.ledger.is_confirmed for charger in site.known.values()):
+            break
+        site.run(0.1)
+    else:
+        raise AssertionError("not confirmed")
     held = site.total_held()
-    assert held <= target
-    assert all(charger.ledger.is_confirmed for charger in site.known.values())
+    assert held <= target, "more than the target"
     for charger in site.chargers.values():
         if charger.connected and charger.held:
             # What is left is what shares of whole watts leave.

@@ -11,7 +11,7 @@ import pytest
 
 from microgrid_sync import ApiClientError, Receiver, ReceiverStoppedError
 from microgrid_sync.formulas.expression import Coalesce, Expression, Metric, Values
-from microgrid_sync.formulas.sum_loop import SumLoop
+from microgrid_sync.formulas.sum_loop import SumLoop, _Clock
 from tests.formulas.test_window import sample
 from tests.support.receivers import FedReceiver
 from tests.support.waiting import PATIENCE, eventually
@@ -167,3 +167,15 @@ def test_close_ends_everything(loop: SumLoop, source: Source) -> None:
     with pytest.raises(ReceiverStoppedError, match="closed"):
         loop.start(Recorder(Metric(1)))
     assert all(r.put(1) == 0 for r in source.receivers[1])
+
+
+def test_windows_that_were_slept_through_are_left_out() -> None:
+    clock = _Clock(PERIOD)
+    seconds = PERIOD.total_seconds()
+    first = clock.close_window(clock.due)
+    assert clock.close_window(clock.due + 0.2 * seconds) == first + PERIOD
+    late = clock.due + 10.3 * seconds
+    # The newest full window, and the next one is to come.
+    assert clock.close_window(late) == first + 12 * PERIOD
+    assert late < clock.due <= late + seconds
+    assert clock.close_window(clock.due) == first + 13 * PERIOD

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.distribution import plan
 from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.results import PartialFailure, Success
+from microgrid_sync.power.set_point_ledger import Answer
 from tests.support.site_model import (
     FAULTS,
     RATING,
@@ -43,6 +45,48 @@ def site(*cars: float, config: ChargingConfig | None = None, chargers: int = 0) 
 
 def held(made: ModelSite) -> list[float | None]:
     return [charger.held for charger in made.chargers.values()]
+
+
+def test_rule_2_nobody_is_raised_before_his_last_set_point_is_confirmed() -> None:
+    made = site(0.0, config=ChargingConfig(raise_interval=timedelta(seconds=1)))
+    # Answered after 3 s each.
+    made.chargers[1].fault = "slow"
+    made.propose(50_000)
+    made.run(3.9)
+    assert made.sent[1] == [0.0]
+    made.run(3)
+    assert made.sent[1] == [0.0, TEN_AMPERES]
+    made.run(3)
+    assert made.sent[1] == [0.0, TEN_AMPERES, RATING]
+
+
+def test_rule_3_raise_that_has_failed_is_taken_back_if_it_does_not_fit() -> None:
+    made = site(22_000.0, 22_000.0)
+    made.propose(22_000)
+    made.run(100)
+    one, two = made.known.values()
+    voltages = {1: VOLTAGE, 2: VOLTAGE}
+    # The first one's raise has failed, the second one's decrease has not been answered.
+    one.answered(one.send(6900.0, made.now), Answer.CONFIRMED, made.now)
+    two.answered(two.send(11_000.0, made.now), Answer.CONFIRMED, made.now)
+    one.answered(one.send(15_000.0, made.now), Answer.REFUSED, made.now)
+    two.send(4265.0, made.now)
+    planned = plan([one, two], 22_000.0, voltages, made.config, now=made.now, may_raise=True)
+    assert planned[1] == 6900.0
+
+
+def test_rule_5_new_campaign_commands_every_charger_again() -> None:
+    made = site(11_000.0, 11_000.0)
+    made.propose(20_000)
+    # Not when the ordinary refresh is due.
+    made.run(93)
+    # It has lapsed: nothing is sent, and the server may forget.
+    made.proposals = []
+    made.run(3)
+    before = {number: len(sent) for number, sent in made.sent.items()}
+    made.propose(20_000)
+    made.run(0.5)
+    assert all(len(sent) > before[number] for number, sent in made.sent.items())
 
 
 def test_first_round_commands_every_charger() -> None:

@@ -139,6 +139,7 @@ class ModelSite:
         self.proposals: list[Proposal] = []
         self.attempts: list[_Attempt] = []
         self.commands = 0
+        self.sent: dict[int, list[float]] = {number: [] for number in self.chargers}
         self.late_landings = 0
         self._newest_target: dict[int, float] = dict.fromkeys(self.chargers, math.inf)
 
@@ -158,6 +159,9 @@ class ModelSite:
                 self._cut_off(attempt, Answer.CUT_OFF)
         for charger in self.chargers.values():
             charger.held = None
+            if self.under_test.target is None:
+                # Nobody holds anything down.
+                charger.last_held = None
             charger.quiet_until = self.now + RECONNECTED_AFTER
 
     def run(self, seconds: float, step: float = 1.0) -> None:
@@ -218,6 +222,7 @@ class ModelSite:
 
     def _send(self, number: int, watts: float, target: float) -> None:
         self.commands += 1
+        self.sent[number].append(watts)
         known = self.known[number]
         assert watts >= 0
         if known.data is not None and target < math.inf:

@@ -475,3 +475,28 @@ def test_success_with_anything_but_one_answer_is_an_error(
     caller.answer(grpc.StatusCode.OK, answers=answers)
     with pytest.raises(InternalError, match=words):
         call.result(PATIENCE)
+
+
+def test_call_that_is_interrupted_is_cancelled_at_once(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever Ctrl-C comes; not when somebody lets go of the exception, and the call with it."""
+    began, cancelled = threading.Event(), threading.Event()
+
+    def answer(_: Any, context: grpc.ServicerContext) -> Empty:
+        context.add_callback(cancelled.set)
+        began.set()
+        server.silence(context)
+        return Empty()
+
+    def interrupted(_: Any) -> bytes:
+        assert began.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    server.answers["SetPowerActive"] = answer
+    monkeypatch.setattr("microgrid_sync.transport.calls._only_answer", interrupted)
+    with _client(server) as client:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            client.set_power(1, 1.0)
+        assert cancelled.wait(PATIENCE)
+        assert raised.tb is not None

@@ -81,6 +81,32 @@ def test_subscribing_after_the_end_starts_afresh(client: MicrogridApiClient) -> 
         assert _powers(receiver, 2) == [0.0, 1.0]
 
 
+def test_stream_goes_on_for_a_receiver_that_joins_while_the_last_one_leaves(
+    client: MicrogridApiClient, server: ScriptedServer
+) -> None:
+    last = client.meter_data(1)
+    last.receive(PATIENCE)
+    session = client._session
+    assert session is not None
+    stream = session.streams._by_component[1]
+    stop_if_empty = stream._receivers._on_empty
+    assert stop_if_empty is not None
+    joined: list[Receiver[MeterData]] = []
+
+    def join_first() -> None:
+        if not joined:
+            receiver = stream.subscribe(50)
+            assert receiver is not None
+            joined.append(receiver)
+        stop_if_empty()
+
+    stream._receivers._on_empty = join_first
+    last.close()
+    _powers(joined[0], 20)
+    assert server.count("StreamComponentData") == 1
+    joined[0].close()
+
+
 def test_forgotten_receiver_counts_as_closed(client: MicrogridApiClient) -> None:
     for value in client.meter_data(1):
         assert value.active_power == 0.0
