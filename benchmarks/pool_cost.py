@@ -4,15 +4,12 @@ The microgrid runs a pool's total and its status on top of the streams. Each rea
 its own; the server is another. Measured in turns.
 """
 
-import resource
 import subprocess
 import sys
 import threading
 import time
 
-import grpc
-import grpc.experimental
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+from parts import print_cpu_time, read_bare_streams, start_serving
 
 from microgrid_sync import (
     Bounds,
@@ -49,17 +46,9 @@ def serve() -> None:
 
 def read_bare(port: int) -> None:
     """Read all streams with the stub, a thread each."""
-    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
-    stub = microgrid_pb2_grpc.MicrogridStub(channel)
-
-    def read(component_id: int) -> None:
-        for message in stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=component_id)):
-            del message
-
-    for number in range(FIRST, FIRST + CHARGERS):
-        threading.Thread(target=read, args=(number,), daemon=True).start()
+    channel = read_bare_streams(port, range(FIRST, FIRST + CHARGERS))
     measure()
+    channel.close()
 
 
 def read_ours(port: int) -> None:
@@ -83,12 +72,7 @@ def follow(total: Receiver[Sample[Power]], late: list[float]) -> None:
 
 def measure() -> None:
     """Print the CPU time of some seconds."""
-    time.sleep(4)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    time.sleep(SECONDS)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    print(user + system, flush=True)
+    print_cpu_time(after=4, seconds=SECONDS)
 
 
 def main() -> None:
@@ -103,20 +87,13 @@ def main() -> None:
         case ["ours", port]:
             read_ours(int(port))
             return
-    server = subprocess.Popen(
-        [sys.executable, __file__, "serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    port = server.stdout.readline().strip()
+    server, port = start_serving(__file__)
     bare: list[float] = []
     ours: list[float] = []
     late: list[float] = []
     for _ in range(ROUNDS):
         for which in ("bare", "ours"):
-            command = [sys.executable, __file__, which, port]
+            command = [sys.executable, __file__, which, str(port)]
             found = [float(line) for line in subprocess.check_output(command, text=True).split()]
             (bare if which == "bare" else ours).append(found[0])
             late += found[1:]

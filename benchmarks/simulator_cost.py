@@ -6,15 +6,12 @@ what arrives. The simulator's CPU time comes from the system's books, for all of
 
 import json
 import os
-import resource
 import subprocess
 import sys
-import threading
 import time
 
-import grpc
-import grpc.experimental
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+from frequenz.api.microgrid import microgrid_pb2
+from parts import cpu_seconds, read_bare_streams, start_serving
 
 from microgrid_sync.simulator import Simulator
 
@@ -51,27 +48,7 @@ def serve() -> None:
     with Simulator(description()) as simulator:
         print(simulator.port, flush=True)
         for _ in sys.stdin:
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            print(usage.ru_utime + usage.ru_stime, flush=True)
-
-
-class Counter:
-    """What the reading threads have seen; each has an entry of its own."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.counts = [0] * CHARGERS
-
-    def read(self, port: int, channel: grpc.Channel, number: int) -> None:
-        """Read one stream until the channel is closed."""
-        del port
-        stub = microgrid_pb2_grpc.MicrogridStub(channel)
-        parameter = microgrid_pb2.ComponentIdParam(id=FIRST + number)
-        try:
-            for message in stub.StreamComponentData(parameter):
-                self.counts[number] += message.id == FIRST + number
-        except grpc.RpcError:
-            return
+            print(cpu_seconds(), flush=True)
 
 
 def measure(server: "subprocess.Popen[str]") -> float:
@@ -88,25 +65,18 @@ def main() -> None:
     if sys.argv[1:] == ["serve"]:
         serve()
         return
-    server = subprocess.Popen(
-        [sys.executable, __file__, "serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
-    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
-    counter = Counter()
-    for number in range(CHARGERS):
-        threading.Thread(target=counter.read, args=(port, channel, number), daemon=True).start()
-    while min(counter.counts) < 2:
+    server, port = start_serving(__file__)
+    counts = [0] * CHARGERS
+
+    def count(message: microgrid_pb2.ComponentData) -> None:
+        counts[message.id - FIRST] += 1
+
+    channel = read_bare_streams(port, range(FIRST, FIRST + CHARGERS), count)
+    while min(counts) < 2:
         time.sleep(0.1)
-    received, cpu, began = sum(counter.counts), measure(server), time.monotonic()
+    received, cpu, began = sum(counts), measure(server), time.monotonic()
     time.sleep(SECONDS)
-    received, cpu = sum(counter.counts) - received, measure(server) - cpu
+    received, cpu = sum(counts) - received, measure(server) - cpu
     seconds = time.monotonic() - began
     share, rate = cpu / seconds, received / seconds
     result = {

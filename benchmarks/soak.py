@@ -7,7 +7,6 @@ the day, and one for each minute after it.
 """
 
 import logging
-import resource
 import subprocess
 import sys
 import threading
@@ -16,6 +15,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from microgrid_sync import (
     ApiClientError,
@@ -28,6 +29,7 @@ from microgrid_sync import (
     merge,
 )
 from microgrid_sync.simulator import Fault, Simulator
+from tests.support.process import open_sockets, resident
 
 PARTS = 20
 
@@ -40,23 +42,6 @@ def serve(speed: float) -> None:
             simulator.faults.add(fault)
         print(simulator.port, flush=True)
         sys.stdin.read()
-
-
-def resident() -> float:
-    """Give the resident memory of this process, in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def sockets() -> int:
-    """Count the open sockets of this process."""
-    count = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            count += str(descriptor.readlink()).startswith("socket:")
-        except FileNotFoundError:
-            continue
-    return count
 
 
 class Load:
@@ -107,8 +92,8 @@ class Load:
 def row(what: str, load: Load) -> None:
     """Print one line of the table."""
     print(
-        f"{what:>12} {load.messages:>11,} {load.failures:>9} {resident():>10.1f} "
-        f"{threading.active_count():>8} {sockets():>8}",
+        f"{what:>12} {load.messages:>11,} {load.failures:>9} {resident() / 2**20:>10.1f} "
+        f"{threading.active_count():>8} {open_sockets():>8}",
         flush=True,
     )
 

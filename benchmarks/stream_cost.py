@@ -3,15 +3,10 @@
 Each reader is a process of its own; the server is another. Measured in turns.
 """
 
-import resource
 import subprocess
 import sys
-import threading
-import time
 
-import grpc
-import grpc.experimental
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+from parts import print_cpu_time, read_bare_streams
 from server import serving
 
 from microgrid_sync import MeterData, MicrogridApiClient, Receiver
@@ -20,20 +15,6 @@ METERS = 100
 RATE = 10.0
 SECONDS = 5.0
 ROUNDS = 3
-
-
-def read_bare(port: int) -> None:
-    """Read all streams with the stub, and count what comes."""
-    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
-    stub = microgrid_pb2_grpc.MicrogridStub(channel)
-
-    def read(component_id: int) -> None:
-        for message in stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=component_id)):
-            del message
-
-    for number in range(1, METERS + 1):
-        threading.Thread(target=read, args=(number,), daemon=True).start()
 
 
 def read_ours(port: int) -> None:
@@ -52,15 +33,10 @@ receivers: list[Receiver[MeterData]] = []
 def child(which: str, port: int) -> None:
     """Read for some seconds; print the CPU time that they took."""
     if which == "bare":
-        read_bare(port)
+        read_bare_streams(port, range(1, METERS + 1))
     else:
         read_ours(port)
-    time.sleep(1)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    time.sleep(SECONDS)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    print(user + system, flush=True)
+    print_cpu_time(after=1, seconds=SECONDS)
 
 
 def main() -> None:

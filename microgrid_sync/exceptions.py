@@ -241,11 +241,29 @@ def _hint(status: GrpcStatus) -> str:
     return next((f"; {meaning}" for words, meaning in _HINTS if words in details), "")
 
 
+_CLASS_BY_CODE: "dict[grpc.StatusCode, type[_StatusError]]" = {}
+
+
 class _StatusError(GrpcError):
     """What the errors for one status code have in common."""
 
     _description: ClassVar[str]
-    _retryable: ClassVar[bool] = True
+    _retryable: ClassVar[bool]
+
+    def __init_subclass__(
+        cls, *, code: grpc.StatusCode | None, words: str, retryable: bool = True
+    ) -> None:
+        """Make the class that errors with a status code have.
+
+        Args:
+            code: The status code; ``None`` for all that no other class has.
+            words: What it means.
+            retryable: Whether asking again may help.
+        """
+        super().__init_subclass__()
+        cls._description, cls._retryable = words, retryable
+        if code is not None:
+            _CLASS_BY_CODE[code] = cls
 
     def __init__(
         self, *, server_url: str, operation: str, grpc_error: grpc.RpcError | GrpcStatus
@@ -266,127 +284,123 @@ class _StatusError(GrpcError):
         )
 
 
-class OperationCancelled(_StatusError):
+class OperationCancelled(
+    _StatusError, code=grpc.StatusCode.CANCELLED, words="the call was cancelled"
+):
     """The call was cancelled, by the client or the server."""
 
-    _description = "the call was cancelled"
 
-
-class UnknownError(_StatusError):
+class UnknownError(
+    _StatusError,
+    code=grpc.StatusCode.UNKNOWN,
+    words="an error that the server has no better name for",
+):
     """The server failed in a way that no other status describes."""
 
-    _description = "an error that the server has no better name for"
 
-
-class InvalidArgument(_StatusError, ValueError):
+class InvalidArgument(
+    _StatusError,
+    ValueError,
+    code=grpc.StatusCode.INVALID_ARGUMENT,
+    words="the server takes the request for invalid",
+    retryable=False,
+):
     """The request makes no sense to the server, whatever state the microgrid is in."""
 
-    _description = "the server takes the request for invalid"
-    _retryable = False
 
-
-class OperationTimedOut(_StatusError):
+class OperationTimedOut(
+    _StatusError,
+    code=grpc.StatusCode.DEADLINE_EXCEEDED,
+    words="no answer in time; it may have been carried out all the same",
+):
     """The time for the call ran out; the server may have done what was asked all the same."""
 
-    _description = "no answer in time; it may have been carried out all the same"
 
-
-class EntityNotFound(_StatusError):
+class EntityNotFound(
+    _StatusError, code=grpc.StatusCode.NOT_FOUND, words="the server does not know such a thing"
+):
     """The server does not know what was asked for, a component for instance."""
 
-    _description = "the server does not know such a thing"
 
-
-class EntityAlreadyExists(_StatusError):
+class EntityAlreadyExists(
+    _StatusError, code=grpc.StatusCode.ALREADY_EXISTS, words="it exists already"
+):
     """What should be created exists already."""
 
-    _description = "it exists already"
 
-
-class PermissionDenied(_StatusError):
+class PermissionDenied(
+    _StatusError, code=grpc.StatusCode.PERMISSION_DENIED, words="this caller may not do this"
+):
     """The caller is known, and may not do this."""
 
-    _description = "this caller may not do this"
 
-
-class ResourceExhausted(_StatusError):
+class ResourceExhausted(
+    _StatusError,
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+    words="the server has run out of something that this needs",
+):
     """Something of the server is used up: memory, a quota, the number of calls at once."""
 
-    _description = "the server has run out of something that this needs"
 
-
-class OperationPreconditionFailed(_StatusError):
+class OperationPreconditionFailed(
+    _StatusError,
+    code=grpc.StatusCode.FAILED_PRECONDITION,
+    words="the state of the microgrid does not allow this now",
+):
     """The microgrid is not in a state in which this can be done."""
 
-    _description = "the state of the microgrid does not allow this now"
 
-
-class OperationAborted(_StatusError):
+class OperationAborted(
+    _StatusError, code=grpc.StatusCode.ABORTED, words="the server gave up half-way"
+):
     """The server gave up, usually because something else came in between."""
 
-    _description = "the server gave up half-way"
 
-
-class OperationOutOfRange(_StatusError):
+class OperationOutOfRange(
+    _StatusError, code=grpc.StatusCode.OUT_OF_RANGE, words="a value is outside what is allowed now"
+):
     """A value is outside what is allowed now; other bounds may allow it later."""
 
-    _description = "a value is outside what is allowed now"
 
-
-class OperationNotImplemented(_StatusError):
+class OperationNotImplemented(
+    _StatusError,
+    code=grpc.StatusCode.UNIMPLEMENTED,
+    words="the server cannot do this",
+    retryable=False,
+):
     """The server, or the component, cannot do this at all."""
 
-    _description = "the server cannot do this"
-    _retryable = False
 
-
-class InternalError(_StatusError):
+class InternalError(
+    _StatusError,
+    code=grpc.StatusCode.INTERNAL,
+    words="something is broken in the server or on the way to it",
+):
     """Something that the server or the gRPC library relies on is broken."""
 
-    _description = "something is broken in the server or on the way to it"
 
-
-class ServiceUnavailable(_StatusError):
+class ServiceUnavailable(
+    _StatusError, code=grpc.StatusCode.UNAVAILABLE, words="the server cannot be reached now"
+):
     """The server cannot be reached, or not now."""
 
-    _description = "the server cannot be reached now"
 
-
-class DataLoss(_StatusError):
+class DataLoss(
+    _StatusError, code=grpc.StatusCode.DATA_LOSS, words="data is lost or damaged", retryable=False
+):
     """Data is lost or damaged beyond repair."""
 
-    _description = "data is lost or damaged"
-    _retryable = False
 
-
-class OperationUnauthenticated(_StatusError):
+class OperationUnauthenticated(
+    _StatusError,
+    code=grpc.StatusCode.UNAUTHENTICATED,
+    words="the server does not know who is asking",
+    retryable=False,
+):
     """The server does not know who is asking."""
 
-    _description = "the server does not know who is asking"
-    _retryable = False
 
-
-class UnrecognizedGrpcStatus(_StatusError):
+class UnrecognizedGrpcStatus(
+    _StatusError, code=None, words="a status that this client does not know"
+):
     """The gRPC library reported a status that this package has no name for."""
-
-    _description = "a status that this client does not know"
-
-
-_CLASS_BY_CODE: dict[grpc.StatusCode, type[_StatusError]] = {
-    grpc.StatusCode.CANCELLED: OperationCancelled,
-    grpc.StatusCode.UNKNOWN: UnknownError,
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.DEADLINE_EXCEEDED: OperationTimedOut,
-    grpc.StatusCode.NOT_FOUND: EntityNotFound,
-    grpc.StatusCode.ALREADY_EXISTS: EntityAlreadyExists,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.FAILED_PRECONDITION: OperationPreconditionFailed,
-    grpc.StatusCode.ABORTED: OperationAborted,
-    grpc.StatusCode.OUT_OF_RANGE: OperationOutOfRange,
-    grpc.StatusCode.UNIMPLEMENTED: OperationNotImplemented,
-    grpc.StatusCode.INTERNAL: InternalError,
-    grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
-    grpc.StatusCode.DATA_LOSS: DataLoss,
-    grpc.StatusCode.UNAUTHENTICATED: OperationUnauthenticated,
-}

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.support.process import open_sockets
 from tests.support.server import ScriptedServer
 from tests.support.waiting import eventually
 
@@ -24,24 +24,14 @@ def _our_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith(prefixes)]
 
 
-def _sockets() -> int:
-    count = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            count += str(descriptor.readlink()).startswith("socket:")
-        except FileNotFoundError:
-            continue
-    return count
-
-
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """After each test: none of our threads, no other thread more, no socket more than before."""
-    threads, sockets = threading.active_count(), _sockets()
+    threads, sockets = threading.active_count(), open_sockets()
     yield
     assert eventually(lambda: not _our_threads()), _our_threads()
     assert eventually(lambda: threading.active_count() <= threads), threading.enumerate()
-    assert eventually(lambda: _sockets() <= sockets)
+    assert eventually(lambda: open_sockets() <= sockets)
 
 
 @pytest.fixture

@@ -239,42 +239,11 @@ def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
 
 
 def _meter_data(message: microgrid_pb2.ComponentData) -> MeterData:
-    ac = message.meter.data.ac
-    one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
-    active, reactive, frequency = (
-        ac.power_active.value,
-        ac.power_reactive.value,
-        ac.frequency.value,
-    )
-    if not (active and reactive and frequency):
-        active, reactive, frequency = _single_values(ac)
-    powers = (one.power_active.value, two.power_active.value, three.power_active.value)
-    if 0.0 in powers:
-        powers = _or_missing(powers, phases, "power_active", _NAN)
-    reactive_powers = (
-        one.power_reactive.value,
-        two.power_reactive.value,
-        three.power_reactive.value,
-    )
-    if 0.0 in reactive_powers:
-        reactive_powers = _or_missing(reactive_powers, phases, "power_reactive", _NAN)
-    currents = (one.current.value, two.current.value, three.current.value)
-    if 0.0 in currents:
-        currents = _or_missing(currents, phases, "current", _NAN)
-    voltages = (one.voltage.value, two.voltage.value, three.voltage.value)
-    if 0.0 in voltages:
-        voltages = _or_missing(voltages, phases, "voltage", _NAN)
     return _value(
         MeterData,
         component_id=message.id,
         timestamp=_time(message.ts),
-        active_power=active,
-        active_power_per_phase=powers,
-        reactive_power=reactive,
-        reactive_power_per_phase=reactive_powers,
-        current_per_phase=currents,
-        voltage_per_phase=voltages,
-        frequency=frequency,
+        **_ac_values(message.meter.data.ac, is_meter=True),
         raw=message,
     )
 
@@ -337,13 +306,31 @@ def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
 
 def _with_bounds(ac: electrical_pb2.AC) -> dict[str, Any]:
     """Read what inverters and chargers have in common."""
-    one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
     power = ac.power_active
-    active, reactive, frequency = power.value, ac.power_reactive.value, ac.frequency.value
+    values = _ac_values(ac, is_meter=False)
+    inclusion, exclusion = (
+        _bounds(power, "system_inclusion_bounds"),
+        _bounds(power, "system_exclusion_bounds"),
+    )
+    values["active_power_inclusion_lower_bound"] = inclusion[0]
+    values["active_power_exclusion_lower_bound"] = exclusion[0]
+    values["active_power_inclusion_upper_bound"] = inclusion[1]
+    values["active_power_exclusion_upper_bound"] = exclusion[1]
+    return values
+
+
+def _ac_values(ac: electrical_pb2.AC, *, is_meter: bool) -> dict[str, Any]:
+    """Read what all that is connected to alternating current measures."""
+    one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
+    active, reactive, frequency = (
+        ac.power_active.value,
+        ac.power_reactive.value,
+        ac.frequency.value,
+    )
     if not (active and reactive and frequency):
         active, reactive, frequency = _single_values(ac)
     # What draws next to nothing in all draws nothing on a phase of which it says nothing.
-    missing = 0.0 if abs(active) < _NEXT_TO_NOTHING else _NAN
+    missing = 0.0 if not is_meter and abs(active) < _NEXT_TO_NOTHING else _NAN
     powers = (one.power_active.value, two.power_active.value, three.power_active.value)
     if 0.0 in powers:
         powers = _or_missing(powers, phases, "power_active", missing)
@@ -360,8 +347,6 @@ def _with_bounds(ac: electrical_pb2.AC) -> dict[str, Any]:
     voltages = (one.voltage.value, two.voltage.value, three.voltage.value)
     if 0.0 in voltages:
         voltages = _or_missing(voltages, phases, "voltage", _NAN)
-    inclusion_lower, inclusion_upper = _bounds(power, "system_inclusion_bounds")
-    exclusion_lower, exclusion_upper = _bounds(power, "system_exclusion_bounds")
     return {
         "active_power": active,
         "active_power_per_phase": powers,
@@ -369,10 +354,6 @@ def _with_bounds(ac: electrical_pb2.AC) -> dict[str, Any]:
         "reactive_power_per_phase": reactive_powers,
         "current_per_phase": currents,
         "voltage_per_phase": voltages,
-        "active_power_inclusion_lower_bound": inclusion_lower,
-        "active_power_exclusion_lower_bound": exclusion_lower,
-        "active_power_inclusion_upper_bound": inclusion_upper,
-        "active_power_exclusion_upper_bound": exclusion_upper,
         "frequency": frequency,
     }
 

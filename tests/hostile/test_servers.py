@@ -1,7 +1,6 @@
 """Servers that answer without end, send too much, or allow too little."""
 
 import gc
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from microgrid_sync import (
 from microgrid_sync.transport.channel import LARGEST_STREAM_MESSAGE
 from microgrid_sync.wire.v0_15 import MOST_ERRORS
 from tests.support.messages import component, data
+from tests.support.process import resident
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
@@ -172,12 +172,6 @@ def test_stream_for_which_nothing_comes_anywhere_is_told(
             two.close()
 
 
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - of the system
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")  # noqa: PTH110
 def test_streams_and_calls_that_were_cancelled_leave_nothing(server: ScriptedServer) -> None:
     server.interval = 0.0
     with MicrogridApiClient(server.url) as client:
@@ -190,11 +184,11 @@ def test_streams_and_calls_that_were_cancelled_leave_nothing(server: ScriptedSer
 
         open_and_close(100)
         gc.collect()
-        before = _resident()
+        before = resident()
         open_and_close(400)
         gc.collect()
         # It was 20 kB for each.
-        assert (_resident() - before) / 400 < 8000
+        assert (resident() - before) / 400 < 8000
 
 
 def test_server_that_is_another_site_now_is_told(

@@ -1,0 +1,64 @@
+"""What several benchmarks do: bare grpcio, CPU time, a process that serves."""
+
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import grpc
+import grpc.experimental
+from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+
+
+def bare_channel(port: int) -> grpc.Channel:
+    """Make a channel as the client does: the thread that reads a stream drives it."""
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    return grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
+
+
+def read_bare_streams(
+    port: int,
+    numbers: Iterable[int],
+    take: Callable[[microgrid_pb2.ComponentData], object] = lambda message: None,
+) -> grpc.Channel:
+    """Read streams with the stub, a daemon thread each, until the channel is closed."""
+    channel = bare_channel(port)
+    stub = microgrid_pb2_grpc.MicrogridStub(channel)
+
+    def read(component_id: int) -> None:
+        try:
+            for message in stub.StreamComponentData(
+                microgrid_pb2.ComponentIdParam(id=component_id)
+            ):
+                take(message)
+        except grpc.RpcError:
+            return
+
+    for number in numbers:
+        threading.Thread(target=read, args=(number,), daemon=True).start()
+    return channel
+
+
+def cpu_seconds() -> float:
+    """Give the CPU time that this process has taken so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def print_cpu_time(*, after: float, seconds: float) -> None:
+    """Wait, and print the CPU time that this process takes in some seconds."""
+    time.sleep(after)
+    before = cpu_seconds()
+    time.sleep(seconds)
+    print(cpu_seconds() - before, flush=True)
+
+
+def start_serving(file: str) -> "tuple[subprocess.Popen[str], int]":
+    """Start a benchmark's own file as the server; give the process and the port it prints."""
+    server = subprocess.Popen(
+        [sys.executable, file, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    return server, int(server.stdout.readline())
