@@ -81,11 +81,11 @@ def main() -> None:
         case ["serve"]:
             serve()
             return
-        case ["bare", port]:
-            read_bare(int(port))
+        case ["bare", given]:
+            read_bare(int(given))
             return
-        case ["ours", port]:
-            read_ours(int(port))
+        case ["ours", given]:
+            read_ours(int(given))
             return
     server, port = start_serving(__file__)
     bare: list[float] = []

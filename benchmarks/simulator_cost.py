@@ -71,7 +71,7 @@ def main() -> None:
     def count(message: microgrid_pb2.ComponentData) -> None:
         counts[message.id - FIRST] += 1
 
-    channel = read_bare_streams(port, range(FIRST, FIRST + CHARGERS), count)
+    read_bare_streams(port, range(FIRST, FIRST + CHARGERS), count)
     while min(counts) < 2:
         time.sleep(0.1)
     received, cpu, began = sum(counts), measure(server), time.monotonic()
@@ -90,7 +90,7 @@ def main() -> None:
     print(f"the simulator took {share:.1%} of one core (to reach: less than {TO_REACH:.0%})")
     print(json.dumps(result))
     sys.stdout.flush()
-    server.stdin.close()
+    server.communicate()
     server.wait(30)
     # A thousand daemon threads need no orderly end.
     os._exit(0)
