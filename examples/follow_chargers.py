@@ -10,6 +10,8 @@ import time
 from microgrid_sync import ComponentCategory, MicrogridApiClient, merge
 from microgrid_sync.simulator import Simulator
 
+if sys.argv[1:] in (["-h"], ["--help"]):
+    sys.exit("usage: follow_chargers.py [grpc://host:port [SECONDS]]")
 with contextlib.ExitStack() as stack:
     url = sys.argv[1] if len(sys.argv) > 1 else stack.enter_context(Simulator()).url
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0

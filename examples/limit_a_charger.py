@@ -2,7 +2,7 @@
 
 The set-point is sent again every ten seconds: a server forgets it after a time of its own choice.
 
-Usage: python limit_a_charger.py CHARGER_ID WATTS [grpc://host:port]
+Usage: python limit_a_charger.py CHARGER_ID WATTS [grpc://host:port], such as 7 6000.
 """
 
 import contextlib
@@ -11,7 +11,12 @@ import sys
 from microgrid_sync import ApiClientError, MicrogridApiClient
 from microgrid_sync.simulator import Simulator
 
-charger, watts = int(sys.argv[1]), float(sys.argv[2])
+USAGE = "usage: limit_a_charger.py CHARGER_ID WATTS [grpc://host:port]"
+
+try:
+    charger, watts = int(sys.argv[1]), float(sys.argv[2])
+except (IndexError, ValueError):
+    sys.exit(USAGE)
 with contextlib.ExitStack() as stack:
     url = sys.argv[3] if len(sys.argv) > 3 else stack.enter_context(Simulator()).url
     client = stack.enter_context(MicrogridApiClient(url, timeout=5.0))

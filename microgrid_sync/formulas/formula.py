@@ -231,8 +231,8 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
             A receiver. The first one starts the formula, the last one that closes stops it.
 
         Raises:
-            TypeError: If `maxsize` is not an integer.
-            ValueError: If `maxsize` is less than 1.
+            TypeError: If the size is not an integer.
+            ValueError: If it is less than 1.
             ReceiverStoppedError: If the microgrid has been closed.
             RuntimeError: In a child that was forked off after the client had connected.
         """

@@ -17,7 +17,7 @@ class ClientState(enum.Enum):
     """Something has been asked, and nothing has come back yet."""
 
     READY = "ready"
-    """The server's last word was an answer: a value, or an error of its own."""
+    """The server has answered last: with a value, or an error of its own."""
 
     FAILING = "failing"
     """The last attempt did not reach the server, or it did not answer in time."""

@@ -95,4 +95,5 @@ def test_cell_that_waits_is_interrupted(notebook: Notebook, server: ScriptedServ
     notebook.manager.interrupt_kernel()
     reply = notebook.client._recv_reply(request, timeout=PATIENCE)
     assert reply["content"]["ename"] == "KeyboardInterrupt"
-    assert notebook.run("print(client.stats().calls > 0)") == "True\n"
+    # The kernel's output after an interruption may be late; the cell runs all the same.
+    assert eventually(lambda: notebook.run("print(client.stats().calls > 0)") == "True\n")
