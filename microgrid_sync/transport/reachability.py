@@ -17,7 +17,7 @@ class ClientState(enum.Enum):
     """Something has been asked, and nothing has come back yet."""
 
     READY = "ready"
-    """The server has answered last: with a value, or an error of its own."""
+    """It has answered, with a value or an error of its own, and nothing has failed since."""
 
     FAILING = "failing"
     """The last attempt did not reach the server, or it did not answer in time."""

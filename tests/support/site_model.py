@@ -112,6 +112,9 @@ class _Attempt:
     known_draws: dict[int, float]
     """What each charger was known to draw when it was sent."""
 
+    might_be_held: float
+    """What might be held in all when it was sent, if it was no raise then; else 0."""
+
     lands_at: float
     """When the server carries it out; infinite if it does not."""
 
@@ -236,6 +239,8 @@ class ModelSite:
             # Sent again as it is, it is no new one: what was held before may be held again.
             self._newest_target[number] = target
         timeout = known.ledger.timeout
+        might = {n: c.ledger.may_hold() for n, c in self.known.items()}
+        is_raise = watts > (might[number] or 0.0)
         attempt_number = self.under_test.sent(number, watts, self.now)
         draws = {n: c.draw for n, c in self.known.items() if not c.is_silent(self.now)}
         fault = self.chargers[number].fault
@@ -250,6 +255,7 @@ class ModelSite:
             takes, answer = timeout, Answer.TIMED_OUT
         attempt = _Attempt(
             number, attempt_number, watts, target, self.now, draws,
+            0.0 if is_raise else sum(watts or RATING for watts in might.values()),
             lands_at, self.now + takes, answer,
         )  # fmt: skip
         self.attempts.append(attempt)
@@ -303,7 +309,9 @@ class ModelSite:
             # It was paid when it was sent, and stays counted: see the assertion above.
             self.late_landings += 1
             return
-        allowed = max(target, self._newest_target[attempt.charger])
+        # A decrease is one for all that might be held; where something lower has landed late, the
+        # server finds more in it than it holds.
+        allowed = max(target, self._newest_target[attempt.charger], attempt.might_be_held)
         total = sum(
             max(self._counted(number), min(attempt.known_draws.get(number, 0.0), other.draw))
             for number, other in self.chargers.items()
