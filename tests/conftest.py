@@ -1,7 +1,11 @@
 """What all tests share: nothing may be left behind by any of them."""
 
+import contextlib
+import os
+import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -19,6 +23,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
+# A background job of a script starts with SIGINT ignored, and so would all that the tests start:
+# those that are to be interrupted would go on for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _children() -> set[int]:
+    """Give the processes that this one has started and that have not ended, where that is told."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {int(number) for number in path.read_text(encoding="ascii").split()}
+    return found
+
+
 def _our_threads() -> list[str]:
     prefixes = ("microgrid-", "simulator-")
     return [t.name for t in threading.enumerate() if t.name.startswith(prefixes)]
@@ -28,7 +46,12 @@ def _our_threads() -> list[str]:
 def nothing_left_behind() -> Iterator[None]:
     """After each test: none of our threads, no other thread more, no socket more than before."""
     threads, sockets = threading.active_count(), open_sockets()
+    children = _children()
     yield
+    for child in _children() - children:
+        # A test that has failed must not leave a process behind that holds a port, or a core.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     assert eventually(lambda: not _our_threads()), _our_threads()
     assert eventually(lambda: threading.active_count() <= threads), threading.enumerate()
     assert eventually(lambda: open_sockets() <= sockets)

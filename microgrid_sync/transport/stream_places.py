@@ -19,6 +19,8 @@ from microgrid_sync.transport.channel import site_of
 _PATIENCE = 3.0
 """Seconds for which a stream that hears nothing is left where it is."""
 
+_JOIN_TIMEOUT = 1.0
+
 _logger = logging.getLogger(__name__)
 
 
@@ -135,10 +137,12 @@ class StreamPlaces:
         """End the watching, and close all connections."""
         with self._changed:
             self._closed = True
-            channels = list(self._channels)
+            channels, watcher = list(self._channels), self._watcher
             self._changed.notify_all()
         for channel in channels:
             channel.channel.close()
+        if watcher is not None:
+            watcher.join(_JOIN_TIMEOUT)
 
     def _start_watching(self) -> None:
         watcher = threading.Thread(

@@ -182,6 +182,7 @@ def _streams(microgrid: Microgrid) -> list[int]:
 # What nobody has any more
 
 
+@pytest.mark.slow
 def test_pools_that_were_stopped_and_dropped_are_forgotten(
     site: ChargerServer, microgrid: Microgrid
 ) -> None:

@@ -27,6 +27,7 @@ from tests.support.waiting import PATIENCE, eventually
 SECONDS = 30.0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.microgrid("depot", sample_interval=0.02)
 def test_anything_at_any_time(microgrid: Simulator) -> None:
@@ -105,6 +106,7 @@ def run_in_eight_threads(
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.microgrid("depot", sample_interval=0.05)
 def test_pools_made_proposed_and_closed_at_any_time(

@@ -88,6 +88,7 @@ def samples_by_time(simulator: Simulator, count: int, *, steps: bool) -> dict[in
     return samples
 
 
+@pytest.mark.slow
 def test_speed_does_not_change_the_bytes() -> None:
     with Simulator("depot", speed=0) as simulator:
         stepped = samples_by_time(simulator, 600, steps=True)
