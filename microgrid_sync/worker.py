@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
 from microgrid_sync.program_end import check_not_forked, ends_with_program, is_forked
@@ -38,14 +38,6 @@ _RESUBSCRIBE_AFTER = 10.0
 _END: Final = object()
 
 _logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Discardable(Protocol):
-    """A message that leaves something to be done when nobody takes it any more."""
-
-    def discard(self) -> None:
-        """Let go of what it carries; in any thread."""
 
 
 class Question(Generic[A]):
@@ -232,21 +224,22 @@ class Worker:
         try:
             while True:
                 message = self._inbox.get_nowait()
-                if isinstance(message, Discardable):
-                    message.discard()
+                # Messages that carry something have a method for it.
+                discard = getattr(message, "discard", None)
+                if discard is not None:
+                    discard()
         except queue.Empty:
             return
 
 
-@dataclass(frozen=True)
-class Subscribed:
+class Subscribed(NamedTuple):
     """A message: what has come of a subscription."""
 
     component_id: int
     receiver: "Receiver[Any] | Exception"
 
     def discard(self) -> None:
-        """See `Discardable.discard`."""
+        """Let go of it: nobody takes this message any more. In any thread."""
         if isinstance(self.receiver, Receiver):
             close_receiver(self.receiver)
 

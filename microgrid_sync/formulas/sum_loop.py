@@ -42,7 +42,7 @@ class _Start:
     formula: RunningFormula
 
     def discard(self) -> None:
-        """See `Discardable.discard`."""
+        """Let go of it: nobody takes this message any more."""
         self.formula.end()
 
 

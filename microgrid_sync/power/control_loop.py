@@ -113,7 +113,7 @@ class _Done:
     call: StartedCall
 
     def discard(self) -> None:
-        """See `Discardable.discard`."""
+        """Let go of it: nobody takes this message any more."""
         self.call.outcome()
 
 

@@ -4,9 +4,7 @@ gRPC takes whatever bytes it is given, tries for ever, and ends the process on a
 """
 
 import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 _PEM = b"-----BEGIN "
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -90,6 +88,7 @@ def _require_pem(name: str, text: bytes, kind: bytes, what: str) -> None:
 def _require_match(key_name: str, key: bytes, chain_name: str, chain: bytes) -> None:
     """Check that a key can be read, and that the first certificate is its own."""
     import ssl  # noqa: PLC0415 - as above
+    import tempfile  # noqa: PLC0415 - as above
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Python's ssl reads them from a file alone: one that only this user can read, for a moment.
@@ -108,7 +107,7 @@ def _require_match(key_name: str, key: bytes, chain_name: str, chain: bytes) -> 
         raise ValueError(f"{key_name} and {chain_name} cannot be read: {words}") from None
     finally:
         with suppress(OSError):
-            Path(path).unlink()
+            os.unlink(path)  # noqa: PTH108 - as above
 
 
 def _words(error: Exception) -> str:

@@ -6,8 +6,7 @@ more, when the older one can no longer come.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgrid_sync.receiver import ReceiverStoppedError
 from microgrid_sync.worker import Worker
@@ -21,8 +20,7 @@ _LOOK_AGAIN = 1.0
 _NOTHING_DUE = 3600.0
 
 
-@dataclass(frozen=True)
-class CutOff:
+class CutOff(NamedTuple):
     """A call that has ended without the server's answer."""
 
     order_by: Hashable
@@ -38,8 +36,7 @@ class CutOff:
     """When it ended, on the monotonic clock."""
 
 
-@dataclass(frozen=True)
-class ResendDone:
+class ResendDone(NamedTuple):
     """A set-point that was sent once more has ended."""
 
     order_by: Hashable
