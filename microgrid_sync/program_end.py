@@ -135,6 +135,19 @@ def _for_all(end: Callable[[EndsWithProgram], None]) -> None:
 # The process in which the first channel was made; gRPC does not work in its forked children.
 _grpc_process: int | None = None
 
+is_child = False
+"""Whether this process was forked off one that had imported this module; costs less to ask than
+`is_forked`."""
+
+
+def _note_fork() -> None:
+    global is_child
+    is_child = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
 
 def note_use_of_grpc() -> None:
     """Note that gRPC is being used in this process."""

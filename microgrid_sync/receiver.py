@@ -9,13 +9,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
-from microgrid_sync.deadline import Deadline
-from microgrid_sync.program_end import (
-    check_not_forked,
-    interrupts_us,
-    is_forked,
-    run_or_hand_over,
-)
+from microgrid_sync import program_end
+from microgrid_sync.program_end import interrupts_us, is_forked, run_or_hand_over
 
 T = TypeVar("T")
 
@@ -247,28 +242,24 @@ class Receiver(Generic[T]):
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be 0 or more seconds, or None, not {timeout!r}")
         values = self._writer.queue
-        try:
-            # Most of the time one is there already.
-            value = values.get_nowait()
-        except queue.Empty:
-            value = self._wait(timeout)
-        if value is _END:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        wait = _WAIT_SLICE if timeout is None else min(timeout, _WAIT_SLICE)
+        while True:
+            if program_end.is_child and values.empty():
+                program_end.check_not_forked()
+            try:
+                value = values.get(timeout=wait)
+            except queue.Empty:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise TimeoutError(f"nothing from {self.name} within {timeout} s") from None
+                wait = min(remaining, _WAIT_SLICE)
+                continue
+            if value is not _END:
+                taken: T = value
+                return taken
             values.put(_END)
             self._raise_the_end()
-        taken: T = value
-        return taken
-
-    def _wait(self, timeout: float | None) -> Any:
-        check_not_forked()
-        deadline = Deadline(timeout)
-        while True:
-            # At least once, however little time there was.
-            remaining = deadline.remaining()
-            try:
-                return self._writer.queue.get(timeout=min(remaining, _WAIT_SLICE))
-            except queue.Empty:
-                if deadline.has_passed():
-                    raise TimeoutError(f"nothing from {self.name} within {timeout} s") from None
 
     def _raise_the_end(self) -> NoReturn:
         self._raise_if_merged()

@@ -262,12 +262,10 @@ class UnaryCalls:
         ongoing = _OngoingCall()
         number = self._begin(ongoing, request.operation, order_by)
         failed = True
+        began_at = time.monotonic()
         try:
-            began_at = time.monotonic()
             answer = self._try(ongoing, request, options, deadline)
             failed = False
-            if order_by is not None:
-                self._confirm(order_by, _Confirmed(number, request, began_at))
         except ApiClientError as error:
             error.attempts = ongoing.attempts
             if ongoing.superseded and not isinstance(error, SetPointSuperseded):
@@ -280,7 +278,8 @@ class UnaryCalls:
         finally:
             # Ctrl-C, too, leaves nothing behind that goes on by itself.
             ongoing.end()
-            self._finish(ongoing, order_by)
+            confirmed = None if failed else _Confirmed(number, request, began_at)
+            self._finish(ongoing, order_by, confirmed)
             self._counters.count(retries=max(0, ongoing.attempts - 1), failed=failed)
             if ongoing.was_cut_off and order_by is not None:
                 payload = request.message.SerializeToString()
@@ -387,11 +386,19 @@ class UnaryCalls:
                 older.end(superseded=True)
             return number
 
-    def _finish(self, ongoing: _OngoingCall, order_by: Hashable) -> None:
+    def _finish(
+        self, ongoing: _OngoingCall, order_by: Hashable, confirmed: "_Confirmed | None" = None
+    ) -> None:
         with self._lock:
             self._ongoing.discard(ongoing)
+            if order_by is None:
+                return
             if self._newest.get(order_by) is ongoing:
                 del self._newest[order_by]
+            if confirmed is not None:
+                before = self._confirmed.get(order_by)
+                if before is None or before.number < confirmed.number:
+                    self._confirmed[order_by] = confirmed
 
     def _try(
         self,
@@ -462,12 +469,6 @@ class UnaryCalls:
         elif code is not grpc.StatusCode.CANCELLED:
             self._reachability.answered()
         return translated
-
-    def _confirm(self, order_by: Hashable, confirmed: "_Confirmed") -> None:
-        with self._lock:
-            before = self._confirmed.get(order_by)
-            if before is None or before.number < confirmed.number:
-                self._confirmed[order_by] = confirmed
 
     def _resend(self, cut_off: CutOff) -> bool:
         """Send the newest set-point once more if an older one may have landed after it.

@@ -68,10 +68,9 @@ class Place:
         return self.channel.open(path)
 
     def answered(self) -> None:
-        """Note that a message has come."""
-        if not self.has_answered:
-            self.has_answered = True
-            self._owner.forget_doubts(self)
+        """Note that the first message has come."""
+        self.has_answered = True
+        self._owner.forget_doubts(self)
 
     def leave(self) -> None:
         """Free the place."""

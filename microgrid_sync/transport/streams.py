@@ -272,7 +272,8 @@ class ComponentStream:
                     # decoded here, one by one.
                     call = self._call = place.open(self._request.path)(self._request.payload)
             for payload in call or ():
-                place.answered()
+                if not place.has_answered:
+                    place.answered()
                 self._take(payload)
         except grpc.RpcError as error:
             if place.is_given_up:

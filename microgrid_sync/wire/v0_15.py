@@ -239,13 +239,7 @@ def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
 
 
 def _meter_data(message: microgrid_pb2.ComponentData) -> MeterData:
-    return _value(
-        MeterData,
-        component_id=message.id,
-        timestamp=_time(message.ts),
-        **_ac_values(message.meter.data.ac, is_meter=True),
-        raw=message,
-    )
+    return _of_alternating_current(MeterData, message, message.meter.data.ac)
 
 
 def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
@@ -256,71 +250,55 @@ def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
     soc_lower, soc_upper = _bounds(soc, "system_inclusion_bounds")
     inclusion_lower, inclusion_upper = _bounds(power, "system_inclusion_bounds")
     exclusion_lower, exclusion_upper = _bounds(power, "system_exclusion_bounds")
-    return _value(
-        BatteryData,
-        component_id=message.id,
-        timestamp=_time(message.ts),
-        soc=soc.avg if soc.avg or data.HasField("soc") else _NAN,
-        soc_lower_bound=soc_lower,
-        soc_upper_bound=soc_upper,
-        capacity=battery.properties.capacity if battery.HasField("properties") else _NAN,
-        power_inclusion_lower_bound=inclusion_lower,
-        power_exclusion_lower_bound=exclusion_lower,
-        power_inclusion_upper_bound=inclusion_upper,
-        power_exclusion_upper_bound=exclusion_upper,
-        temperature=(
+    fields = {
+        "component_id": message.id,
+        "timestamp": _time(message.ts),
+        "soc": soc.avg if soc.avg or data.HasField("soc") else _NAN,
+        "soc_lower_bound": soc_lower,
+        "soc_upper_bound": soc_upper,
+        "capacity": battery.properties.capacity if battery.HasField("properties") else _NAN,
+        "power_inclusion_lower_bound": inclusion_lower,
+        "power_exclusion_lower_bound": exclusion_lower,
+        "power_inclusion_upper_bound": inclusion_upper,
+        "power_exclusion_upper_bound": exclusion_upper,
+        "temperature": (
             data.temperature.avg if data.temperature.avg or data.HasField("temperature") else _NAN
         ),
-        relay_state=BatteryRelayState.from_pb(battery.state.relay_state),
-        component_state=BatteryComponentState.from_pb(battery.state.component_state),
-        errors=[_battery_error(error) for error in battery.errors[:MOST_ERRORS]],
-        raw=message,
-    )
+        "relay_state": BatteryRelayState.from_pb(battery.state.relay_state),
+        "component_state": BatteryComponentState.from_pb(battery.state.component_state),
+        "errors": [_battery_error(error) for error in battery.errors[:MOST_ERRORS]],
+        "raw": message,
+    }
+    return _value(BatteryData, fields)
 
 
 def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
     inverter = message.inverter
-    return _value(
+    return _of_alternating_current(
         InverterData,
-        component_id=message.id,
-        timestamp=_time(message.ts),
-        **_with_bounds(inverter.data.ac),
+        message,
+        inverter.data.ac,
         component_state=InverterComponentState.from_pb(inverter.state.component_state),
         errors=[_inverter_error(error) for error in inverter.errors[:MOST_ERRORS]],
-        raw=message,
     )
 
 
 def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
     charger = message.ev_charger
-    return _value(
+    return _of_alternating_current(
         EVChargerData,
-        component_id=message.id,
-        timestamp=_time(message.ts),
-        **_with_bounds(charger.data.ac),
+        message,
+        charger.data.ac,
         cable_state=EVChargerCableState.from_pb(charger.state.cable_state),
         component_state=EVChargerComponentState.from_pb(charger.state.component_state),
-        raw=message,
     )
 
 
-def _with_bounds(ac: electrical_pb2.AC) -> dict[str, Any]:
-    """Read what inverters and chargers have in common."""
-    power = ac.power_active
-    values = _ac_values(ac, is_meter=False)
-    inclusion, exclusion = (
-        _bounds(power, "system_inclusion_bounds"),
-        _bounds(power, "system_exclusion_bounds"),
-    )
-    values["active_power_inclusion_lower_bound"] = inclusion[0]
-    values["active_power_exclusion_lower_bound"] = exclusion[0]
-    values["active_power_inclusion_upper_bound"] = inclusion[1]
-    values["active_power_exclusion_upper_bound"] = exclusion[1]
-    return values
-
-
-def _ac_values(ac: electrical_pb2.AC, *, is_meter: bool) -> dict[str, Any]:
-    """Read what all that is connected to alternating current measures."""
+def _of_alternating_current(
+    kind: type[D], message: microgrid_pb2.ComponentData, ac: electrical_pb2.AC, **fields: Any
+) -> D:
+    """Read what meters, inverters and chargers have in common; only meters have no bounds."""
+    is_meter = kind is MeterData
     one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
     active, reactive, frequency = (
         ac.power_active.value,
@@ -347,15 +325,25 @@ def _ac_values(ac: electrical_pb2.AC, *, is_meter: bool) -> dict[str, Any]:
     voltages = (one.voltage.value, two.voltage.value, three.voltage.value)
     if 0.0 in voltages:
         voltages = _or_missing(voltages, phases, "voltage", _NAN)
-    return {
-        "active_power": active,
-        "active_power_per_phase": powers,
-        "reactive_power": reactive,
-        "reactive_power_per_phase": reactive_powers,
-        "current_per_phase": currents,
-        "voltage_per_phase": voltages,
-        "frequency": frequency,
-    }
+    fields["component_id"] = message.id
+    fields["timestamp"] = _time(message.ts)
+    fields["active_power"] = active
+    fields["active_power_per_phase"] = powers
+    fields["reactive_power"] = reactive
+    fields["reactive_power_per_phase"] = reactive_powers
+    fields["current_per_phase"] = currents
+    fields["voltage_per_phase"] = voltages
+    fields["frequency"] = frequency
+    fields["raw"] = message
+    if not is_meter:
+        power = ac.power_active
+        inclusion = _bounds(power, "system_inclusion_bounds")
+        exclusion = _bounds(power, "system_exclusion_bounds")
+        fields["active_power_inclusion_lower_bound"] = inclusion[0]
+        fields["active_power_exclusion_lower_bound"] = exclusion[0]
+        fields["active_power_inclusion_upper_bound"] = inclusion[1]
+        fields["active_power_exclusion_upper_bound"] = exclusion[1]
+    return _value(kind, fields)
 
 
 def _single_values(ac: electrical_pb2.AC) -> tuple[float, float, float]:
@@ -371,11 +359,12 @@ def _or_missing(
     values: PerPhase, phases: tuple[Any, Any, Any], name: str, missing: float
 ) -> PerPhase:
     """Put what stands for a missing value in the place of zeros that are none."""
-    one, two, three = (
-        value if value or phase.HasField(name) else missing
-        for value, phase in zip(values, phases, strict=True)
+    one, two, three = phases
+    return (
+        values[0] or (0.0 if one.HasField(name) else missing),
+        values[1] or (0.0 if two.HasField(name) else missing),
+        values[2] or (0.0 if three.HasField(name) else missing),
     )
-    return one, two, three
 
 
 def _bounds(owner: Any, name: str) -> tuple[float, float]:
@@ -387,7 +376,7 @@ def _bounds(owner: Any, name: str) -> tuple[float, float]:
     return lower, upper
 
 
-def _value(kind: type[D], **fields: Any) -> D:
+def _value(kind: type[D], fields: dict[str, Any]) -> D:
     """Make a frozen value of all its fields; its own ``__init__`` sets them one by one."""
     value = object.__new__(kind)
     object.__setattr__(value, "__dict__", fields)
