@@ -562,7 +562,7 @@ def subscribe_aside(
         deliver(error)
 
 
-def reconnects(client: MicrogridApiClient, component_id: int) -> int:
-    """Give how often the stream of a component was opened again; cheap."""
+def reconnects(client: MicrogridApiClient, component_id: int) -> tuple[int, int] | None:
+    """Tell a component's stream from earlier ones: see `Streams.reconnects`; cheap."""
     session = client._session
-    return 0 if session is None else session.streams.reconnects(component_id)
+    return None if session is None else session.streams.reconnects(component_id)

@@ -13,7 +13,7 @@ from microgrid_sync.formulas.sum_loop import SumLoop
 from microgrid_sync.model import ComponentCategory
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.control_loop import ControlLoop
-from microgrid_sync.program_end import hand_over, interrupts_us
+from microgrid_sync.program_end import hand_over, interrupts_us, run_or_hand_over
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.topology import Topology
 from microgrid_sync.transport.channel import site_of
@@ -178,7 +178,8 @@ class Microgrid:
         Chargers whose last proposal has just been withdrawn are released first, if the server
         answers within a second. Any thread, any number of times.
         """
-        self._threads.close(wait=not interrupts_us())
+        interrupts = interrupts_us()
+        run_or_hand_over(lambda: self._threads.close(wait=not interrupts), interrupts=interrupts)
 
     def __enter__(self) -> Self:
         """Give itself."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
-from microgrid_sync.program_end import check_not_forked, ends_with_program, is_forked
+from microgrid_sync.program_end import check_not_forked, ends_with_program, hand_over, is_forked
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError, close_receiver, take_all
 
 A = TypeVar("A")
@@ -96,6 +96,11 @@ class Worker:
         self._has_ended = False
 
     @property
+    def has_started(self) -> bool:
+        """Whether the thread has been started."""
+        return self._thread is not None
+
+    @property
     def is_closing(self) -> bool:
         """Whether `close` has been called."""
         return self._is_closing
@@ -119,7 +124,8 @@ class Worker:
         """Send a message from a callback or a finalizer: no lock, no error, no start."""
         self._inbox.put(message)
         if self._has_ended:
-            self._discard()
+            # What a message carries may need a lock to be let go of.
+            hand_over(self._discard)
 
     def ask(self, question: Question[A]) -> A:
         """Send a question, and wait for its answer.
@@ -173,9 +179,14 @@ class Worker:
         with self._lock:
             if self._thread is None and not self._is_closing:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()
+                # Before it starts: Ctrl-C may come while this thread waits for that.
                 self._thread = thread
                 ends_with_program(self)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._thread = None
+                    raise
 
     # The thread
 

@@ -124,6 +124,9 @@ class Charger:
         if self._accrued_at is not None and self.connected_since is not None and self.is_on:
             self.energy += max(self.draw, minimum) * (now - self._accrued_at)
         self._accrued_at = now
+        overdue = self.ledger.overdue(now)
+        if overdue is not None:
+            self.answered(overdue, Answer.TIMED_OUT, now)
         limit = self.ledger.may_hold()
         if limit is None or self.draw <= max(limit * OVERDRAW_SHARE, limit + OVERDRAW_FLOOR):
             self._overdraws_since, self.overdraws = None, False

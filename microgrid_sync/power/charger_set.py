@@ -22,6 +22,13 @@ _NO_RAISE_TIME = 10.0
 """Seconds after which power is raised although not every charger has been heard of."""
 
 
+_RELEASE_WATCH = 900.0
+"""Seconds after the last set-point of a release for which a bound that comes back is waited for."""
+
+_NEAR_SHARE, _NEAR = 0.01, 50.0
+"""How near to its bound a charger counts as released: as a share, and in W."""
+
+
 @dataclass(frozen=True)
 class PowerReport:
     """What a pool is told."""
@@ -64,6 +71,7 @@ class ChargerSet:
         self._config = config
         self._active_since: float | None = None
         self._releasing = False
+        self._released_since: float | None = None
         self.waits_for_data = False
         """Whether the first round waits for chargers that have not been heard of."""
 
@@ -190,7 +198,13 @@ class ChargerSet:
         """Give when the first of the set-points is due again."""
         if self.target is None and not self._releasing:
             return math.inf
-        return min(charger.ledger.due_at() for charger in self.chargers.values())
+        chargers = self.chargers.values()
+        if self.target is None:
+            # Those that are released are not sent again.
+            return min(
+                (c.ledger.due_at() for c in chargers if _is_to_be_released(c)), default=math.inf
+            )
+        return min(charger.ledger.due_at() for charger in chargers)
 
     @property
     def is_active(self) -> bool:
@@ -199,7 +213,8 @@ class ChargerSet:
 
     def release(self) -> None:
         """Let the chargers that have been commanded draw what they can, from the next step on."""
-        self._releasing = any(c.ledger.newest is not None for c in self.chargers.values())
+        self._releasing = any(c.ledger.was_commanded for c in self.chargers.values())
+        self._released_since = None
 
     @property
     def is_releasing(self) -> bool:
@@ -208,30 +223,26 @@ class ChargerSet:
 
     def is_being_released(self) -> bool:
         """Tell whether there are chargers that can be released, and are not yet."""
-        return self._releasing and any(
-            charger.ledger.newest is not None
-            and charger.data is not None
-            and not _is_released(charger)
-            for charger in self.chargers.values()
-        )
+        return self._releasing and any(_is_to_be_released(c) for c in self.chargers.values())
 
     def _release(self, now: float, taken: Set[int]) -> dict[int, float]:
         commands = {}
         waiting = False
         for charger in self.chargers.values():
             ledger = charger.ledger
-            if ledger.newest is None or charger.component_id in taken:
+            if not ledger.was_commanded or charger.component_id in taken:
                 continue
-            if charger.data is None:
-                # How much it may draw is known when it is heard of.
-                waiting = True
-                continue
-            if not _is_released(charger):
-                waiting = True
+            # How much it may draw is known when it is heard of; and a bound that was lowered for a
+            # while comes back.
+            is_held_down = charger.data is None or charger.upper_bound < charger.rating
+            waiting |= is_held_down or _is_to_be_released(charger)
+            if _is_to_be_released(charger):
                 most = _most(charger)
                 if ledger.is_due(most, now) and (ledger.newest == most or not ledger.is_under_way):
                     commands[charger.component_id] = most
-        self._releasing = waiting
+        if commands or self._released_since is None:
+            self._released_since = now
+        self._releasing = waiting and now - self._released_since < _RELEASE_WATCH
         return commands
 
     # What came of it
@@ -301,5 +312,13 @@ def _most(charger: Charger) -> float:
     return max(0.0, charger.upper_bound)
 
 
-def _is_released(charger: Charger) -> bool:
-    return charger.ledger.is_confirmed and charger.ledger.newest == _most(charger)
+def _is_to_be_released(charger: Charger) -> bool:
+    """Tell whether a charger that was commanded, and is heard, holds less than it may draw."""
+    ledger = charger.ledger
+    if not ledger.was_commanded or charger.data is None:
+        return False
+    most = _most(charger)
+    # Bounds wobble; a difference that no car notices is not worth a set-point.
+    near = max(_NEAR_SHARE * most, _NEAR)
+    is_released = ledger.newest is not None and abs(ledger.newest - most) <= near
+    return not (ledger.is_confirmed and is_released)

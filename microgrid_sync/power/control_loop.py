@@ -22,7 +22,7 @@ from microgrid_sync.power.distribution import minimum_power
 from microgrid_sync.power.proposal_board import ChargerIds, ProposalBoard, listed
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.publication import Publication
-from microgrid_sync.power.set_point_ledger import Answer
+from microgrid_sync.power.set_point_ledger import Answer, SetPointLedger
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.timeseries import Bounds, SystemBounds
 from microgrid_sync.topology import Topology
@@ -152,7 +152,9 @@ class ControlLoop:
         self._board = ProposalBoard(config.proposal_lifetime.total_seconds())
         self._watched: dict[ChargerIds, _Watched] = {}
         self._chargers: dict[int, Charger] = {}
-        self._reconnects: dict[int, int] = {}
+        self._reconnects: dict[int, tuple[int, int]] = {}
+        # Of chargers that are not followed any more: what may still land or be held.
+        self._ledgers: dict[int, SetPointLedger] = {}
         self._meter_voltages: tuple[PerPhase, float] | None = None
         self._meter_needed_at = -math.inf
         self._warned_of_voltage: frozenset[int] = frozenset()
@@ -181,7 +183,8 @@ class ControlLoop:
 
     def pool_gone(self, pool: Hashable) -> None:
         """Note that nobody has a pool any more. For finalizers: takes no lock."""
-        self.worker.deliver(_PoolGone(pool))
+        if self.worker.has_started:
+            self.worker.deliver(_PoolGone(pool))
 
     def subscribe(
         self,
@@ -255,14 +258,20 @@ class ControlLoop:
         """Follow the data of some chargers."""
         watched = self._watched.get(chargers)
         if watched is None:
-            members = [
-                self._chargers.setdefault(c, Charger(c, self._config)) for c in sorted(chargers)
-            ]
+            members = [self._charger(number) for number in sorted(chargers)]
             name = f"chargers {listed(chargers)}"
             watched = _Watched(ChargerSet(members, self._config), name)
             self._watched[chargers] = watched
             self._receivers.follow(chargers, now)
         return watched
+
+    def _charger(self, number: int) -> Charger:
+        charger = self._chargers.get(number)
+        if charger is None:
+            ledger = SetPointLedger(self._ledgers.pop(number, None))
+            charger = Charger(number, self._config, ledger=ledger)
+            self._chargers[number] = charger
+        return charger
 
     def _done(self, message: _Done, now: float) -> None:
         error = message.call.outcome()
@@ -283,19 +292,18 @@ class ControlLoop:
         for charger in self._chargers.values():
             minimum = minimum_power(charger, voltages, self._config)
             charger.advance(now, minimum if math.isfinite(minimum) else 0.0)
-        for chargers in self._board.lapse(now):
-            self._watched[chargers].fallback = True
-            _logger.warning("All proposals for chargers %s have lapsed", listed(chargers))
+        self._note_lapses(now)
+        fallback = self._config.fallback_power
         taken = self._board.proposed()
+        if fallback is not None:
+            # Sets that fall back are commanded, too: nobody may release their chargers.
+            falling_back = (c for c, one in self._watched.items() if one.fallback)
+            taken = taken.union(*falling_back)
         for chargers, one in list(self._watched.items()):
             proposals = self._board.proposals(chargers)
-            if proposals or chargers & taken:
-                # Somebody commands them, or some of them, now.
-                one.fallback = False
             distributed = proposals
-            if one.fallback and self._config.fallback_power is not None:
-                watts = self._config.fallback_power.as_watts()
-                distributed = [Proposal(priority=0, power=watts)]
+            if one.fallback and fallback is not None:
+                distributed = [Proposal(priority=0, power=fallback.as_watts())]
             if self.worker.is_closing and not one.chargers.is_releasing:
                 # The end sends nothing of its own.
                 continue
@@ -307,12 +315,27 @@ class ControlLoop:
             self._publish(one, proposals, now)
         self._forget_unneeded(now)
 
+    def _note_lapses(self, now: float) -> None:
+        """Let sets whose proposals have lapsed fall back, until somebody else commands them."""
+        for chargers in self._board.lapse(now):
+            for others, one in self._watched.items():
+                one.fallback &= not others & chargers
+            self._watched[chargers].fallback = True
+            _logger.warning(
+                "%s: all proposals for chargers %s have lapsed",
+                self._client.server_url,
+                listed(chargers),
+            )
+        proposed = self._board.proposed()
+        for chargers, one in self._watched.items():
+            one.fallback &= not chargers & proposed
+
     def _take_data(self, now: float) -> None:
         for charger_id, charger in self._chargers.items():
             for value in self._receivers.take(charger_id, now):
                 charger.update(value, now)
             number = reconnects(self._client, charger_id)
-            if number != self._reconnects.setdefault(charger_id, number):
+            if number is not None and number != self._reconnects.setdefault(charger_id, number):
                 # Whatever was behind the break may have forgotten its set-points.
                 self._reconnects[charger_id] = number
                 charger.ledger.doubt()
@@ -327,7 +350,8 @@ class ControlLoop:
         unknown = frozenset(charger for charger, total in sums.items() if total is None)
         if unknown - self._warned_of_voltage:
             _logger.warning(
-                "No voltage is known for chargers %s: nothing new is allocated to them",
+                "%s: no voltage is known for chargers %s: nothing new is allocated to them",
+                self._client.server_url,
                 listed(unknown),
             )
         self._warned_of_voltage = unknown
@@ -369,6 +393,10 @@ class ControlLoop:
             except ApiClientError as error:
                 one.chargers.done(charger, attempt, Answer.REFUSED, now)
                 _logger.debug("Charger %s: a set-point was not sent: %s", charger, error)
+            except Exception:
+                # No thread to be had, for instance: it may have been sent, or not.
+                one.chargers.done(charger, attempt, Answer.CUT_OFF, now)
+                _logger.exception("Charger %s: a set-point could not be sent", charger)
 
     def _deliver_done(
         self, chargers: ChargerIds, charger: int, attempt: int, call: StartedCall
@@ -430,7 +458,7 @@ class ControlLoop:
                 del self._watched[chargers]
         needed = frozenset[int]().union(*self._watched)
         for charger in self._chargers.keys() - needed:
-            del self._chargers[charger]
+            self._ledgers[charger] = self._chargers.pop(charger).ledger
             self._reconnects.pop(charger, None)
             self._receivers.drop([charger])
 

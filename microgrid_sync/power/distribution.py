@@ -14,6 +14,9 @@ from microgrid_sync.power.status import ChargerStatus
 MINIMUM_MARGIN = 1.03
 """The minimum is taken so much higher, so that no car is offered less than its current."""
 
+_CHARGES_FROM = 0.95
+"""A car that draws less than this share of the minimum is not charging: they measure so well."""
+
 _LEAST_RAISE = 1.0
 """W: a limit is not raised by less."""
 
@@ -178,12 +181,16 @@ def _kept(case: _Case) -> float:
     """Give the limit of a charger if power were plentiful and nobody were to be raised."""
     limit = case.limit
     if limit is None:
-        # Before the first command: a car that charges may go on as it does, if all can.
-        if case.status is not ChargerStatus.WORKING or not case.charger.draw:
+        # Before the first command: a car that charges may go on as it does, if all can. Not one
+        # that draws too little for that, nor with more than it may have been set to: that would be
+        # a raise, which nobody has paid.
+        draw = case.charger.draw
+        least = case.minimum / MINIMUM_MARGIN if math.isfinite(case.minimum) else 0.0
+        if case.status is not ChargerStatus.WORKING or not draw or draw < _CHARGES_FROM * least:
             return 0.0
-        wanted = max(case.charger.draw, case.at_least_minimum(0.0))
-        # Not more than it may have been set to, though: that would be a raise.
-        return case.allowed(min(wanted, case.charger.ledger.earlier_limit))
+        wanted = math.floor(min(max(draw, least), case.charger.ledger.earlier_limit))
+        wanted = math.ceil(least) if wanted < least <= case.charger.ledger.earlier_limit else wanted
+        return wanted if case.keeps(wanted) else case.allowed(wanted)
     if case.is_silent:
         return limit
     if case.status is ChargerStatus.NOT_WORKING:

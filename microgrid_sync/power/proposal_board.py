@@ -30,6 +30,7 @@ class ProposalBoard:
         self._lifetime = lifetime
         self._held: dict[Hashable, _Held] = {}
         self._lapsed: dict[Hashable, ChargerIds] = {}
+        self._gone: set[Hashable] = set()
 
     def propose(self, pool: Hashable, chargers: ChargerIds, proposal: Proposal, now: float) -> None:
         """Make or renew the one proposal of a pool.
@@ -65,10 +66,15 @@ class ProposalBoard:
     def lapse(self, now: float) -> list[ChargerIds]:
         """Drop proposals whose time is over; give the sets that have none left because of that."""
         lapsed = [pool for pool, held in self._held.items() if now - held.made_at >= self._lifetime]
+        without: set[ChargerIds] = set()
         for pool in lapsed:
-            self._lapsed[pool] = self._held.pop(pool).chargers
-        gone = {self._lapsed[pool] for pool in lapsed}
-        return sorted(gone - {held.chargers for held in self._held.values()}, key=sorted)
+            chargers = self._held.pop(pool).chargers
+            without.add(chargers)
+            if pool in self._gone:
+                self._gone.discard(pool)
+            else:
+                self._lapsed[pool] = chargers
+        return sorted(without - {held.chargers for held in self._held.values()}, key=sorted)
 
     def forget(self, pool: Hashable) -> None:
         """Forget that a proposal has lapsed: nobody has its pool any more to withdraw it.
@@ -76,6 +82,8 @@ class ProposalBoard:
         One that is alive stays until its time is over.
         """
         self._lapsed.pop(pool, None)
+        if pool in self._held:
+            self._gone.add(pool)
 
     def proposals(self, chargers: ChargerIds) -> list[Proposal]:
         """Give the proposals for a set, in the order in which they were first made."""

@@ -58,6 +58,10 @@ TIMEOUTS = (5.0, 5.0, 10.0, 20.0)
 """Seconds for an answer, by how many timeouts there were in a row; the last one for all more."""
 
 
+_OVERDUE_AFTER = 2.0
+"""Seconds after its time-out when an attempt counts as timed out, whoever fails to say so."""
+
+
 class Answer(enum.Enum):
     """What came of an attempt."""
 
@@ -81,6 +85,9 @@ class _Attempt:
     number: int
     watts: float
     sent_at: float
+    answer_by: float
+    """When its time for an answer is over."""
+
     cut_off_at: float | None = None
     """When it was cut off; ``None`` while its answer may come."""
 
@@ -120,7 +127,15 @@ class SetPointLedger:
         if earlier is not None:
             self._open, self._number = earlier._open, earlier._number
             known = (earlier.newest, earlier.confirmed, *(a.watts for a in earlier._open))
+            if earlier.newest is None:
+                # A campaign that has sent nothing leaves what there was.
+                known = (*known, earlier.earlier_limit)
             self.earlier_limit = min((w for w in known if w is not None), default=math.inf)
+
+    @property
+    def was_commanded(self) -> bool:
+        """Whether a value was sent, in this campaign or an earlier one."""
+        return self.newest is not None or self.earlier_limit < math.inf
 
     # What the server may hold
 
@@ -185,7 +200,10 @@ class SetPointLedger:
         attempts = [
             a if a.cut_off_at is not None else replace(a, cut_off_at=now) for a in self._open
         ]
-        self._open = (*_merged(attempts, now), _Attempt(self._number, watts, now))
+        self._open = (
+            *_merged(attempts, now),
+            _Attempt(self._number, watts, now, now + self.timeout),
+        )
         return self._number
 
     # Answers
@@ -231,6 +249,13 @@ class SetPointLedger:
             for a in self._open
             if a.cut_off_at is None or attempt.sent_at <= a.cut_off_at + LANDING_TIME
         )
+
+    def overdue(self, now: float) -> int | None:
+        """Give the number of the newest attempt if its answer should have come long ago."""
+        for attempt in self._open:
+            if attempt.number == self._number and attempt.cut_off_at is None:
+                return attempt.number if now > attempt.answer_by + _OVERDUE_AFTER else None
+        return None
 
     def doubt(self) -> None:
         """Note that the server may have forgotten the set-point: send it again at once."""

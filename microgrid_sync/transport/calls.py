@@ -82,7 +82,7 @@ class _OngoingCall:
         self.attempts = 0
         self.superseded = False
         self.was_cut_off = False
-        """Whether an attempt ended without the server's answer."""
+        """Whether an attempt ended, or was left, without the server's answer."""
 
     @property
     def ended(self) -> threading.Event:
@@ -232,12 +232,14 @@ class UnaryCalls:
         )
         self._counters = counters
         self._reachability = reachability
-        # Protects the five below. A call's own lock is taken inside it, never the other way round.
+        # Protects the six below. A call's own lock is taken inside it, never the other way round.
         self._lock = threading.Lock()
         self._ongoing: set[_OngoingCall] = set()
         self._newest: dict[Hashable, _OngoingCall] = {}
         self._numbers: dict[Hashable, int] = {}
         self._confirmed: dict[Hashable, _Confirmed] = {}
+        # Those since the newest confirmation.
+        self._refused: dict[Hashable, set[int]] = {}
         self._closed = False
         self._resends = Resends(self._resend, self._finish_resend, site_of(server_url))
 
@@ -281,6 +283,8 @@ class UnaryCalls:
             confirmed = None if failed else _Confirmed(number, request, began_at)
             self._finish(ongoing, order_by, confirmed)
             self._counters.count(retries=max(0, ongoing.attempts - 1), failed=failed)
+            if failed and not ongoing.was_cut_off and order_by is not None:
+                self._note_refusal(order_by, number)
             if ongoing.was_cut_off and order_by is not None:
                 payload = request.message.SerializeToString()
                 self._resends.add(CutOff(order_by, number, payload, time.monotonic()))
@@ -399,6 +403,12 @@ class UnaryCalls:
                 before = self._confirmed.get(order_by)
                 if before is None or before.number < confirmed.number:
                     self._confirmed[order_by] = confirmed
+                    self._refused.pop(order_by, None)
+
+    def _note_refusal(self, order_by: Hashable, number: int) -> None:
+        """Note that the server has refused a call: what was confirmed before still holds."""
+        with self._lock:
+            self._refused.setdefault(order_by, set()).add(number)
 
     def _try(
         self,
@@ -415,6 +425,7 @@ class UnaryCalls:
 
         def attempt() -> Any:
             nonlocal last_error
+            before = ongoing.was_cut_off
             try:
                 call = ongoing.start_attempt(
                     lambda: open_call(payload, deadline.remaining(), **keywords)
@@ -426,19 +437,24 @@ class UnaryCalls:
                 if ongoing.superseded:
                     raise self._superseded(request.operation) from last_error
                 raise last_error or self._closed_error(request.operation)
+            # Until there is an answer; Ctrl-C may come before that.
+            ongoing.was_cut_off = True
             try:
                 answer = request.parse(_only_answer(call))
             except grpc.RpcError as error:
                 last_error = self._translate(request.operation, error)
-                ongoing.was_cut_off |= is_cut_off(last_error)
+                ongoing.was_cut_off = before or is_cut_off(last_error)
                 raise last_error from error
             except (DecodeError, _NotOneAnswer) as error:
+                ongoing.was_cut_off = before
                 self._reachability.answered()
                 status = GrpcStatus(grpc.StatusCode.INTERNAL, f"the answer is broken: {error}")
                 last_error = InternalError(
                     server_url=self._server_url, operation=request.operation, grpc_error=status
                 )
                 raise last_error from error
+            # What was cut off before was of the same value.
+            ongoing.was_cut_off = before
             self._reachability.answered()
             return answer
 
@@ -487,8 +503,10 @@ class UnaryCalls:
             if (
                 newest is None
                 or newest.number <= cut_off.number
-                # The newest one has failed: its caller knows.
-                or newest.number != self._numbers[order_by]
+                # A newer one has failed, and may hold all the same: its caller knows.
+                or not self._refused.get(order_by, set()).issuperset(
+                    range(newest.number + 1, self._numbers[order_by] + 1)
+                )
                 or newest.request.message.SerializeToString() == cut_off.payload
                 or newest.began_at > cut_off.at + LANDING_TIME
             ):
@@ -498,14 +516,14 @@ class UnaryCalls:
         request = newest.request
         open_call = self._open_future(request.path)
         payload = request.message.SerializeToString()
-        done = ResendDone(order_by, ongoing)
+        done = ResendDone(cut_off, ongoing, newest.number, payload)
         try:
             future = ongoing.start_attempt(lambda: open_call.future(payload, LANDING_TIME))
         except ValueError:
             # The channel has been closed just now.
             future = None
         if future is None:
-            self._finish_resend(done)
+            self._finish(ongoing, order_by)
             return True
         self._counters.count_resent()
         _logger.info(
@@ -513,11 +531,23 @@ class UnaryCalls:
             request.operation,
             self._server_url,
         )
-        future.add_done_callback(lambda _: self._resends.worker.deliver(done))
+        future.add_done_callback(
+            lambda ended: self._resends.worker.deliver(done._replace(future=ended))
+        )
         return True
 
-    def _finish_resend(self, done: ResendDone) -> None:
-        self._finish(done.call, done.order_by)
+    def _finish_resend(self, done: ResendDone) -> list[CutOff]:
+        """Note that a set-point that was sent once more has ended; give what may still land now."""
+        self._finish(done.call, done.cut_off.order_by)
+        code = done.future.code()
+        if code is grpc.StatusCode.OK:
+            return []
+        open_ones = [done.cut_off]
+        if code in CUT_OFF:
+            # It may land itself, after a newer one.
+            cut_off = CutOff(done.cut_off.order_by, done.number, done.payload, time.monotonic())
+            open_ones.append(cut_off)
+        return open_ones
 
     def close(self) -> None:
         """End all calls, and refuse new ones."""

@@ -39,22 +39,31 @@ class CutOff(NamedTuple):
 class ResendDone(NamedTuple):
     """A set-point that was sent once more has ended."""
 
-    order_by: Hashable
+    cut_off: CutOff
+    """Why it was sent."""
+
     call: Any
+    number: int
+    payload: bytes
+    future: Any = None
+    """The attempt, when it has ended."""
 
 
 class Resends:
     """The set-points of one connection that were cut off; its worker thread owns them."""
 
     def __init__(
-        self, resend: Callable[[CutOff], bool], finish: Callable[[ResendDone], None], site: str
+        self,
+        resend: Callable[[CutOff], bool],
+        finish: Callable[[ResendDone], list[CutOff]],
+        site: str,
     ) -> None:
         """Wait for nothing yet.
 
         Args:
             resend: Sends the newest value of a kind once more, if there is need; tells whether that
                 is settled. It must not wait.
-            finish: Notes that one has ended.
+            finish: Notes that one has ended; gives what may still land because of how it did.
             site: What the thread's name calls the site.
         """
         self._resend = resend
@@ -71,10 +80,7 @@ class Resends:
 
     def _work(self, messages: list[CutOff | ResendDone], now: float) -> float:
         for message in messages:
-            if isinstance(message, CutOff):
-                self._open.append(message)
-            else:
-                self._finish(message)
+            self._open += [message] if isinstance(message, CutOff) else self._finish(message)
         self._open = [
             cut_off
             for cut_off in self._open

@@ -29,8 +29,8 @@ class Movable(Protocol):
 
     component_id: int
 
-    def move(self) -> None:
-        """Cancel the call that is open, so that it is opened in another place."""
+    def move(self, place: "Place") -> None:
+        """Cancel the call that is open in a place, so that it is opened in another one."""
 
 
 class _Channel:
@@ -45,9 +45,17 @@ class _Channel:
         self.capacity: int | None = None
         """How many streams it carries; ``None`` as long as no limit has been met."""
 
-    def has_room(self) -> bool:
-        """Tell whether one more stream may get a place."""
-        return self.capacity is None or len(self.places) < self.capacity
+    def has_room(self, proven: int) -> bool:
+        """Tell whether one more stream may get a place.
+
+        Args:
+            proven: So many have been heard at once on one connection; the limit is not less.
+        """
+        return self.capacity is None or len(self.places) < max(self.capacity, proven)
+
+    def answered(self) -> int:
+        """Count the streams that have been heard."""
+        return sum(place.has_answered for place in self.places)
 
 
 class Place:
@@ -92,6 +100,7 @@ class StreamPlaces:
         # Protects all below, and what is in the channels. Cancelling is done without it.
         self._changed = threading.Condition(threading.Lock())
         self._channels = [_Channel(open_channel())]
+        self._proven = 0
         self._moved: set[int] = set()
         self._given_up: set[int] = set()
         self._watcher: threading.Thread | None = None
@@ -100,7 +109,7 @@ class StreamPlaces:
     def take(self, stream: Movable) -> Place:
         """Give a stream a place on a connection with room; open a connection if there is none."""
         with self._changed:
-            channel = next((c for c in self._channels if c.has_room()), None)
+            channel = next((c for c in self._channels if c.has_room(self._proven)), None)
             if channel is None:
                 channel = _Channel(self._open_channel())
                 channel.capacity = self._known_limit()
@@ -129,6 +138,7 @@ class StreamPlaces:
     def forget_doubts(self, place: Place) -> None:
         """Note that a stream has been heard: when it is silent again, it is treated afresh."""
         with self._changed:
+            self._proven = max(self._proven, place.channel.answered())
             self._moved.discard(place.stream.component_id)
             self._given_up.discard(place.stream.component_id)
 
@@ -182,7 +192,7 @@ class StreamPlaces:
             if lost:
                 self._tell(sorted(lost))
             for place in moving:
-                place.stream.move()
+                place.stream.move(place)
 
     def _waiting(self) -> list[Place]:
         """Give the places of streams that may still be moved or told about. The lock is held."""
@@ -195,7 +205,7 @@ class StreamPlaces:
 
     def _may_move(self, place: Place) -> bool:
         """Tell whether another connection may help; learn the limit. The lock is held."""
-        answered = sum(other.has_answered for other in place.channel.places)
+        answered = place.channel.answered()
         if not answered:
             return False
         place.channel.capacity = answered

@@ -1,5 +1,6 @@
 """Reads streams: one thread for each subscribed component, shared by all of its receivers."""
 
+import itertools
 import logging
 import math
 import threading
@@ -19,7 +20,7 @@ from microgrid_sync.transport.channel import site_of
 from microgrid_sync.transport.outages import Outages
 from microgrid_sync.transport.reachability import ClientState, Reachability
 from microgrid_sync.transport.retry import Strategy
-from microgrid_sync.transport.stream_places import StreamPlaces
+from microgrid_sync.transport.stream_places import Place, StreamPlaces
 from microgrid_sync.wire import StreamRequest, UndecodableMessage
 
 _UNDECODABLE_LOG_INTERVAL = 60.0
@@ -34,6 +35,9 @@ _NOT_REACHED = (
 
 # Looked up once: a member of an enum costs a tenth of a microsecond, for each message.
 _READY = ClientState.READY
+
+_NUMBERS = itertools.count(1)
+"""The streams of this process, one after the other."""
 
 _logger = logging.getLogger(__name__)
 
@@ -135,6 +139,7 @@ class ComponentStream:
             on_end: Called by the thread when the stream has ended, before its readers know.
         """
         self.component_id = component_id
+        self.number = next(_NUMBERS)
         self.kind = kind
         self._connection = connection
         self._request = request
@@ -146,6 +151,7 @@ class ComponentStream:
         self._changed = threading.Condition(threading.Lock())
         self._stopped = False
         self._call: Any = None
+        self._place: Place | None = None
         self._receivers: FanOut[Any] = FanOut(
             f"the data of component {component_id} on {connection.server_url}",
             on_empty=self._stop_if_empty,
@@ -196,10 +202,10 @@ class ComponentStream:
             if self._call is not None:
                 self._call.cancel()
 
-    def move(self) -> None:
-        """Cancel the call that is open, so that it is opened in another place."""
+    def move(self, place: Place) -> None:
+        """Cancel the call that is open in a place, so that it is opened in another one."""
         with self._changed:
-            if self._call is not None:
+            if self._call is not None and self._place is place:
                 self._call.cancel()
 
     def end_receivers(self, error: BaseException | None = None) -> None:
@@ -271,6 +277,7 @@ class ComponentStream:
         try:
             with self._changed:
                 if not self._stopped:
+                    self._place = place
                     # Without a deserializer: one that fails would end the stream. The messages are
                     # decoded here, one by one.
                     call = self._call = place.open(self._request.path)(self._request.payload)
@@ -286,7 +293,9 @@ class ComponentStream:
                 operation=self._request.operation,
                 grpc_error=error,
             )
-            self._note_failure(failure)
+            if not self._stopped:
+                # Else it is our own doing.
+                self._note_failure(failure)
             return failure
         except ValueError:
             # The channel is being closed.
@@ -410,11 +419,16 @@ class Streams:
             on_end=self._forget,
         )
         receiver = stream.subscribe(maxsize)
-        # Last, when all that the thread uses exists; before the stream is known, so that nobody
-        # waits for a thread that could not be started.
-        stream.thread.start()
+        # Known before its thread starts, which may be interrupted by Ctrl-C; nobody waits for one
+        # that could not be started.
         self._by_component[component_id] = stream
         self._alive.add(stream)
+        try:
+            stream.thread.start()
+        except RuntimeError:
+            del self._by_component[component_id]
+            self._alive.discard(stream)
+            raise
         return receiver
 
     def _forget(self, stream: ComponentStream) -> None:
@@ -423,10 +437,13 @@ class Streams:
             if self._by_component.get(stream.component_id) is stream:
                 del self._by_component[stream.component_id]
 
-    def reconnects(self, component_id: int) -> int:
-        """Give how often a component's stream was opened again; 0 without one."""
+    def reconnects(self, component_id: int) -> tuple[int, int] | None:
+        """Tell a component's stream from earlier ones: its own number, and how often it was opened.
+
+        ``None`` without one.
+        """
         stream = self._by_component.get(component_id)
-        return 0 if stream is None else stream.reconnects
+        return None if stream is None else (stream.number, stream.reconnects)
 
     def stats(self) -> tuple[StreamStats, ...]:
         """Give the counters of all streams, in the order of the components' IDs."""

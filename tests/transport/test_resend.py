@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync import ApiClientError, MicrogridApiClient, OperationTimedOut
-from tests.support.server import ScriptedServer
+from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
 LANDING = 0.6
@@ -111,6 +111,56 @@ def test_other_components_and_kinds_are_left_alone(server: SlowServer) -> None:
         client.set_reactive_power(1, 7000.0)
         time.sleep(2 * LANDING)
         assert client.stats().resent == 0
+
+
+def test_resend_that_is_refused_for_now_is_tried_again(server: SlowServer) -> None:
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 22_000.0, timeout=0.1)
+        client.set_power(1, 7000.0)
+        take, fails = server.answers["SetPowerActive"], [1]
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            if fails:
+                fails.pop()
+                context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            return take(request, context)
+
+        server.answers["SetPowerActive"] = answer
+        server.goes_on.set()
+        assert eventually(lambda: server.held[:2] == [7000.0, 22_000.0])
+        assert eventually(lambda: server.held[-1] == 7000.0)
+
+
+def test_call_that_was_refused_does_not_call_it_off(server: SlowServer) -> None:
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 22_000.0, timeout=0.1)
+        client.set_power(1, 7000.0)
+        take = server.answers["SetPowerActive"]
+        server.answers["SetPowerActive"] = failing(grpc.StatusCode.OUT_OF_RANGE)
+        with pytest.raises(ApiClientError):
+            client.set_power(1, 99_000.0)
+        server.answers["SetPowerActive"] = take
+        server.goes_on.set()
+        assert eventually(lambda: server.held == [7000.0, 22_000.0, 7000.0])
+
+
+def test_interrupted_call_counts_as_cut_off(
+    server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Any) -> bytes:
+        assert eventually(lambda: server.count("SetPowerActive") == 1)
+        raise KeyboardInterrupt
+
+    with MicrogridApiClient(server.url, call_retry=None) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("microgrid_sync.transport.calls._only_answer", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.set_power(1, 22_000.0)
+        client.set_power(1, 7000.0)
+        server.goes_on.set()
+        assert eventually(lambda: server.held[-2:] == [22_000.0, 7000.0])
 
 
 def test_disconnect_calls_it_off(server: SlowServer) -> None:
