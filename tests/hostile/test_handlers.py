@@ -222,6 +222,30 @@ print(ours(), flush=True)
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
+def test_handler_may_close_a_microgrid_whose_thread_is_being_started() -> None:
+    with ChargerServer(1) as site:
+        result = run(f"""
+import os, signal, threading
+from microgrid_sync import Microgrid, Power, ReceiverStoppedError
+microgrid = Microgrid({site.url!r})
+pool = microgrid.new_ev_charger_pool(priority=1)
+signal.signal(signal.SIGUSR1, lambda *_: microgrid.close())
+start = threading.Thread.start
+def interrupted(self):
+    start(self)
+    if "control-loop" in self.name:
+        # In the middle of the first use, with its lock held.
+        os.kill(os.getpid(), signal.SIGUSR1)
+threading.Thread.start = interrupted
+try:
+    pool.propose_power(Power.from_watts(1.0))
+except ReceiverStoppedError:
+    pass
+print("out", flush=True)
+""")
+    assert (result.stdout, result.stderr) == ("out\n", "")
+
+
 FORK = """
 import os, sys, time
 from microgrid_sync import Bounds, Microgrid, Power

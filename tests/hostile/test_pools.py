@@ -323,3 +323,104 @@ def test_bounds_of_several_chargers_exclude_what_is_too_little_for_one(
         ) and found.exclusion_bounds == Bounds(watts(-4140.0), watts(4140.0))
 
     assert eventually(told)
+
+
+# Campaigns, fallbacks and releases that meet
+
+
+def test_set_that_falls_back_is_not_released_by_another() -> None:
+    with ChargerServer(3) as site:
+        config = ChargingConfig(
+            fallback_power=Power.from_watts(9000.0), proposal_lifetime=timedelta(seconds=1.5)
+        )
+        with Microgrid(site.url, charging=config) as microgrid:
+            second = microgrid.new_ev_charger_pool(priority=1, component_ids=[12, 13])
+            second.propose_power(Power.from_watts(9000.0))
+            status = second.power_status.new_receiver()
+            assert eventually(lambda: len(site.sent) >= 2)
+            lapsed = microgrid._control_loop._watched[frozenset({12, 13})]
+            assert eventually(lambda: lapsed.fallback)
+            first = microgrid.new_ev_charger_pool(priority=1, component_ids=[11, 12])
+            first.propose_power(Power.from_watts(9000.0))
+            reports = first.power_status.new_receiver()
+            newer = microgrid._control_loop._watched[frozenset({11, 12})]
+            assert eventually(lambda: newer.fallback)
+            assert not lapsed.fallback
+            second.stop()
+            site.holds.clear()
+            assert eventually(lambda: site.chargers[13].held == RATING)
+            time.sleep(1.5)
+            assert all(held[11] + held[12] <= 9000.0 for held in site.holds)
+            status.close()
+            reports.close()
+
+
+def test_campaign_that_has_sent_nothing_leaves_what_there_was() -> None:
+    with ChargerServer(2) as site:
+        config = ChargingConfig(proposal_lifetime=timedelta(seconds=2))
+        with Microgrid(site.url, charging=config) as microgrid:
+            pool = microgrid.new_ev_charger_pool(priority=1)
+            pool.propose_power(Power.from_watts(9000.0))
+            assert eventually(lambda: len(site.sent) >= 2)
+            status = pool.power_status.new_receiver()
+            assert eventually(lambda: status.receive(PATIENCE).target_power is None)
+            # At once: nothing can have been sent for it.
+            pool.propose_power(Power.from_watts(8000.0))
+            pool.stop()
+            assert eventually(lambda: site.held() == [RATING, RATING])
+
+
+def test_release_waits_for_a_bound_that_comes_back(
+    site: ChargerServer, microgrid: Microgrid
+) -> None:
+    pool = microgrid.new_ev_charger_pool(priority=1)
+    pool.propose_power(Power.from_watts(9000.0))
+    assert eventually(lambda: len(site.sent) >= 2)
+    site.chargers[11].upper = 0.0
+    bounds = pool.system_power_bounds.new_receiver()
+    expected = Bounds(Power.zero(), Power.from_watts(RATING))
+    assert eventually(lambda: bounds.receive(PATIENCE).inclusion_bounds == expected)
+    pool.stop()
+    assert eventually(lambda: site.held() == [0.0, RATING])
+    site.chargers[11].upper = RATING
+    assert eventually(lambda: site.held() == [RATING, RATING])
+
+
+def test_first_round_raises_nobody(site: ChargerServer, microgrid: Microgrid) -> None:
+    """A car that draws next to nothing is not charging; another one's decrease hangs."""
+    site.chargers[11].held, site.chargers[11].draw = 0.0, 20.0
+    site.chargers[12].held, site.chargers[12].draw = 11_000.0, 11_000.0
+
+    def handle(charger: int, watts: float, context: grpc.ServicerContext) -> None:
+        if charger == 12:
+            site.silence(context, 3.0)
+        else:
+            site.hold(charger, watts)
+
+    site.handle = handle
+    cap(microgrid, 11_000)
+    assert eventually(lambda: len(site.sent) >= 2)
+    time.sleep(0.5)
+    assert site.total() <= 11_000
+
+
+def test_new_connection_has_set_points_sent_again_at_once(
+    site: ChargerServer, client: MicrogridApiClient, microgrid: Microgrid
+) -> None:
+    cap(microgrid, 9000)
+    assert eventually(lambda: len(site.sent) >= 2 and site.total() <= 9000)
+    client.disconnect()
+    for charger in site.chargers.values():
+        charger.held = None
+    client.connect()
+    cap(microgrid, 9000)
+    assert eventually(lambda: None not in [c.held for c in site.chargers.values()])
+
+
+def test_closed_stream_is_no_outage(site: ChargerServer, client: MicrogridApiClient) -> None:
+    receiver = client.ev_charger_data(11)
+    receiver.receive(PATIENCE)
+    receiver.close()
+    assert eventually(lambda: not client.stats().streams)
+    assert client.state.name == "READY"
+    assert client.stats().failing_since is None

@@ -71,3 +71,12 @@ def test_lapsed_one_can_be_withdrawn_unless_it_is_forgotten() -> None:
     board.forget("a")
     assert board.remembered() == set()
     assert board.withdraw("a") is None
+
+
+def test_pool_that_went_with_its_proposal_alive_is_forgotten_with_it() -> None:
+    board = ProposalBoard(60.0)
+    board.propose("a", BOTH, CAP, 0.0)
+    board.forget("a")
+    assert board.proposals(BOTH) == [CAP]
+    assert board.lapse(60.0) == [BOTH]
+    assert board.remembered() == set()

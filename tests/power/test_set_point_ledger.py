@@ -204,3 +204,20 @@ def test_it_remembers_no_more_than_ten_seconds_of_attempts(
         may_hold = ledger.may_hold()
         assert may_hold is None or may_hold >= max(ledger.newest or 0.0, ledger.confirmed or 0.0)
     assert ledger.due_at() >= 0.0 or math.isinf(ledger.due_at())
+
+
+def test_attempt_whose_end_nobody_tells_is_overdue() -> None:
+    ledger = SetPointLedger()
+    number = ledger.send(5000.0, 0.0)
+    assert ledger.overdue(6.9) is None
+    assert ledger.overdue(7.1) == number
+    ledger.answered(number, Answer.TIMED_OUT, 7.1)
+    assert ledger.is_due(5000.0, 7.1)
+    assert ledger.overdue(7.1) is None
+
+
+def test_campaign_without_a_set_point_leaves_the_limit_from_before() -> None:
+    ledger = SetPointLedger(SetPointLedger(confirmed(0.0)))
+    assert ledger.earlier_limit == 0.0
+    assert ledger.was_commanded
+    assert not SetPointLedger(SetPointLedger()).was_commanded
