@@ -447,8 +447,8 @@ class Streams:
 
     def stats(self) -> tuple[StreamStats, ...]:
         """Give the counters of all streams, in the order of the components' IDs."""
-        with self._lock:
-            streams = sorted(self._by_component.items())
+        # Without the lock: a handler may ask. The copy is one operation of the dictionary's.
+        streams = sorted(self._by_component.copy().items())
         return tuple(stream.stats() for _, stream in streams)
 
     def stop(self) -> list[threading.Thread]:

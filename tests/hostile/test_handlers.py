@@ -58,23 +58,28 @@ def test_garbage_collector_may_run_inside_every_locked_section(server: ScriptedS
     client = MicrogridApiClient(server.url, timeout=PATIENCE)
     interval, threshold = sys.getswitchinterval(), gc.get_threshold()
     errors: list[BaseException] = []
+    done: list[int] = []
+
+    def use(number: int) -> None:
+        Dropped(client.disconnect if number % 5 == 4 else client.stats)
+        client.connect()
+        receiver = client.meter_data(1, 2)
+        Dropped(receiver.close)
+        merged = merge(client.meter_data(1), client.meter_data(1))
+        Dropped(merged.close)
+        client.set_power(1, float(number))
+        merged.drain()
+        receiver.drain()
 
     def work() -> None:
-        try:
-            for number in range(25):
-                Dropped(client.disconnect if number % 5 == 4 else client.stats)
-                client.connect()
-                receiver = client.meter_data(1, 2)
-                Dropped(receiver.close)
-                merged = merge(client.meter_data(1), client.meter_data(1))
-                Dropped(merged.close)
-                client.set_power(1, float(number))
-                merged.drain()
-                receiver.drain()
-        except (ApiClientError, ReceiverStoppedError):
-            return
-        except BaseException as error:  # noqa: BLE001 - anything else is what this is for
-            errors.append(error)
+        for number in range(200):
+            try:
+                use(number)
+                done.append(number)
+            except (ApiClientError, ReceiverStoppedError):
+                continue
+            except BaseException as error:  # noqa: BLE001 - anything else is what this is for
+                errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     try:
@@ -90,6 +95,7 @@ def test_garbage_collector_may_run_inside_every_locked_section(server: ScriptedS
         client.disconnect()
     assert not [thread for thread in threads if thread.is_alive()]
     assert errors == []
+    assert len(done) > 50
 
 
 def test_garbage_collector_may_run_inside_the_locked_sections_of_pools() -> None:
