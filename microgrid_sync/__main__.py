@@ -1,4 +1,4 @@
-"""The command ``microgrid-sync``, also ``python -m microgrid_sync``."""
+"""Runs the command ``microgrid-sync``, also as ``python -m microgrid_sync``."""
 
 import importlib.util
 import sys

@@ -1,3 +1,3 @@
-"""The version of the package: the only place that says it."""
+"""Says the version of the package: the only place that does."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""What users pass in, checked before anything is done with it."""
+"""Judges what users pass in, before anything is done with it."""
 
 import math
 import operator

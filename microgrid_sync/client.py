@@ -539,7 +539,7 @@ def start_set_power(
     )
 
 
-def subscribe_aside(
+def subscribe_in_background(
     client: MicrogridApiClient,
     component_id: int,
     category: ComponentCategory,
@@ -557,7 +557,7 @@ def subscribe_aside(
     """
     try:
         session = client._require_session(f"StreamComponentData(id={component_id})")
-        session.subscribe_aside(component_id, category, maxsize, deliver)
+        session.subscribe_in_background(component_id, category, maxsize, deliver)
     except (ApiClientError, RuntimeError) as error:
         deliver(error)
 

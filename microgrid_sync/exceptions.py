@@ -1,4 +1,4 @@
-"""The errors of the API, and the one place that turns a gRPC error into one of them."""
+"""Defines the errors of the API, and turns a gRPC error into one of them."""
 
 from typing import Any, ClassVar, Self, TypeVar
 

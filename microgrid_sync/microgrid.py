@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Self
 
-from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_aside
+from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_in_background
 from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.formulas.formula import FormulaSource
 from microgrid_sync.formulas.sum_loop import SumLoop
@@ -17,7 +17,7 @@ from microgrid_sync.program_end import hand_over, interrupts_us, run_or_hand_ove
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.topology import Topology
 from microgrid_sync.transport.channel import site_of
-from microgrid_sync.worker import SubscribeAside
+from microgrid_sync.worker import SubscribeInBackground
 
 _CHARGING = ChargingConfig()
 _PERIOD = timedelta(seconds=1)
@@ -182,7 +182,6 @@ class Microgrid:
         run_or_hand_over(lambda: self._threads.close(wait=not interrupts), interrupts=interrupts)
 
     def __enter__(self) -> Self:
-        """Give itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,13 +189,13 @@ class Microgrid:
         self._threads.close(wait=True)
 
 
-def _subscriber(client: MicrogridApiClient, topology: Topology) -> SubscribeAside:
+def _subscriber(client: MicrogridApiClient, topology: Topology) -> SubscribeInBackground:
     """Give a function that subscribes to the data of any component that has some."""
 
     def subscribe(component_id: int, deliver: Callable[[Receiver[Any] | Exception], None]) -> None:
         category = topology.component(component_id).category
         if category in _HAS_DATA:
-            subscribe_aside(client, component_id, category, _WINDOW_SIZE, deliver)
+            subscribe_in_background(client, component_id, category, _WINDOW_SIZE, deliver)
         else:
             deliver(ValueError(f"component {component_id}, a {category.name}, has no data"))
 

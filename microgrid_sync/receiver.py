@@ -272,7 +272,6 @@ class Receiver(Generic[T]):
             raise RuntimeError(f"{self.name} has been merged; read from what merge() gave")
 
     def __iter__(self) -> Iterator[T]:
-        """Give itself: a receiver is read in a ``for`` loop."""
         return self
 
     def __next__(self) -> T:
@@ -315,7 +314,6 @@ class Receiver(Generic[T]):
             self._on_close()
 
     def __enter__(self) -> Self:
-        """Give itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Values over time: samples and bounds."""
+"""Defines values over time: samples and bounds."""
 
 from dataclasses import dataclass
 from datetime import datetime

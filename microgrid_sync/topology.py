@@ -1,4 +1,4 @@
-"""Who feeds whom: questions about components and the connections between them."""
+"""Answers who feeds whom: questions about components and the connections between them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

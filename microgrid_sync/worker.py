@@ -255,7 +255,7 @@ class Subscribed(NamedTuple):
             close_receiver(self.receiver)
 
 
-SubscribeAside = Callable[[int, Callable[[Receiver[Any] | Exception], None]], None]
+SubscribeInBackground = Callable[[int, Callable[[Receiver[Any] | Exception], None]], None]
 """Subscribes to a component without waiting: calls back, in any thread, with a receiver or with the
 reason why there is none."""
 
@@ -275,7 +275,9 @@ class ComponentReceivers:
     They are subscribed to elsewhere and again after a while when they end.
     """
 
-    def __init__(self, subscribe: SubscribeAside, deliver: Callable[[Subscribed], None]) -> None:
+    def __init__(
+        self, subscribe: SubscribeInBackground, deliver: Callable[[Subscribed], None]
+    ) -> None:
         """Follow nothing yet.
 
         Args:

@@ -1,4 +1,4 @@
-"""``microgrid-sync demo``: a microgrid listed, followed live and commanded."""
+"""Lists, follows and commands a microgrid: ``microgrid-sync demo``."""
 
 import contextlib
 import math

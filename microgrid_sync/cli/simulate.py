@@ -1,4 +1,4 @@
-"""``microgrid-sync simulate``: serve a simulated microgrid until Ctrl-C."""
+"""Serves a simulated microgrid until Ctrl-C: ``microgrid-sync simulate``."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""``microgrid-sync trouble``: make something go wrong at a running simulator."""
+"""Makes something go wrong at a running simulator: ``microgrid-sync trouble``."""
 
 import contextlib
 import math

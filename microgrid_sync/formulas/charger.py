@@ -1,4 +1,4 @@
-"""The formula of a set of chargers: their sum, and what stands in where one is missing."""
+"""Finds the formula of a set of chargers: their sum, and what stands in where one is missing."""
 
 from collections.abc import Iterable, Set
 

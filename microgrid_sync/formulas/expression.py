@@ -1,4 +1,4 @@
-"""Formulas as trees: sums with fallbacks, on what components measured in one window.
+"""Evaluates formulas as trees: sums with fallbacks, on what components measured in a window.
 
 A value is a number, or ``None`` where there is none. Arithmetic with ``None`` gives ``None``, and
 so does a result that is no finite number.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from microgrid_sync.formulas.expression import Expression, Values
 from microgrid_sync.formulas.window import METRICS, Window
-from microgrid_sync.worker import ComponentReceivers, SubscribeAside, Subscribed, Worker
+from microgrid_sync.worker import ComponentReceivers, Subscribed, SubscribeInBackground, Worker
 
 _KEEP_FALLBACK = 60.0
 """Seconds for which a fallback stays subscribed to after it was needed."""
@@ -84,7 +84,7 @@ class SumLoop:
     receives them. All below the worker is its thread's alone.
     """
 
-    def __init__(self, subscribe: SubscribeAside, period: timedelta, site: str) -> None:
+    def __init__(self, subscribe: SubscribeInBackground, period: timedelta, site: str) -> None:
         """Make a loop without formulas.
 
         Args:

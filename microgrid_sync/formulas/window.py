@@ -1,4 +1,4 @@
-"""What a component measured in one window: averages, and when it counts as missing. Pure."""
+"""Averages what a component measured in one window, and tells when it is missing. Pure."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What a microgrid is made of: components, their categories and their types."""
+"""Defines what a microgrid is made of: components, their categories and their types."""
 
 import enum
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The errors that batteries and inverters report about themselves."""
+"""Defines the errors that batteries and inverters report about themselves."""
 
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""How components are connected."""
+"""Defines how components are connected."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What components measure: one value for each message of a component's stream.
+"""Defines what components measure: one value for each message of a component's stream.
 
 Signs follow the passive convention: positive is consumption, negative is production.
 """

@@ -1,4 +1,4 @@
-"""The table that leads from a protobuf message to the value it stands for.
+"""Keeps the table that leads from a protobuf message to the value it stands for.
 
 The values of this package know no message layout. The modules of ``wire/`` register
 here, when they are imported, how a message of theirs becomes a value; `from_proto` and

@@ -1,4 +1,4 @@
-"""Where a microgrid is, and which one it is."""
+"""Says where a microgrid is, and which one it is; looks its timezone up."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""The names of everything that a component can be asked for."""
+"""Names everything that a component can be asked for."""
 
 import enum
 

@@ -1,4 +1,4 @@
-"""The states that components report, with the numbers that the API gives them."""
+"""Names the states that components report, with the numbers that the API gives them."""
 
 import enum
 from typing import Self

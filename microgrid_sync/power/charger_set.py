@@ -180,9 +180,9 @@ class ChargerSet:
             for charger in self.chargers.values():
                 charger.begin_campaign()
         self.target = resolve(proposals, self._commandable(now)).target or 0.0
-        heard = all(charger.data is not None for charger in self.chargers.values())
+        have_data = all(charger.data is not None for charger in self.chargers.values())
         waited = now - self._active_since
-        self.waits_for_data = not heard and waited < _FIRST_ROUND_WAIT
+        self.waits_for_data = not have_data and waited < _FIRST_ROUND_WAIT
         if self.waits_for_data:
             return {}
         return plan(
@@ -191,7 +191,7 @@ class ChargerSet:
             voltages,
             self._config,
             now=now,
-            may_raise=heard or waited >= _NO_RAISE_TIME,
+            may_raise=have_data or waited >= _NO_RAISE_TIME,
         )
 
     def due_at(self) -> float:

@@ -31,8 +31,8 @@ from microgrid_sync.transport.channel import site_of
 from microgrid_sync.worker import (
     ComponentReceivers,
     Question,
-    SubscribeAside,
     Subscribed,
+    SubscribeInBackground,
     Worker,
 )
 
@@ -129,7 +129,7 @@ class ControlLoop:
         client: MicrogridApiClient,
         topology: Topology,
         config: ChargingConfig,
-        subscribe: SubscribeAside,
+        subscribe: SubscribeInBackground,
     ) -> None:
         """Make a loop without pools.
 
@@ -342,11 +342,11 @@ class ControlLoop:
 
     def _voltages(self, now: float) -> dict[int, float]:
         """Find the sum of the phase voltages at each charger, if it is known."""
-        heard = [charger for charger in self._chargers.values() if charger.data is not None]
-        if any(not charger.voltage.has_own(now) for charger in heard):
+        with_data = [charger for charger in self._chargers.values() if charger.data is not None]
+        if any(not charger.voltage.has_own(now) for charger in with_data):
             self._meter_needed_at = now
         meter = self._voltages_of_meter(now)
-        sums = {charger.component_id: charger.voltage.total(meter, now) for charger in heard}
+        sums = {charger.component_id: charger.voltage.total(meter, now) for charger in with_data}
         unknown = frozenset(charger for charger, total in sums.items() if total is None)
         if unknown - self._warned_of_voltage:
             _logger.warning(

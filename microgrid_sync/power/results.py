@@ -1,4 +1,4 @@
-"""What came of a distribution of power."""
+"""Defines what comes of a distribution of power."""
 
 from collections.abc import Set
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The threads in which a simulator answers calls."""
+"""Runs the threads in which a simulator answers calls."""
 
 import threading
 from collections.abc import Callable

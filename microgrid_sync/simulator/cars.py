@@ -1,4 +1,4 @@
-"""Electric cars: what they take, and when they come and go."""
+"""Simulates electric cars: what they take, and when they come and go."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""EV chargers, and the cars at them."""
+"""Simulates EV chargers, and the cars at them."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Trouble from another process: a small gRPC service beside the simulated one, and its client.
+"""Takes trouble from another process: a small gRPC service beside the simulated one.
 
 Requests and answers are ``google.protobuf.Struct`` messages: the tables of a site's description.
 """

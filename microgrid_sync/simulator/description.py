@@ -1,4 +1,4 @@
-"""Sites from data: a description in TOML, or the same structure in Python, becomes a site."""
+"""Makes a site of data: a description in TOML, or the same structure in Python."""
 
 import functools
 import tomllib

@@ -1,4 +1,4 @@
-"""Devices and cars from data: tables of a site's description."""
+"""Makes devices and cars of the tables of a site's description."""
 
 from collections.abc import Sequence
 

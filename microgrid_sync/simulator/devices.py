@@ -1,4 +1,4 @@
-"""What all simulated devices have in common, and those that nobody can command.
+"""Simulates what all devices have in common, and those that nobody can command.
 
 Nothing here knows threads, sockets or the wall clock.
 """

@@ -1,4 +1,4 @@
-"""Voltage, power and current of three phases: values without a life of their own.
+"""Computes voltage, power and current of three phases.
 
 Powers are in W and VAr; signs follow the passive convention; positive reactive power is capacitive.
 """

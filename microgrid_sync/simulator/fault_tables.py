@@ -1,4 +1,4 @@
-"""Faults from data: tables of a site's description, and of the command line."""
+"""Makes faults of data: tables of a site's description, and of the command line."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trouble on request: what goes wrong at a simulated site, and when."""
+"""Keeps what goes wrong at a simulated site, and when."""
 
 import enum
 import itertools

@@ -1,4 +1,4 @@
-"""Inverters, with what is on their DC side: solar panels, batteries, or both."""
+"""Simulates inverters, with what is on their DC side: solar panels, batteries, or both."""
 
 import enum
 import math

@@ -1,4 +1,4 @@
-"""Set-points and bounds: what a device has been told, and for how long."""
+"""Keeps set-points and bounds: what a device has been told, and for how long."""
 
 import math
 from dataclasses import dataclass, field

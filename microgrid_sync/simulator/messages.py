@@ -1,4 +1,4 @@
-"""What a simulated site says on the wire: protobuf messages of version 0.15."""
+"""Makes the protobuf messages, of version 0.15, of what a simulated site measures."""
 
 from typing import Any
 

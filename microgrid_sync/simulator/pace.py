@@ -1,4 +1,4 @@
-"""How the clock of a site keeps step with the clock of the machine."""
+"""Keeps the clock of a site in step with the clock of the machine."""
 
 import math
 

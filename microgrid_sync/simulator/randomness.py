@@ -1,4 +1,4 @@
-"""Chance that comes out the same each time: everything random at a site is drawn from its seed."""
+"""Makes chance that comes out the same each time: all at a site is drawn from its seed."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""The Microgrid service of version 0.15, answered by a simulated site."""
+"""Answers the Microgrid service of version 0.15 with a simulated site."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""A simulated site: components, connected, on one clock of their own."""
+"""Simulates a site: components, connected, on one clock of their own."""
 
 import enum
 import math

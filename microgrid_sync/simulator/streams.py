@@ -1,4 +1,4 @@
-"""The streams of a simulated site: from the clock that samples to the calls that send."""
+"""Streams a simulated site: from the clock that samples to the calls that send."""
 
 import math
 import queue

@@ -1,4 +1,4 @@
-"""What may be connected to what at a site."""
+"""Checks what may be connected to what at a site."""
 
 from collections.abc import Iterable, Mapping
 

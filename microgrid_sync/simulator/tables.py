@@ -1,4 +1,4 @@
-"""Reading tables of a description: each value by its key, with a clear word about what is wrong."""
+"""Reads tables of a description: each value by its key, with a word about what is wrong."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Sun, clouds and air at a site."""
+"""Simulates sun, clouds and air at a site."""
 
 import math
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""From a server's URL to a gRPC channel."""
+"""Turns a server's URL into a gRPC channel."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""When to try again: policies for unary calls, strategies for streams that reconnect."""
+"""Decides when to try again: policies for unary calls, strategies for streams."""
 
 import abc
 import math

@@ -155,7 +155,7 @@ class Session:
         self._components.require(component_id, category, self._call_options.timeout)
         return self._open_stream(component_id, category, maxsize)
 
-    def subscribe_aside(
+    def subscribe_in_background(
         self,
         component_id: int,
         category: ComponentCategory,

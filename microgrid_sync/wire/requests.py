@@ -1,4 +1,4 @@
-"""What a generation of the API offers to the rooms above it: requests ready to be sent."""
+"""Defines what a generation of the API offers to the rooms above: requests ready to be sent."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar

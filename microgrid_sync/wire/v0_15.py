@@ -1,4 +1,4 @@
-"""Version 0.15 of the API: the gRPC package ``frequenz.api.microgrid``.
+"""Speaks version 0.15 of the API: the gRPC package ``frequenz.api.microgrid``.
 
 Numbers are 32-bit floats on the wire. A message that another one leaves out is missing: what would
 be in it is NaN. A number that is left out inside a message that is there is zero (proto3).
