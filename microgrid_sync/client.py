@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -73,8 +74,8 @@ class ClientStats:
     resent: int = 0
     """How many set-points were sent once more, because an older one might have landed after it."""
 
-    failing_since: float | None = None
-    """For how many seconds nothing has reached the server; ``None`` if that is not so."""
+    failing_since: datetime | None = None
+    """Since when nothing has reached the server (UTC); ``None`` if that is not so."""
 
 
 class MicrogridApiClient:
@@ -242,7 +243,7 @@ class MicrogridApiClient:
             retries=retries,
             failures=failures,
             resent=resent,
-            failing_since=None if since is None else time.monotonic() - since,
+            failing_since=None if since is None else _wall_time(since),
         )
 
     @property
@@ -493,6 +494,11 @@ class MicrogridApiClient:
         return CallOptions(
             self._timeout if timeout is None else check_timeout(timeout), self._call_retry
         )
+
+
+def _wall_time(monotonic: float) -> datetime:
+    """Turn a moment of the monotonic clock into a date and time."""
+    return datetime.now(UTC) - timedelta(seconds=time.monotonic() - monotonic)
 
 
 # For the rooms above: not among what users see.
