@@ -300,13 +300,15 @@ def _of_alternating_current(
     """Read what meters, inverters and chargers have in common; only meters have no bounds."""
     is_meter = kind is MeterData
     one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
-    active, reactive, frequency = (
-        ac.power_active.value,
-        ac.power_reactive.value,
-        ac.frequency.value,
-    )
-    if not (active and reactive and frequency):
-        active, reactive, frequency = _single_values(ac)
+    active = ac.power_active.value
+    if not active and not ac.HasField("power_active"):
+        active = _NAN
+    reactive = ac.power_reactive.value
+    if not reactive and not ac.HasField("power_reactive"):
+        reactive = _NAN
+    frequency = ac.frequency.value
+    if not frequency and not ac.HasField("frequency"):
+        frequency = _NAN
     # What draws next to nothing in all draws nothing on a phase of which it says nothing.
     missing = 0.0 if not is_meter and abs(active) < _NEXT_TO_NOTHING else _NAN
     powers = (one.power_active.value, two.power_active.value, three.power_active.value)
@@ -344,15 +346,6 @@ def _of_alternating_current(
         fields["active_power_inclusion_upper_bound"] = inclusion[1]
         fields["active_power_exclusion_upper_bound"] = exclusion[1]
     return _value(kind, fields)
-
-
-def _single_values(ac: electrical_pb2.AC) -> tuple[float, float, float]:
-    """Give active power, reactive power and frequency, NaN where there is none."""
-    return (
-        ac.power_active.value if ac.HasField("power_active") else _NAN,
-        ac.power_reactive.value if ac.HasField("power_reactive") else _NAN,
-        ac.frequency.value if ac.HasField("frequency") else _NAN,
-    )
 
 
 def _or_missing(
