@@ -351,3 +351,21 @@ def test_what_a_server_says_does_not_act_on_the_terminal() -> None:
         assert "\x1b" not in text
         assert "\n" not in text
         assert "all is well" in text
+
+
+def test_help_loads_no_grpc() -> None:
+    script = (
+        "import sys\n"
+        "from microgrid_sync.__main__ import main\n"
+        "sys.argv = ['microgrid-sync', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('grpc' in sys.modules or 'google.protobuf' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.endswith("False\n")
+    for command in ("demo", "simulate", "trouble"):
+        # The same words as the command's own help begins with.
+        first = _run(command, "--help").stdout.split("\n\n")[1].strip()
+        assert first.split("\n")[0] in result.stdout
