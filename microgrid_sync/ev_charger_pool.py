@@ -153,12 +153,14 @@ class EVChargerPool:
                 a preferred power and bounds the proposal is withdrawn, as by `stop`.
 
         Raises:
+            TypeError: If the power or a bound is not a `Power`.
             EVChargerPoolError: If the power is negative: chargers do not discharge cars.
             ValueError: If the power or a bound is not finite, the bounds are upside down or
                 wholly negative, or another proposal is for some, but not all, of these chargers.
             ReceiverStoppedError: If the microgrid has been closed.
             RuntimeError: In a child that was forked off after the client had connected.
         """
+        _require_power("power", power)
         watts = None if power is None else power.as_watts()
         if watts is not None and not math.isfinite(watts):
             raise ValueError(f"power must be finite, not {power}")
@@ -185,7 +187,14 @@ class EVChargerPool:
             return
 
 
+def _require_power(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, Power):
+        raise TypeError(f"{name} must be a Power, such as Power.from_watts(5000), not {value!r}")
+
+
 def _checked(bounds: Bounds[Power | None]) -> Range:
+    _require_power("the lower bound", bounds.lower)
+    _require_power("the upper bound", bounds.upper)
     lower = -math.inf if bounds.lower is None else bounds.lower.as_watts()
     upper = math.inf if bounds.upper is None else bounds.upper.as_watts()
     for name, bound, watts in (("lower", bounds.lower, lower), ("upper", bounds.upper, upper)):

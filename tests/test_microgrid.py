@@ -420,6 +420,13 @@ def test_impossible_proposal_is_refused_at_once(
     assert _threads() == []
 
 
+def test_number_instead_of_a_power_is_refused(pool: EVChargerPool) -> None:
+    with pytest.raises(TypeError, match=r"power must be a Power.*not 5000"):
+        pool.propose_power(5000)  # type: ignore[arg-type] # that is what is tested
+    with pytest.raises(TypeError, match=r"the upper bound must be a Power.*not 5000"):
+        pool.propose_power(None, bounds=Bounds(None, 5000))  # type: ignore[arg-type] # as above
+
+
 def test_sets_must_be_equal_or_apart(garage: Microgrid, pool: EVChargerPool) -> None:
     pool.propose_power(watts(5000))
     some = garage.new_ev_charger_pool(priority=1, component_ids=[101, 103])
