@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -534,3 +535,17 @@ def test_client_may_be_used_from_many_threads_at_once(server: ScriptedServer) ->
             thread.join(60)
         assert client.stats().calls == 160
     assert found == [Component(1, ComponentCategory.METER)] * 80
+
+
+@pytest.mark.parametrize(
+    "use", [lambda client: client.meter_data(99), lambda client: client.set_power(99, 1.0)]
+)
+def test_traceback_of_a_wrong_id_is_the_callers_line_and_ours(
+    server: ScriptedServer, use: Callable[[MicrogridApiClient], Any]
+) -> None:
+    server.answers["SetPowerActive"] = failing(grpc.StatusCode.NOT_FOUND)
+    with MicrogridApiClient(server.url) as client, pytest.raises(Exception, match="99") as raised:
+        use(client)
+    lines = "".join(traceback.format_exception(raised.value)).splitlines()
+    assert len(lines) < 30
+    assert not any("tenacity" in line or "grpc/_" in line for line in lines)

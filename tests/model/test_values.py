@@ -172,3 +172,19 @@ def test_model_imports_neither_grpc_nor_protobuf() -> None:
         "assert not bad, bad\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("missing", ["numpy", "timezonefinder"])
+def test_without_a_package_for_timezones_there_is_none_and_one_warning(missing: str) -> None:
+    script = (
+        "import sys, logging\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "logging.basicConfig(format='%(levelname)s')\n"
+        "from microgrid_sync import Location\n"
+        "print(Location(latitude=52.52, longitude=13.4).timezone)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout == "None\n"
+    assert result.stderr == "WARNING\n"
