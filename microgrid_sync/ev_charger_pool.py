@@ -153,7 +153,7 @@ class EVChargerPool:
                 a preferred power and bounds the proposal is withdrawn, as by `stop`.
 
         Raises:
-            TypeError: If the power or a bound is not a `Power`.
+            TypeError: If the power or a bound is not a power, such as a number of watts.
             EVChargerPoolError: If the power is negative: chargers do not discharge cars.
             ValueError: If the power or a bound is not finite, the bounds are upside down or
                 wholly negative, or another proposal is for some, but not all, of these chargers.
