@@ -288,10 +288,6 @@ class ComponentReceivers:
         self._deliver = deliver
         self._feeds: dict[int, _Feed] = {}
 
-    def __contains__(self, component_id: int) -> bool:
-        """Tell whether a component is followed."""
-        return component_id in self._feeds
-
     def follow(self, component_ids: Iterable[int], now: float) -> None:
         """Subscribe to those that are not followed."""
         for component_id in component_ids:

@@ -152,7 +152,7 @@ class SetPointLedger:
     @property
     def has_other_open(self) -> bool:
         """Whether an attempt of another value than the newest may still be taken, or has been."""
-        return any(attempt.watts != self.newest for attempt in self._open)
+        return bool(self._others())
 
     def may_land(self, now: float) -> bool:
         """Tell whether any attempt may still be taken."""
