@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from frequenz.api.common import components_pb2
-from frequenz.api.microgrid import microgrid_pb2
+from microgrid_sync.wire import v0_15_schema as schema
 
 SOURCE = Path(__file__).with_suffix(".cc")
 BUSY = 0.8
@@ -83,7 +82,7 @@ def compiled() -> Path:
 
 def body() -> bytes:
     """Say what a sample of a meter says, besides its time and ID."""
-    message = microgrid_pb2.ComponentData()
+    message = schema.ComponentData()
     ac = message.meter.data.ac
     ac.frequency.value, ac.power_active.value, ac.power_reactive.value = 50.01, 6900.5, -10.0
     for phase in (ac.phase_1, ac.phase_2, ac.phase_3):
@@ -95,10 +94,10 @@ def body() -> bytes:
 @contextlib.contextmanager
 def fast_server(meters: int, rate: float) -> Iterator[FastServer]:
     """Serve meters 1 to n that send so many samples a second each; 0 sends as fast as is read."""
-    meter = components_pb2.COMPONENT_CATEGORY_METER
+    meter = 2
     ids = range(1, meters + 1)
-    listed = microgrid_pb2.ComponentList(
-        components=[microgrid_pb2.Component(id=number, category=meter) for number in ids]
+    listed = schema.ComponentList(
+        components=[schema.Component(id=number, category=meter) for number in ids]
     )
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "body", Path(folder) / "components"

@@ -9,8 +9,8 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
-from frequenz.api.microgrid import microgrid_pb2
 from parts import cpu_seconds, read_bare_streams, start_serving
 
 from microgrid_sync.simulator import Simulator
@@ -68,7 +68,7 @@ def main() -> None:
     server, port = start_serving(__file__)
     counts = [0] * CHARGERS
 
-    def count(message: microgrid_pb2.ComponentData) -> None:
+    def count(message: Any) -> None:
         counts[message.id - FIRST] += 1
 
     read_bare_streams(port, range(FIRST, FIRST + CHARGERS), count)

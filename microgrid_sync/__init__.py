@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         PermissionDenied,
         ResourceExhausted,
         ServiceUnavailable,
+        SetPointFailed,
+        SetPointRejected,
         SetPointSuperseded,
         UnknownError,
         UnrecognizedGrpcStatus,
@@ -85,6 +87,22 @@ if TYPE_CHECKING:
         Metadata,
         MeterData,
     )
+    from microgrid_sync.model.bounds import (
+        Bounds,
+    )
+    from microgrid_sync.model.telemetry import (
+        Diagnostic,
+        MetricSample,
+        Sensor,
+        Telemetry,
+    )
+    from microgrid_sync.model.telemetry_codes import (
+        DiagnosticCode,
+        Metric,
+        SensorDiagnosticCode,
+        SensorStateCode,
+        StateCode,
+    )
     from microgrid_sync.power.config import (
         ChargingConfig,
     )
@@ -105,7 +123,6 @@ if TYPE_CHECKING:
         merge,
     )
     from microgrid_sync.timeseries import (
-        Bounds,
         Sample,
         Sample3Phase,
         SystemBounds,
@@ -175,6 +192,8 @@ _NAMES = {
         "PermissionDenied",
         "ResourceExhausted",
         "ServiceUnavailable",
+        "SetPointFailed",
+        "SetPointRejected",
         "SetPointSuperseded",
         "UnknownError",
         "UnrecognizedGrpcStatus",
@@ -213,6 +232,20 @@ _NAMES = {
         "Metadata",
         "MeterData",
     ),
+    "microgrid_sync.model.bounds": ("Bounds",),
+    "microgrid_sync.model.telemetry": (
+        "Diagnostic",
+        "MetricSample",
+        "Sensor",
+        "Telemetry",
+    ),
+    "microgrid_sync.model.telemetry_codes": (
+        "DiagnosticCode",
+        "Metric",
+        "SensorDiagnosticCode",
+        "SensorStateCode",
+        "StateCode",
+    ),
     "microgrid_sync.power.config": ("ChargingConfig",),
     "microgrid_sync.power.results": (
         "Error",
@@ -231,7 +264,6 @@ _NAMES = {
         "merge",
     ),
     "microgrid_sync.timeseries": (
-        "Bounds",
         "Sample",
         "Sample3Phase",
         "SystemBounds",
@@ -278,6 +310,8 @@ __all__ = [
     "Connection",
     "Current",
     "DataLoss",
+    "Diagnostic",
+    "DiagnosticCode",
     "EVChargerCableState",
     "EVChargerComponentState",
     "EVChargerData",
@@ -306,6 +340,8 @@ __all__ = [
     "Location",
     "Metadata",
     "MeterData",
+    "Metric",
+    "MetricSample",
     "Microgrid",
     "MicrogridApiClient",
     "OperationAborted",
@@ -328,12 +364,19 @@ __all__ = [
     "Result",
     "Sample",
     "Sample3Phase",
+    "Sensor",
+    "SensorDiagnosticCode",
+    "SensorStateCode",
     "ServiceUnavailable",
+    "SetPointFailed",
+    "SetPointRejected",
     "SetPointSuperseded",
     "SslOptions",
+    "StateCode",
     "StreamStats",
     "Success",
     "SystemBounds",
+    "Telemetry",
     "UnknownError",
     "UnrecognizedGrpcStatus",
     "Voltage",

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
@@ -11,7 +11,14 @@ from typing import Any, Self, TypeVar
 import grpc
 import tenacity
 
-from microgrid_sync.arguments import check_component_id, check_finite, check_timeout
+from microgrid_sync.arguments import (
+    check_component_id,
+    check_float32,
+    check_lifetime,
+    check_metrics,
+    check_timeout,
+    check_token,
+)
 from microgrid_sync.deadline import Deadline
 from microgrid_sync.exceptions import (
     ApiClientError,
@@ -30,21 +37,36 @@ from microgrid_sync.model import (
     Metadata,
     MeterData,
 )
+from microgrid_sync.model.telemetry import Sensor, Telemetry
 from microgrid_sync.program_end import check_not_forked, interrupts_us
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize
-from microgrid_sync.transport.calls import CallCounters, CallOptions, StartedCall
+from microgrid_sync.transport.attempts import CallOptions, CallPlan
+from microgrid_sync.transport.calls import CallCounters
 from microgrid_sync.transport.channel import (
+    AUTO,
     DEFAULT_CHANNEL_OPTIONS,
     ChannelOptions,
+    check_api,
     parse_url,
 )
 from microgrid_sync.transport.reachability import ClientState
 from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, Strategy
 from microgrid_sync.transport.session import Session
+from microgrid_sync.transport.set_points import StartedSetPoint
 from microgrid_sync.transport.streams import StreamStats
-from microgrid_sync.wire import GENERATION, UnaryRequest
+from microgrid_sync.wire import ApiGeneration, NotOffered, SetPointRequest, UnaryRequest
 
 T = TypeVar("T")
+
+Lifetime = float | timedelta | None
+"""How long a command holds: seconds, or a `timedelta`; ``None`` leaves it to the server."""
+
+_GET_METADATA: CallPlan[UnaryRequest[Metadata]] = CallPlan(
+    "metadata()", lambda api: api.get_metadata()
+)
+
+_SHORTEST_SET_POINT, _SHORTEST_BOUNDS = 10, 5
+"""Seconds that a set-point, and bounds, hold at the least (v1alpha18)."""
 
 _READY_SLICE = 2.0
 """Seconds for one attempt to reach a server that is waited for."""
@@ -95,6 +117,7 @@ class MicrogridApiClient:
         retry_strategy: Strategy | None = None,
         timeout: float = 60.0,
         call_retry: tenacity.Retrying | None = DEFAULT_CALL_RETRY,
+        api: str = AUTO,
     ) -> None:
         """Make a client.
 
@@ -102,7 +125,7 @@ class MicrogridApiClient:
             server_url: ``grpc://host[:port][?parameter=value...]``, with port 9090 unless given.
                 Parameters: ``ssl``, ``ssl_root_certificates_path``, ``ssl_private_key_path``,
                 ``ssl_certificate_chain_path``, ``keep_alive``, ``keep_alive_interval_s``,
-                ``keep_alive_timeout_s``.
+                ``keep_alive_timeout_s``, ``api``.
             channel_defaults: How to connect where the URL does not say it.
             connect: Whether to connect at once. Nothing is sent before the first call, so that
                 a server that is down is no error here.
@@ -110,14 +133,18 @@ class MicrogridApiClient:
                 stream gets a copy.
             timeout: Seconds for a whole unary call, its retries included.
             call_retry: When unary calls are tried again; ``None`` for a single attempt.
+            api: Which generation of the API the server speaks, where the URL does not say it:
+                ``v0.15``, ``v1alpha18`` or ``v1alpha19``; with ``auto`` it is found out with the
+                first call of a connection.
 
         Raises:
             TypeError: If an argument is of the wrong type.
-            ValueError: If the URL or the timeout is wrong.
+            ValueError: If the URL, the timeout or the API is wrong.
             RuntimeError: In a process forked off one in which a client had been connected.
         """
         if not isinstance(channel_defaults, ChannelOptions):
             raise TypeError(f"channel_defaults must be ChannelOptions, not {channel_defaults!r}")
+        self._api = check_api(api)
         parse_url(server_url, channel_defaults)
         if call_retry is not None and not isinstance(call_retry, tenacity.Retrying):
             raise TypeError(f"call_retry must be a tenacity.Retrying or None, not {call_retry!r}")
@@ -173,10 +200,24 @@ class MicrogridApiClient:
     def stub(self) -> Any:
         """The blocking stub of the Microgrid service, for what this package does not offer.
 
+        It is that of the official bindings of the API that the server speaks, which is asked for if
+        it is not known yet.
+
         Raises:
             ClientNotConnected: If the client is not connected.
+            ImportError: If the official bindings of that API are not installed.
+            ApiClientError: If it had to be asked for, and that failed.
         """
-        return self._require_session("stub").stub
+        return self._require_session("stub").stub()
+
+    @property
+    def api(self) -> str | None:
+        """Which API the server speaks: ``v0.15``, ``v1alpha18`` or ``v1alpha19``.
+
+        ``None`` as long as that is not known, and when the client is not connected.
+        """
+        session = self._session
+        return None if session is None or session.is_closed else session.api
 
     def connect(self, server_url: str | None = None) -> None:
         """Connect to a server; nothing is sent before the first call.
@@ -209,7 +250,7 @@ class MicrogridApiClient:
             self._session = Session(
                 server_url,
                 channel_defaults=self._channel_defaults,
-                generation=GENERATION,
+                api=self._api,
                 strategy=self._strategy,
                 call_options=self._options(None),
                 counters=self._counters,
@@ -274,7 +315,7 @@ class MicrogridApiClient:
                 max(_LEAST_WAIT, min(deadline.remaining(), _READY_SLICE)), None, wait_for_ready=True
             )
             try:
-                self._call(GENERATION.get_metadata(), options)
+                self._call(_GET_METADATA, options)
             except (ServiceUnavailable, OperationTimedOut) as error:
                 if deadline.has_passed():
                     raise TimeoutError(
@@ -284,6 +325,8 @@ class MicrogridApiClient:
                     # The server is there, and says that it is not ready yet.
                     time.sleep(min(_LEAST_WAIT, deadline.remaining()))
             except OperationNotImplemented:
+                if self.api is None:
+                    raise
                 # An answer all the same.
                 return
             else:
@@ -304,7 +347,7 @@ class MicrogridApiClient:
             ApiClientError: If it fails.
         """
         options = self._options(timeout)
-        return self._require_session("ListComponents()").components(options)
+        return self._require_session("components()").components(options)
 
     def connections(
         self,
@@ -330,12 +373,12 @@ class MicrogridApiClient:
             ValueError: If an ID cannot be one.
             ApiClientError: If it fails.
         """
-        request = GENERATION.list_connections(
-            {check_component_id(start) for start in starts},
-            {check_component_id(end) for end in ends},
-        )
+        from_these = sorted({check_component_id(start) for start in starts})
+        to_these = sorted({check_component_id(end) for end in ends})
+        operation = f"connections(starts={from_these}, ends={to_these})"
+        plan = CallPlan(operation, lambda api: api.list_connections(from_these, to_these))
         options = self._options(timeout)
-        return self._require_session(request.operation).connections(request, options)
+        return self._require_session(operation).connections(plan, options)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
         """Ask for the microgrid's number and place.
@@ -348,7 +391,7 @@ class MicrogridApiClient:
         """
         options = self._options(timeout)
         try:
-            return self._call(GENERATION.get_metadata(), options)
+            return self._call(_GET_METADATA, options)
         except ApiClientError as error:
             _logger.error("No metadata: %s", error)
             return Metadata()
@@ -398,12 +441,88 @@ class MicrogridApiClient:
     ) -> Receiver[Any]:
         component_id = check_component_id(component_id)
         check_maxsize(maxsize)
-        session = self._require_session(f"StreamComponentData(id={component_id})")
+        session = self._require_session(f"data(component_id={component_id})")
         return session.subscribe(component_id, category, maxsize)
+
+    def telemetry(
+        self,
+        component_id: int,
+        metrics: Collection[int] | None = None,
+        maxsize: int = RECEIVER_MAX_SIZE,
+    ) -> Receiver[Telemetry]:
+        """Receive any metrics of any component, as the server sends them.
+
+        All receivers of the same metrics of one component share one stream. API v1alpha18 and
+        later.
+
+        Args:
+            component_id: The component.
+            metrics: Which ones, each a `Metric`; all of them unless given.
+            maxsize: How many values the receiver holds; when full, it drops the oldest.
+
+        Returns:
+            A receiver.
+
+        Raises:
+            TypeError: If a metric is no integer.
+            ValueError: If the component is unknown, or no metric is named.
+            OperationNotImplemented: If the server speaks an older API.
+            ApiClientError: If the server had to be asked for its API or its components, and that
+                failed.
+        """
+        component_id = check_component_id(component_id)
+        wanted = check_metrics(metrics)
+        check_maxsize(maxsize)
+        session = self._require_session(f"telemetry(component_id={component_id})")
+        return session.telemetry(component_id, wanted, maxsize)
+
+    def sensors(self, *, timeout: float | None = None) -> list[Sensor]:
+        """Ask for all sensors of the microgrid.
+
+        API v1alpha18 and later.
+
+        Args:
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            The sensors, in the server's order.
+
+        Raises:
+            OperationNotImplemented: If the server speaks an older API.
+            ApiClientError: If it fails.
+        """
+        return self._require_session("sensors()").sensors(self._options(timeout))
+
+    def sensor_data(
+        self,
+        sensor_id: int,
+        metrics: Collection[int] | None = None,
+        maxsize: int = RECEIVER_MAX_SIZE,
+    ) -> Receiver[Telemetry]:
+        """Receive what a sensor measures; see `telemetry`.
+
+        Raises:
+            TypeError: If a metric is no integer.
+            ValueError: If the sensor is unknown, or no metric is named.
+            OperationNotImplemented: If the server speaks an older API.
+            ApiClientError: If the sensors could not be asked for.
+        """
+        sensor_id = check_component_id(sensor_id)
+        wanted = check_metrics(metrics)
+        check_maxsize(maxsize)
+        session = self._require_session(f"sensor_data(sensor_id={sensor_id})")
+        return session.sensor_data(sensor_id, wanted, maxsize)
 
     # Commands
 
-    def set_power(self, component_id: int, power_w: float, *, timeout: float | None = None) -> None:
+    def set_power(
+        self,
+        component_id: int,
+        power_w: float,
+        *,
+        lifetime: Lifetime = None,
+        timeout: float | None = None,
+    ) -> datetime | None:
         """Set the active power of a component.
 
         A newer call for the same component ends an older one that is still waiting.
@@ -411,21 +530,37 @@ class MicrogridApiClient:
         Args:
             component_id: The component: an inverter or an EV charger, usually.
             power_w: The power in W: positive charges, negative discharges, 0 stops.
+            lifetime: How long it holds, 10 to 900 s, rounded up to whole seconds; as long as the
+                server likes unless given (60 s, API v1alpha18). API v1alpha18 and later.
             timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            When it expires, in UTC; ``None`` if the server does not say.
 
         Raises:
             TypeError: If an argument is not a number.
-            ValueError: If the ID cannot be one, or the power is not finite, or too large.
-            SetPointSuperseded: If a newer call has taken this one's place.
+            ValueError: If the ID cannot be one, the power is not finite, or too large, or the
+                lifetime is out of range.
+            OperationNotImplemented: If there is a lifetime, and the server's API has none.
+            SetPointSuperseded: If a newer call, or another controller, has taken this one's place.
+            SetPointRejected: If the server will not carry it out.
+            SetPointFailed: If it could not carry it out.
             ApiClientError: If it fails.
         """
         component_id = check_component_id(component_id)
-        request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
-        self._call(request, self._options(timeout), ("active power", component_id))
+        power = check_float32("power_w", power_w)
+        seconds = check_lifetime(lifetime, least=_SHORTEST_SET_POINT)
+        plan = _set_power(component_id, power, seconds)
+        return self._set(plan, timeout, ("active power", component_id))
 
     def set_reactive_power(
-        self, component_id: int, reactive_power_var: float, *, timeout: float | None = None
-    ) -> None:
+        self,
+        component_id: int,
+        reactive_power_var: float,
+        *,
+        lifetime: Lifetime = None,
+        timeout: float | None = None,
+    ) -> datetime | None:
         """Set the reactive power of a component.
 
         A newer call for the same component ends an older one that is still waiting.
@@ -433,56 +568,217 @@ class MicrogridApiClient:
         Args:
             component_id: The component.
             reactive_power_var: The reactive power in VAr: negative is inductive (lagging),
-                positive capacitive (leading).
+                positive capacitive (leading), whatever the API.
+            lifetime: See `set_power`.
             timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            When it expires, in UTC; ``None`` if the server does not say.
 
         Raises:
             TypeError: If an argument is not a number.
-            ValueError: If the ID cannot be one, or the power is not finite, or too large.
-            SetPointSuperseded: If a newer call has taken this one's place.
+            ValueError: If the ID cannot be one, the power is not finite, or too large, or the
+                lifetime is out of range.
+            OperationNotImplemented: If there is a lifetime, and the server's API has none.
+            SetPointSuperseded: If a newer call, or another controller, has taken this one's place.
+            SetPointRejected: If the server will not carry it out.
+            SetPointFailed: If it could not carry it out.
             ApiClientError: If it fails.
         """
         component_id = check_component_id(component_id)
-        value = check_finite("reactive_power_var", reactive_power_var)
-        request = GENERATION.set_reactive_power(component_id, value)
-        self._call(request, self._options(timeout), ("reactive power", component_id))
+        power = check_float32("reactive_power_var", reactive_power_var)
+        seconds = check_lifetime(lifetime, least=_SHORTEST_SET_POINT)
+        plan = CallPlan(
+            f"set_reactive_power(component_id={component_id}, reactive_power_var={power})",
+            lambda api: api.set_reactive_power(component_id, power, seconds),
+        )
+        return self._set(plan, timeout, ("reactive power", component_id))
 
     def set_bounds(
-        self, component_id: int, lower: float, upper: float, *, timeout: float | None = None
-    ) -> None:
+        self,
+        component_id: int,
+        lower: float,
+        upper: float,
+        *,
+        lifetime: Lifetime = None,
+        token: str | None = None,
+        timeout: float | None = None,
+    ) -> datetime | None:
         """Narrow the active power that a component may be set to.
 
-        The server adds these inclusion bounds to those it has, and drops them after a time of
-        its own choice.
+        The server adds these inclusion bounds to those it has, and drops them after a while.
 
         Args:
             component_id: The component.
             lower: The lowest power in W, 0 or less.
             upper: The highest power in W, 0 or more.
+            lifetime: How long they hold, 5 to 900 s, rounded up to whole seconds; as long as the
+                server likes unless given. API v1alpha18 and later.
+            token: Replaces bounds that were added with the same token, and takes them back with
+                `clear_bounds`. API v1alpha18 and later; servers of before September 2026 ignore it.
             timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            When they expire, in UTC; ``None`` if the server does not say.
+
+        Raises:
+            TypeError: If an argument is not a number, or the token no string.
+            ValueError: If the ID cannot be one, a bound is not finite or too large, the lower
+                one is above 0 or the upper one below 0, the lifetime is out of range, or the token
+                is empty.
+            OperationNotImplemented: If there is a lifetime or a token, and the server's API has
+                none.
+            ApiClientError: If it fails.
+        """
+        component_id, lower, upper = _check_bounds(component_id, lower, upper)
+        seconds = check_lifetime(lifetime, least=_SHORTEST_BOUNDS)
+        if token is not None:
+            check_token(token)
+        plan = CallPlan(
+            f"set_bounds(component_id={component_id}, lower={lower}, upper={upper})",
+            lambda api: api.add_inclusion_bounds(component_id, lower, upper, seconds, token),
+        )
+        return self._call(plan, self._options(timeout))
+
+    def set_exclusion_bounds(
+        self, component_id: int, lower: float, upper: float, *, timeout: float | None = None
+    ) -> datetime | None:
+        """Exclude a range of active power from what a component may be set to.
+
+        API v0.15 alone. The server drops them after a time of its own choice. Zero stays allowed.
+
+        Args:
+            component_id: The component.
+            lower: The lower end of the range in W, 0 or less.
+            upper: The upper end of the range in W, 0 or more.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Returns:
+            When they expire, in UTC; ``None`` if the server does not say.
 
         Raises:
             TypeError: If an argument is not a number.
             ValueError: If the ID cannot be one, a bound is not finite or too large, the lower
                 one is above 0 or the upper one below 0.
+            OperationNotImplemented: If the server's API has none.
+            ApiClientError: If it fails.
+        """
+        component_id, lower, upper = _check_bounds(component_id, lower, upper)
+        plan = CallPlan(
+            f"set_exclusion_bounds(component_id={component_id}, lower={lower}, upper={upper})",
+            lambda api: api.add_exclusion_bounds(component_id, lower, upper),
+        )
+        return self._call(plan, self._options(timeout))
+
+    def clear_bounds(self, component_id: int, token: str, *, timeout: float | None = None) -> None:
+        """Take bounds back that were added with a token, before they expire.
+
+        API v1alpha18 and later; servers of before September 2026 do not know it.
+
+        Args:
+            component_id: The component.
+            token: The token.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If the ID is no integer, or the token no string.
+            ValueError: If the ID cannot be one, or the token is empty.
+            OperationNotImplemented: If the server cannot do this.
             ApiClientError: If it fails.
         """
         component_id = check_component_id(component_id)
-        lower, upper = check_finite("lower", lower), check_finite("upper", upper)
-        if lower > 0:
-            raise ValueError(f"lower must be 0 W or less, not {lower}")
-        if upper < 0:
-            raise ValueError(f"upper must be 0 W or more, not {upper}")
-        request = GENERATION.add_inclusion_bounds(component_id, lower, upper)
-        self._call(request, self._options(timeout))
+        check_token(token)
+        plan = CallPlan(
+            f"clear_bounds(component_id={component_id}, token={token!r})",
+            lambda api: api.clear_bounds(component_id, token),
+        )
+        self._call(plan, self._options(timeout))
 
-    def _call(
-        self,
-        request: UnaryRequest[T],
-        options: CallOptions,
-        order_by: tuple[str, int] | None = None,
-    ) -> T:
-        return self._require_session(request.operation).call(request, options, order_by)
+    def start(self, component_id: int, *, timeout: float | None = None) -> None:
+        """Start a component: an inverter, or a battery, whose relays close.
+
+        Args:
+            component_id: The component.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If the ID is no integer.
+            ValueError: If the ID cannot be one.
+            OperationNotImplemented: If the server, or the component, cannot do this.
+            ApiClientError: If it fails.
+        """
+        component_id = check_component_id(component_id)
+        plan = CallPlan(f"start(component_id={component_id})", lambda api: api.start(component_id))
+        self._call(plan, self._options(timeout))
+
+    def standby(
+        self, component_id: int, *, hot: bool = False, timeout: float | None = None
+    ) -> None:
+        """Bring a component to standby.
+
+        Args:
+            component_id: The component: an inverter, usually.
+            hot: Whether it stays ready to start at once. API v0.15 alone.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If the ID is no integer.
+            ValueError: If the ID cannot be one.
+            OperationNotImplemented: If the server, or the component, cannot do this.
+            ApiClientError: If it fails.
+        """
+        component_id = check_component_id(component_id)
+        plan = CallPlan(
+            f"standby(component_id={component_id}, hot={hot})",
+            lambda api: api.standby(component_id, hot=hot),
+        )
+        self._call(plan, self._options(timeout))
+
+    def stop(self, component_id: int, *, timeout: float | None = None) -> None:
+        """Stop a component: an inverter, or a battery, whose relays open.
+
+        Args:
+            component_id: The component.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If the ID is no integer.
+            ValueError: If the ID cannot be one.
+            OperationNotImplemented: If the server, or the component, cannot do this.
+            ApiClientError: If it fails.
+        """
+        component_id = check_component_id(component_id)
+        plan = CallPlan(f"stop(component_id={component_id})", lambda api: api.stop(component_id))
+        self._call(plan, self._options(timeout))
+
+    def acknowledge_error(self, component_id: int, *, timeout: float | None = None) -> None:
+        """Acknowledge a component's error: what can recover from it does.
+
+        Args:
+            component_id: The component.
+            timeout: Seconds for the whole call; the client's unless given.
+
+        Raises:
+            TypeError: If the ID is no integer.
+            ValueError: If the ID cannot be one.
+            OperationNotImplemented: If the server, or the component, cannot do this.
+            ApiClientError: If it fails.
+        """
+        component_id = check_component_id(component_id)
+        plan = CallPlan(
+            f"acknowledge_error(component_id={component_id})",
+            lambda api: api.acknowledge_error(component_id),
+        )
+        self._call(plan, self._options(timeout))
+
+    def _call(self, plan: CallPlan[UnaryRequest[T]], options: CallOptions) -> T:
+        return self._require_session(plan.operation).call(plan, options)
+
+    def _set(
+        self, plan: CallPlan[SetPointRequest], timeout: float | None, order_by: tuple[str, int]
+    ) -> datetime | None:
+        options = self._options(timeout)
+        return self._require_session(plan.operation).set(plan, options, order_by)
 
     def _require_session(self, operation: str) -> Session:
         session = self._session
@@ -494,6 +790,24 @@ class MicrogridApiClient:
         return CallOptions(
             self._timeout if timeout is None else check_timeout(timeout), self._call_retry
         )
+
+
+def _check_bounds(component_id: int, lower: float, upper: float) -> tuple[int, float, float]:
+    """Check bounds; `ValueError` if zero is not within them."""
+    component_id = check_component_id(component_id)
+    lower, upper = check_float32("lower", lower), check_float32("upper", upper)
+    if lower > 0:
+        raise ValueError(f"lower must be 0 W or less, not {lower}")
+    if upper < 0:
+        raise ValueError(f"upper must be 0 W or more, not {upper}")
+    return component_id, lower, upper
+
+
+def _set_power(component_id: int, power: float, lifetime: int | None) -> CallPlan[SetPointRequest]:
+    return CallPlan(
+        f"set_power(component_id={component_id}, power_w={power})",
+        lambda api: api.set_power(component_id, power, lifetime),
+    )
 
 
 def _wall_time(monotonic: float) -> datetime:
@@ -521,9 +835,11 @@ def start_set_power(
     component_id: int,
     power_w: float,
     *,
+    lifetime: int,
     timeout: float,
-    on_done: Callable[[StartedCall], None],
-) -> None:
+    on_accepted: Callable[[], None],
+    on_done: Callable[[ApiClientError | None], None],
+) -> StartedSetPoint:
     """Set the active power of a component without waiting for the answer.
 
     One attempt, in order with `MicrogridApiClient.set_power`. For loops that command many
@@ -533,15 +849,31 @@ def start_set_power(
         client: The client.
         component_id: The component.
         power_w: The power in W: positive charges, negative discharges, 0 stops.
-        timeout: Seconds for the answer.
-        on_done: Called once when it has ended, in any thread; it must neither wait nor take a lock.
+        lifetime: How many seconds it holds, where the API lets that be said.
+        timeout: Seconds for the first answer: see `SetPoints.start`.
+        on_accepted: Called when the server has accepted it, and its last word is to come.
+        on_done: Called once when it has ended, with the error if it has failed. Both are called in
+            a thread of the connection's.
 
     Raises:
-        ClientNotConnected: If the client is not connected; `on_done` is not called then.
+        ApiClientError: If it cannot be sent at all; `on_done` is not called then.
+        RuntimeError: If there is no thread to be had; likewise. It may have been sent.
     """
-    request = GENERATION.set_power(component_id, check_finite("power_w", power_w))
-    client._require_session(request.operation).start(
-        request, timeout, order_by=("active power", component_id), on_done=on_done
+    power = check_float32("power_w", power_w)
+
+    def make(api: ApiGeneration) -> SetPointRequest:
+        try:
+            return api.set_power(component_id, power, lifetime)
+        except NotOffered:
+            return api.set_power(component_id, power)
+
+    plan = CallPlan(f"set_power(component_id={component_id}, power_w={power})", make)
+    return client._require_session(plan.operation).start_set(
+        plan,
+        timeout,
+        order_by=("active power", component_id),
+        on_accepted=on_accepted,
+        on_done=on_done,
     )
 
 
@@ -562,7 +894,7 @@ def subscribe_in_background(
         deliver: Called once, in any thread, with the receiver or with the reason why there is none.
     """
     try:
-        session = client._require_session(f"StreamComponentData(id={component_id})")
+        session = client._require_session(f"data(component_id={component_id})")
         session.subscribe_in_background(component_id, category, maxsize, deliver)
     except (ApiClientError, RuntimeError) as error:
         deliver(error)

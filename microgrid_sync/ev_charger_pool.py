@@ -16,6 +16,7 @@ from microgrid_sync.formulas.formula import (
     power_formula,
 )
 from microgrid_sync.model import ComponentId
+from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.control_loop import ControlLoop
 from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.results import Result
@@ -26,7 +27,7 @@ from microgrid_sync.receiver import (
     ReceiverStoppedError,
     check_maxsize,
 )
-from microgrid_sync.timeseries import Bounds, SystemBounds
+from microgrid_sync.timeseries import SystemBounds
 from microgrid_sync.topology import Topology
 
 T = TypeVar("T")

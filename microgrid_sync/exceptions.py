@@ -154,9 +154,14 @@ class ClientNotConnected(ApiClientError):
 
 
 class SetPointSuperseded(ApiClientError):
-    """A newer set-point for the same component was given before this one had been confirmed.
+    """Another set-point for the same component has taken the place of this one.
 
-    It is not known whether the server has applied this one; it will not be tried again.
+    A newer one was given by this client before this one had been confirmed: then it is not known
+    whether the server has applied this one. Or another controller has overridden it, as the server
+    says. It will not be tried again.
+
+    Attributes:
+        was_sent: Whether it had been sent by then.
     """
 
     def __init__(self, *, server_url: str, operation: str) -> None:
@@ -171,6 +176,43 @@ class SetPointSuperseded(ApiClientError):
             operation=operation,
             description="a newer set-point for the same component has taken its place",
             retryable=False,
+        )
+        self.was_sent = False
+
+
+class SetPointRejected(ApiClientError):
+    """The server will not carry out a set-point."""
+
+    def __init__(self, *, server_url: str, operation: str) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+        """
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description="the server has rejected the set-point",
+            retryable=False,
+        )
+
+
+class SetPointFailed(ApiClientError):
+    """The server has accepted a set-point, and could not carry it out."""
+
+    def __init__(self, *, server_url: str, operation: str) -> None:
+        """Make an error.
+
+        Args:
+            server_url: The URL of the server that was asked.
+            operation: What was asked of it.
+        """
+        super().__init__(
+            server_url=server_url,
+            operation=operation,
+            description="the component has not taken the set-point",
+            retryable=True,
         )
 
 

@@ -3,7 +3,7 @@
 pytest finds this plugin by itself wherever the package is installed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from microgrid_sync.simulator import Fault, Simulator, Site
 
 _MARKER = (
-    "microgrid(site='demo', *, faults=(), speed=1.0, sample_interval=None, seed=None, start=None): "
-    "the site that the fixture 'microgrid' serves, how fast its clock runs, and its faults"
+    "microgrid(site='demo', *, faults=(), speed=1.0, sample_interval=None, seed=None, start=None, "
+    "api=None): the site that the fixture 'microgrid' serves, how fast its clock runs, its faults, "
+    "and the APIs that it speaks"
 )
 
-_ARGUMENTS = ("site", "faults", "speed", "sample_interval", "seed", "start")
+_ARGUMENTS = ("site", "faults", "speed", "sample_interval", "seed", "start", "api")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +68,7 @@ def _simulator(
     sample_interval: float | None = None,
     seed: int | None = None,
     start: "datetime | None" = None,
+    api: "Collection[str] | None" = None,
 ) -> "Simulator":
     # Not at the top: pytest imports this module, and the client with it, in all projects of an
     # environment, also in those that never use it.
@@ -74,8 +76,9 @@ def _simulator(
 
     if isinstance(site, str | Path) and Path(site).suffix:
         site = folder / site
+    options: dict[str, Any] = {} if api is None else {"api": api}
     simulator = Simulator(
-        site, speed=speed, sample_interval=sample_interval, seed=seed, start=start
+        site, speed=speed, sample_interval=sample_interval, seed=seed, start=start, **options
     )
     for fault in faults:
         simulator.faults.add(fault if isinstance(fault, Fault) else fault_from(fault))

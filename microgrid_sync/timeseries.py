@@ -1,4 +1,4 @@
-"""Defines values over time: samples and bounds."""
+"""Defines values over time: samples and bounds of systems."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,8 +6,9 @@ from typing import Generic, TypeVar
 
 from frequenz.quantities import Power, Quantity
 
+from microgrid_sync.model.bounds import Bounds
+
 Q = TypeVar("Q", bound=Quantity)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,6 @@ class Sample3Phase(Generic[Q]):
 
     value_p3: Q | None = None
     """The value of phase 3; ``None`` if there is none."""
-
-
-@dataclass(frozen=True)
-class Bounds(Generic[T]):
-    """A range with both of its ends."""
-
-    lower: T
-    """The lower end."""
-
-    upper: T
-    """The upper end."""
 
 
 @dataclass(frozen=True)

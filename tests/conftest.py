@@ -42,6 +42,35 @@ def _our_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith(prefixes)]
 
 
+API_OF_ALL = "v1alpha18"
+"""What the servers of all tests speak."""
+
+API_OF_SOME = "v0.15"
+"""What they speak besides, in those marked ``both_apis``; simulators always do, for stubs."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked so with each family of the API."""
+    if "api" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_apis"):
+        names = (API_OF_ALL, API_OF_SOME)
+        metafunc.parametrize(
+            "api",
+            [
+                pytest.param(name, marks=pytest.mark.microgrid(api=[name, API_OF_SOME]))
+                for name in names
+            ],
+            indirect=True,
+        )
+
+
+@pytest.fixture(autouse=True)
+def api(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The API that the servers of a test speak."""
+    name: str = getattr(request, "param", API_OF_ALL)
+    monkeypatch.setattr(ScriptedServer, "default_api", name)
+    return name
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """After each test: none of our threads, no other thread more, no socket more than before."""

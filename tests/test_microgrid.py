@@ -50,7 +50,7 @@ GARAGE = {
 }
 """No cars yet."""
 
-pytestmark = pytest.mark.microgrid(site=GARAGE, sample_interval=0.05)
+pytestmark = [pytest.mark.microgrid(site=GARAGE, sample_interval=0.05), pytest.mark.both_apis]
 
 
 @pytest.fixture
@@ -479,7 +479,7 @@ def test_status_tells_what_higher_priorities_leave(
 def test_lapsed_proposal(simulator: Simulator, fallback: Power | None) -> None:
     connect(simulator, 101)
     config = ChargingConfig(
-        proposal_lifetime=timedelta(seconds=2),
+        proposal_lifetime=timedelta(seconds=4),
         raise_interval=timedelta(seconds=1),
         fallback_power=fallback,
     )

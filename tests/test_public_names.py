@@ -95,13 +95,25 @@ _BOUNDS = [
     "active_power_inclusion_upper_bound", "active_power_exclusion_upper_bound",
 ]  # fmt: skip
 
+CODES = ["Metric", "StateCode", "DiagnosticCode", "SensorStateCode", "SensorDiagnosticCode"]
+"""Their members are compared with the official ones; see tests/conformance."""
+
 STATES = [
     name for name in ENUMS if name.endswith(("State", "Code", "Level")) and name != "ClientState"
 ]
 """Those that come from the server."""
 
 FIELDS: dict[str, list[str]] = {
-    "Component": ["component_id", "category", "type", "metadata"],
+    "Component": [
+        "component_id", "category", "type", "metadata", "name", "model", "category_name",
+        "rated_bounds", "provides_telemetry", "accepts_control",
+    ],
+    "Telemetry": [
+        "component_id", "timestamp", "metrics", "states", "warnings", "errors", "raw",
+    ],
+    "MetricSample": ["value", "minimum", "maximum", "bounds"],
+    "Diagnostic": ["code", "vendor_code", "message"],
+    "Sensor": ["sensor_id", "name", "model"],
     "ComponentMetadata": ["fuse"],
     "GridMetadata": ["fuse"],
     "Fuse": ["max_current"],
@@ -159,7 +171,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "MicrogridApiClient": {
         "server_url": REQUIRED, "*": None, "channel_defaults": DEFAULT_CHANNEL_OPTIONS,
         "connect": True, "retry_strategy": None, "timeout": 60.0,
-        "call_retry": DEFAULT_CALL_RETRY,
+        "call_retry": DEFAULT_CALL_RETRY, "api": "auto",
     },
     "MicrogridApiClient.connect": {"server_url": None},
     "MicrogridApiClient.disconnect": {},
@@ -173,15 +185,35 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "MicrogridApiClient.inverter_data": _SUBSCRIBE,
     "MicrogridApiClient.ev_charger_data": _SUBSCRIBE,
     "MicrogridApiClient.set_power": {
-        "component_id": REQUIRED, "power_w": REQUIRED, "*": None, "timeout": None,
+        "component_id": REQUIRED, "power_w": REQUIRED, "*": None, "lifetime": None,
+        "timeout": None,
     },
     "MicrogridApiClient.set_reactive_power": {
-        "component_id": REQUIRED, "reactive_power_var": REQUIRED, "*": None, "timeout": None,
+        "component_id": REQUIRED, "reactive_power_var": REQUIRED, "*": None, "lifetime": None,
+        "timeout": None,
     },
     "MicrogridApiClient.set_bounds": {
         "component_id": REQUIRED, "lower": REQUIRED, "upper": REQUIRED, "*": None,
+        "lifetime": None, "token": None, "timeout": None,
+    },
+    "MicrogridApiClient.set_exclusion_bounds": {
+        "component_id": REQUIRED, "lower": REQUIRED, "upper": REQUIRED, "*": None,
         "timeout": None,
     },
+    "MicrogridApiClient.clear_bounds": {
+        "component_id": REQUIRED, "token": REQUIRED, "*": None, "timeout": None,
+    },
+    "MicrogridApiClient.start": {"component_id": REQUIRED, "*": None, "timeout": None},
+    "MicrogridApiClient.stop": {"component_id": REQUIRED, "*": None, "timeout": None},
+    "MicrogridApiClient.standby": {
+        "component_id": REQUIRED, "*": None, "hot": False, "timeout": None,
+    },
+    "MicrogridApiClient.acknowledge_error": {
+        "component_id": REQUIRED, "*": None, "timeout": None,
+    },
+    "MicrogridApiClient.sensors": {"*": None, "timeout": None},
+    "MicrogridApiClient.telemetry": {"component_id": REQUIRED, "metrics": None, "maxsize": 50},
+    "MicrogridApiClient.sensor_data": {"sensor_id": REQUIRED, "metrics": None, "maxsize": 50},
     "MicrogridApiClient.stats": {},
     "Microgrid": {
         "server_url_or_client": REQUIRED, "*": None, "resampling_period": timedelta(seconds=1),
@@ -221,6 +253,8 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "Metadata": {"*": None, "microgrid_id": None, "location": None},
     "Component": {
         "component_id": REQUIRED, "category": REQUIRED, "type": None, "metadata": None,
+        "name": None, "model": None, "category_name": None, "rated_bounds": None,
+        "provides_telemetry": None, "accepts_control": None,
     },
     "Component.is_valid": {},
     "Connection": {"start": REQUIRED, "end": REQUIRED},
@@ -248,6 +282,8 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "ApiClientError.from_grpc_error": _GRPC_ERROR,
     "ClientNotConnected": _ERROR,
     "SetPointSuperseded": _ERROR,
+    "SetPointRejected": _ERROR,
+    "SetPointFailed": _ERROR,
     "GrpcError": {
         **_ERROR, "description": REQUIRED, "grpc_error": REQUIRED, "retryable": REQUIRED,
     },
@@ -302,7 +338,7 @@ def _resolve(path: str) -> Any:
 
 def test_the_package_exports_these_names_and_no_others() -> None:
     classes = {name for name in SIGNATURES if "." not in name}
-    assert set(microgrid_sync.__all__) == {*ENUMS, *FIELDS, *classes, *OTHER_NAMES}
+    assert set(microgrid_sync.__all__) == {*ENUMS, *CODES, *FIELDS, *classes, *OTHER_NAMES}
 
 
 @pytest.mark.parametrize("name", microgrid_sync.__all__)
@@ -373,6 +409,13 @@ def test_error_is_a_grpc_error(name: str) -> None:
         ("GrpcError", ApiClientError),
         ("InvalidArgument", ValueError),
         ("SetPointSuperseded", ApiClientError),
+        ("SetPointRejected", ApiClientError),
+        ("SetPointFailed", ApiClientError),
+        ("Metric", enum.IntEnum),
+        ("StateCode", enum.IntEnum),
+        ("DiagnosticCode", enum.IntEnum),
+        ("SensorStateCode", enum.IntEnum),
+        ("SensorDiagnosticCode", enum.IntEnum),
         ("InverterType", microgrid_sync.ComponentType),
         ("ComponentType", enum.Enum),
         ("ComponentMetricId", str),

@@ -1,6 +1,7 @@
 """Serves a simulated microgrid until Ctrl-C: ``microgrid-sync simulate``."""
 
 import math
+import shlex
 import signal
 import threading
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from microgrid_sync.simulator import Simulator, shipped_sites
+from microgrid_sync.wire import API_NAMES
 
 
 @click.command()
@@ -43,6 +45,13 @@ from microgrid_sync.simulator import Simulator, shipped_sites
     type=float,
     help="Seconds of the site's clock between two samples of every component.",
 )
+@click.option(
+    "--api",
+    default=",".join(API_NAMES),
+    show_default=True,
+    help="The generations of the API to speak, with commas between them.",
+)
+@click.option("--tls", is_flag=True, help="Encrypt, with a certificate that is made on the spot.")
 def simulate(
     *,
     site: str,
@@ -52,6 +61,8 @@ def simulate(
     start: str | None,
     seed: int | None,
     sample_interval: float | None,
+    api: str,
+    tls: bool,
 ) -> None:
     """Serve a simulated microgrid until Ctrl-C.
 
@@ -68,15 +79,17 @@ def simulate(
             start=None if start is None else _time(start),
             seed=seed,
             sample_interval=sample_interval,
+            api=[name.strip() for name in api.split(",")],
+            tls=tls,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from error
     try:
         # As process 1 of a container it has no default action for the signal that ends containers.
         signal.signal(signal.SIGTERM, _interrupt)
         with simulator:
             click.echo(simulator.url)
-            hint = f"microgrid-sync trouble --url {simulator.url} --help"
+            hint = f"microgrid-sync trouble --url {shlex.quote(simulator.url)} --help"
             click.echo(f"Ctrl-C ends it; trouble is made with: {hint}", err=True)
             forever = threading.Event()
             # In slices: some platforms deliver Ctrl-C only between two waits.

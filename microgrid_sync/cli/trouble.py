@@ -68,6 +68,9 @@ def add(url: str, /, *, not_recoverable: bool, **given: Any) -> None:
       refused     its set-points fail
       delayed     its set-points take effect, and are answered, later
       lost        its set-points are answered and have no effect
+      rejected    its set-points are rejected
+      failed      its set-points are accepted, and fail
+      overridden  its set-points are accepted, and overridden
       unanswered  calls are never answered
       stream-end  its streams end, once unless it lasts
       restart     the server cuts all calls off and is gone for a while

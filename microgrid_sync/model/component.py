@@ -1,15 +1,17 @@
 """Defines what a microgrid is made of: components, their categories and their types."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
+
+from microgrid_sync.model.bounds import Bounds
 
 ComponentId = NewType("ComponentId", int)
 """The number of a component. Plain integers are accepted wherever one is asked for."""
 
 
 class ComponentCategory(enum.Enum):
-    """What kind of thing a component is, with the numbers of the API."""
+    """What kind of thing a component is, with the numbers of version 0.15 of the API."""
 
     NONE = 0
     """No category, or one that this package does not know."""
@@ -38,7 +40,7 @@ class ComponentType(enum.Enum):
 
 
 class InverterType(ComponentType):
-    """What is on the DC side of an inverter, with the numbers of the API."""
+    """What is on the DC side of an inverter, with the numbers of all APIs."""
 
     NONE = 0
     """The server does not say."""
@@ -89,6 +91,26 @@ class Component:
 
     metadata: ComponentMetadata | None = None
     """A `GridMetadata` for the grid connection; ``None`` for all other categories."""
+
+    name: str | None = field(default=None, compare=False)
+    """Its name at the site; ``None`` if the server names none."""
+
+    model: str | None = field(default=None, compare=False)
+    """Manufacturer and model; ``None`` if the server names none."""
+
+    category_name: str | None = field(default=None, compare=False)
+    """The server's own word for the category, such as ``WIND_TURBINE`` where `category` is
+    ``NONE``; ``None`` for a number that this package has no word for."""
+
+    rated_bounds: Bounds[float | None] | None = field(default=None, compare=False)
+    """The active power it is rated for, in W, a battery's on its DC side; ``None`` if the server
+    does not say, and for a side without a bound."""
+
+    provides_telemetry: bool | None = field(default=None, compare=False)
+    """Whether it sends data; ``None`` if the server does not say."""
+
+    accepts_control: bool | None = field(default=None, compare=False)
+    """Whether it can be commanded; ``None`` if the server does not say."""
 
     def is_valid(self) -> bool:
         """Tell whether number and category make sense together.

@@ -1,7 +1,7 @@
 """Remembers one charger of a microgrid: its data, its car, and what it may draw."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from microgrid_sync.model import EVChargerData
 from microgrid_sync.power.config import ChargingConfig
@@ -35,6 +35,9 @@ class Charger:
     health: ChargerHealth = field(default_factory=ChargerHealth)
     voltage: ChargerVoltage = field(default_factory=ChargerVoltage)
     ledger: SetPointLedger = field(default_factory=SetPointLedger)
+
+    rated_bound: float = math.inf
+    """What it is rated for, as the list of components says; infinite if that does not say."""
 
     assumed_rating: float = math.inf
     """What stands for its rating until it has been heard of."""
@@ -102,6 +105,10 @@ class Charger:
     def update(self, data: EVChargerData, now: float) -> None:
         """Take new data."""
         before = self.data
+        if math.isinf(
+            data.active_power_inclusion_lower_bound + data.active_power_inclusion_upper_bound
+        ):
+            data = self._bounded(data)
         self.health.update(data, now, self._max_data_age)
         self.voltage.update(data.voltage_per_phase, data.current_per_phase, now)
         if self.data is None or self.data is before:
@@ -112,6 +119,16 @@ class Charger:
             self.energy = 0.0
         elif self.connected_since is None:
             self.connected_since = now
+
+    def _bounded(self, data: EVChargerData) -> EVChargerData:
+        """Put what a charger is rated for in the place of bounds that it does not have."""
+        lower = data.active_power_inclusion_lower_bound
+        upper = data.active_power_inclusion_upper_bound
+        return replace(
+            data,
+            active_power_inclusion_lower_bound=0.0 if lower == -math.inf else lower,
+            active_power_inclusion_upper_bound=self.rated_bound if upper == math.inf else upper,
+        )
 
     def advance(self, now: float, minimum: float) -> None:
         """Take in that time has passed.
@@ -203,6 +220,8 @@ class Charger:
         is_newest = self.ledger.answered(number, answer, now)
         if not is_newest:
             return False
+        if answer is Answer.UNDECIDED:
+            return True
         if answer is not Answer.CONFIRMED:
             self.health.fail(now)
             return True

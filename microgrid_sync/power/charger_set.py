@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from frequenz.quantities import Power
 
+from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.distribution import Voltages, plan
@@ -13,7 +14,6 @@ from microgrid_sync.power.proposals import ZERO, Proposal, Range, System, resolv
 from microgrid_sync.power.results import PartialFailure, Request, Result, Success
 from microgrid_sync.power.set_point_ledger import Answer
 from microgrid_sync.power.status import ChargerStatus
-from microgrid_sync.timeseries import Bounds
 
 _FIRST_ROUND_WAIT = 3.0
 """Seconds for which the first round waits for chargers that have not been heard of."""
@@ -265,10 +265,16 @@ class ChargerSet:
         newest = charger.answered(attempt, answer, now)
         if newest and self._round.pending.get(component_id) == attempt:
             del self._round.pending[component_id]
-            if answer is not Answer.CONFIRMED:
+            if answer is Answer.UNDECIDED:
+                self._round.is_news = True
+            elif answer is not Answer.CONFIRMED:
                 self._round.failed[component_id] = charger.ledger.newest or 0.0
                 self._round.is_news = True
         return newest
+
+    def accepted(self, component_id: int, attempt: int) -> None:
+        """Note that the server has accepted an attempt, and will say more of it."""
+        self.chargers[component_id].ledger.accepted(attempt)
 
     def conclude(self) -> Result | None:
         """Give the result of a round that has ended, or of a charger that overdraws."""

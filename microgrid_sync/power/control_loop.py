@@ -14,6 +14,7 @@ from frequenz.quantities import Power
 from microgrid_sync.client import MicrogridApiClient, reconnects, start_set_power
 from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
 from microgrid_sync.model import MeterData
+from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.data import PerPhase
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet, PowerReport
@@ -24,10 +25,11 @@ from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.publication import Publication
 from microgrid_sync.power.set_point_ledger import Answer, SetPointLedger
 from microgrid_sync.receiver import Receiver
-from microgrid_sync.timeseries import Bounds, SystemBounds
+from microgrid_sync.timeseries import SystemBounds
 from microgrid_sync.topology import Topology
-from microgrid_sync.transport.calls import StartedCall, is_cut_off
+from microgrid_sync.transport.attempts import is_cut_off
 from microgrid_sync.transport.channel import site_of
+from microgrid_sync.transport.set_points import StartedSetPoint
 from microgrid_sync.worker import (
     ComponentReceivers,
     Question,
@@ -41,6 +43,9 @@ _INTERVAL = 1.0
 
 _LEAST_PAUSE = 0.05
 """Seconds between two looks at the least, if nothing happens between them."""
+
+_LIFETIME = 60
+"""Seconds for which a set-point holds, where that can be said; it is renewed well before."""
 
 _KEEP_METER = 60.0
 """Seconds for which the main meter stays subscribed to after its voltage was needed."""
@@ -104,17 +109,22 @@ class _PoolGone:
 
 
 @dataclass(frozen=True)
+class _Accepted:
+    """The server has accepted an attempt, and will say more of it."""
+
+    chargers: ChargerIds
+    charger: int
+    attempt: int
+
+
+@dataclass(frozen=True)
 class _Done:
     """An attempt has ended."""
 
     chargers: ChargerIds
     charger: int
     attempt: int
-    call: StartedCall
-
-    def discard(self) -> None:
-        """Let go of it: nobody takes this message any more."""
-        self.call.outcome()
+    error: ApiClientError | None
 
 
 class ControlLoop:
@@ -158,6 +168,9 @@ class ControlLoop:
         self._meter_voltages: tuple[PerPhase, float] | None = None
         self._meter_needed_at = -math.inf
         self._warned_of_voltage: frozenset[int] = frozenset()
+        # Those that nothing has been heard of, and those that are read on after that.
+        self._under_way: dict[tuple[int, int], StartedSetPoint] = {}
+        self._accepted_ones: set[tuple[int, int]] = set()
         self._due = -math.inf
 
     # From any thread
@@ -227,6 +240,8 @@ class ControlLoop:
                     self._board.forget(pool)
                 case Subscribed():
                     self._receivers.arrived(message)
+                case _Accepted():
+                    self._accepted(message)
                 case _Done():
                     self._done(message, now)
         self._look(now)
@@ -269,19 +284,36 @@ class ControlLoop:
         charger = self._chargers.get(number)
         if charger is None:
             ledger = SetPointLedger(self._ledgers.pop(number, None))
-            charger = Charger(number, self._config, ledger=ledger)
+            charger = Charger(
+                number, self._config, ledger=ledger, rated_bound=self._rated_bound(number)
+            )
             self._chargers[number] = charger
         return charger
 
+    def _rated_bound(self, number: int) -> float:
+        rated = self._topology.component(number).rated_bounds
+        return math.inf if rated is None or rated.upper is None else rated.upper
+
+    def _accepted(self, message: _Accepted) -> None:
+        self._accepted_ones.add((message.charger, message.attempt))
+        watched = self._watched.get(message.chargers)
+        if watched is not None:
+            watched.chargers.accepted(message.charger, message.attempt)
+
     def _done(self, message: _Done, now: float) -> None:
-        error = message.call.outcome()
+        key = message.charger, message.attempt
+        self._under_way.pop(key, None)
+        was_accepted = key in self._accepted_ones
+        self._accepted_ones.discard(key)
         watched = self._watched.get(message.chargers)
         if watched is None:
             return
-        answer = _answer(error)
+        error = message.error
+        answer = _answer(error, was_accepted=was_accepted)
         newest = watched.chargers.done(message.charger, message.attempt, answer, now)
         if newest and error is not None:
-            first = self._chargers[message.charger].health.failures == 1
+            failures = self._chargers[message.charger].health.failures
+            first = failures == 1 or answer is Answer.UNDECIDED
             level = logging.WARNING if first else logging.DEBUG
             _logger.log(level, "Charger %s: a set-point has failed: %s", message.charger, error)
 
@@ -289,6 +321,7 @@ class ControlLoop:
         """Take in what has happened, and do what follows from it."""
         self._take_data(now)
         voltages = self._voltages(now)
+        self._give_up_late(now)
         for charger in self._chargers.values():
             minimum = minimum_power(charger, voltages, self._config)
             charger.advance(now, minimum if math.isfinite(minimum) else 0.0)
@@ -314,6 +347,15 @@ class ControlLoop:
             self._command(chargers, one, commands, now)
             self._publish(one, proposals, now)
         self._forget_unneeded(now)
+
+    def _give_up_late(self, now: float) -> None:
+        """End the attempts whose time is over; each of them says so then."""
+        for charger_id, charger in self._chargers.items():
+            waiting = charger.ledger.answer_by()
+            if waiting is not None and now >= waiting[1]:
+                started = self._under_way.get((charger_id, waiting[0]))
+                if started is not None:
+                    started.give_up()
 
     def _note_lapses(self, now: float) -> None:
         """Let sets whose proposals have lapsed fall back, until somebody else commands them."""
@@ -385,10 +427,16 @@ class ControlLoop:
         for charger in sorted(commands, key=change):
             ledger = self._chargers[charger].ledger
             attempt = one.chargers.sent(charger, commands[charger], now)
-            done = functools.partial(self._deliver_done, chargers, charger, attempt)
+            accepted = _Accepted(chargers, charger, attempt)
             try:
-                start_set_power(
-                    self._client, charger, commands[charger], timeout=ledger.timeout, on_done=done
+                self._under_way[charger, attempt] = start_set_power(
+                    self._client,
+                    charger,
+                    commands[charger],
+                    lifetime=_LIFETIME,
+                    timeout=ledger.timeout,
+                    on_accepted=functools.partial(self.worker.deliver, accepted),
+                    on_done=functools.partial(self._deliver_done, chargers, charger, attempt),
                 )
             except ApiClientError as error:
                 one.chargers.done(charger, attempt, Answer.REFUSED, now)
@@ -399,10 +447,10 @@ class ControlLoop:
                 _logger.exception("Charger %s: a set-point could not be sent", charger)
 
     def _deliver_done(
-        self, chargers: ChargerIds, charger: int, attempt: int, call: StartedCall
+        self, chargers: ChargerIds, charger: int, attempt: int, error: ApiClientError | None
     ) -> None:
-        """Note, in a thread of gRPC's, that an attempt has ended: no lock, no log."""
-        self.worker.deliver(_Done(chargers, charger, attempt, call))
+        """Note, in another thread, that an attempt has ended."""
+        self.worker.deliver(_Done(chargers, charger, attempt, error))
 
     def _publish(self, one: _Watched, proposals: list[Proposal], now: float) -> None:
         system = one.chargers.system(now)
@@ -474,9 +522,11 @@ class ControlLoop:
                 publication.end()
 
 
-def _answer(error: ApiClientError | None) -> Answer:
+def _answer(error: ApiClientError | None, *, was_accepted: bool) -> Answer:
     if error is None:
         return Answer.CONFIRMED
+    if was_accepted and is_cut_off(error):
+        return Answer.UNDECIDED
     if isinstance(error, OperationTimedOut):
         return Answer.TIMED_OUT
     return Answer.CUT_OFF if is_cut_off(error) else Answer.REFUSED

@@ -24,7 +24,7 @@ Power is distributed by nine rules; docs/pools.rst has the same wording.
 - What the server may hold (`may_hold`) is the largest of the value confirmed last, the newest value
   sent, and the values of all open attempts. Before the first confirmation it is unknown, and the
   charger's rating stands for it.
-- An attempt is open from its sending until the server's own answer to it, or, if it was cut off
+- An attempt is open from its sending until the server's last word on it, or, if it was cut off
   (cancelled, timed out, connection lost), until a set-point that was sent more than `LANDING_TIME`
   after that has been confirmed. A server that carries out what was cut off does so within that
   time; the confirmed one came after it. So at every moment the server holds nothing that is not
@@ -77,6 +77,10 @@ class Answer(enum.Enum):
     TIMED_OUT = "timed out"
     """Likewise, because its answer took too long."""
 
+    UNDECIDED = "undecided"
+    """The server has accepted it, and has not said what became of it: neither a failure nor a
+    confirmation."""
+
 
 @dataclass(frozen=True)
 class _Attempt:
@@ -87,6 +91,9 @@ class _Attempt:
     sent_at: float
     answer_by: float
     """When its time for an answer is over."""
+
+    is_accepted: bool = False
+    """Whether the server has accepted it, and its last word is to come."""
 
     cut_off_at: float | None = None
     """When it was cut off; ``None`` while its answer may come."""
@@ -161,7 +168,19 @@ class SetPointLedger:
     @property
     def is_under_way(self) -> bool:
         """Whether the newest value has been sent and its answer may come."""
-        return any(a.number == self._number and a.cut_off_at is None for a in self._open)
+        return self._under_way() is not None
+
+    def _under_way(self) -> _Attempt | None:
+        """Give the newest attempt, if its answer may come."""
+        for attempt in self._open:
+            if attempt.number == self._number and attempt.cut_off_at is None:
+                return attempt
+        return None
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether an equal value would cancel the newest one; what is accepted goes on."""
+        attempt = self._under_way()
+        return attempt is not None and not attempt.is_accepted
 
     # Sending
 
@@ -174,7 +193,7 @@ class SetPointLedger:
         """Tell whether a value should be sent now."""
         if watts != self.newest:
             return True
-        if self.is_under_way:
+        if self._is_waited_for():
             # Never cancel an equal one.
             return False
         if self._may_be_forgotten:
@@ -183,22 +202,27 @@ class SetPointLedger:
 
     def due_at(self) -> float:
         """Give when the newest value is due again; infinite while its answer may come."""
-        if self.newest is None or self.is_under_way:
+        if self.newest is None or self._is_waited_for():
             return math.inf
+        if self.is_under_way:
+            # Accepted: it is sent again as what is confirmed is, or, if an older one may land after
+            # it, when it should have been confirmed.
+            return self.sent_at + (TIMEOUTS[0] if self.has_other_open else REFRESH_AFTER)
         soon = not self.is_confirmed or self.has_other_open
         return self.sent_at + (RESEND_AFTER if soon else REFRESH_AFTER)
 
     def send(self, watts: float, now: float) -> int:
         """Note that a value is being sent; give the number of the attempt.
 
-        An older attempt that is under way is cancelled by that.
+        An older attempt that is under way is cancelled by that, unless the server has accepted it.
         """
         self._number += 1
         self.newest, self.sent_at = watts, now
         self.is_confirmed &= watts == self.confirmed and not self._may_be_forgotten
         self._may_be_forgotten = False
         attempts = [
-            a if a.cut_off_at is not None else replace(a, cut_off_at=now) for a in self._open
+            a if a.cut_off_at is not None or a.is_accepted else replace(a, cut_off_at=now)
+            for a in self._open
         ]
         self._open = (
             *_merged(attempts, now),
@@ -207,6 +231,13 @@ class SetPointLedger:
         return self._number
 
     # Answers
+
+    def accepted(self, number: int) -> None:
+        """Note that the server has accepted an attempt, and will say more of it."""
+        self._open = tuple(
+            replace(a, is_accepted=True) if a.number == number and a.cut_off_at is None else a
+            for a in self._open
+        )
 
     def answered(self, number: int, answer: Answer, now: float) -> bool:
         """Note what came of an attempt.
@@ -219,7 +250,7 @@ class SetPointLedger:
             # It has been merged with a later one of the same value, or closed by a confirmation.
             return False
         is_newest = number == self._number
-        if answer in (Answer.CUT_OFF, Answer.TIMED_OUT):
+        if answer in (Answer.CUT_OFF, Answer.TIMED_OUT, Answer.UNDECIDED):
             others = [a for a in self._open if a is not attempt]
             self._open = tuple(_merged([*others, replace(attempt, cut_off_at=now)], now))
             if is_newest and answer is Answer.TIMED_OUT:
@@ -252,10 +283,17 @@ class SetPointLedger:
 
     def overdue(self, now: float) -> int | None:
         """Give the number of the newest attempt if its answer should have come long ago."""
-        for attempt in self._open:
-            if attempt.number == self._number and attempt.cut_off_at is None:
-                return attempt.number if now > attempt.answer_by + _OVERDUE_AFTER else None
-        return None
+        attempt = self._under_way()
+        if attempt is None or attempt.is_accepted or now <= attempt.answer_by + _OVERDUE_AFTER:
+            return None
+        return attempt.number
+
+    def answer_by(self) -> tuple[int, float] | None:
+        """Give the newest attempt that nothing has been heard of, and when its time is over."""
+        attempt = self._under_way()
+        if attempt is None or attempt.is_accepted:
+            return None
+        return attempt.number, attempt.answer_by
 
     def doubt(self) -> None:
         """Note that the server may have forgotten the set-point: send it again at once."""

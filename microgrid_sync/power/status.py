@@ -8,6 +8,9 @@ from datetime import datetime
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState, EVChargerData
 
 _WORKING_STATES = (
+    # Some servers send none for chargers; with a car and without an error it is as good as ready,
+    # and a set-point to one that is not does no harm.
+    EVChargerComponentState.UNSPECIFIED,
     EVChargerComponentState.READY,
     EVChargerComponentState.CHARGING,
     EVChargerComponentState.DISCHARGING,

@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frequenz.api.microgrid import microgrid_pb2
-
 from microgrid_sync.simulator.faults import USES, Fault, FaultKind
 from microgrid_sync.simulator.message_faults import check_fields
 from microgrid_sync.simulator.messages import body_of, error_codes
 from microgrid_sync.simulator.site import STREAMING, SiteCategory, SiteComponent
 from microgrid_sync.simulator.tables import SiteError, Table, shown
+from microgrid_sync.wire import v0_15_schema as schema
 
-_SET_POINTS = {FaultKind.REFUSED, FaultKind.DELAYED, FaultKind.LOST}
+_SET_POINTS = {
+    FaultKind.REFUSED,
+    FaultKind.DELAYED,
+    FaultKind.LOST,
+    FaultKind.REJECTED,
+    FaultKind.FAILED,
+    FaultKind.OVERRIDDEN,
+}
 _COMMANDED = {SiteCategory.INVERTER, SiteCategory.EV_CHARGER}
 
 
@@ -87,4 +93,4 @@ def _check_category(fault: Fault, component: SiteComponent) -> None:
         known = error_codes(component.category)
         if fault.code not in known:
             raise ValueError(f"code: {fault.code!r} is none of {', '.join(known)}")
-    check_fields(body_of(microgrid_pb2.ComponentData(), component), fault)
+    check_fields(body_of(schema.ComponentData(), component), fault)

@@ -47,6 +47,15 @@ class FaultKind(enum.StrEnum):
     LOST = "lost"
     """Set-points of a component are answered with success and have no effect."""
 
+    REJECTED = "rejected"
+    """Set-points of a component are rejected."""
+
+    FAILED = "failed"
+    """Set-points of a component are accepted, and fail."""
+
+    OVERRIDDEN = "overridden"
+    """Set-points of a component are accepted, and overridden, by nobody in sight."""
+
     UNANSWERED = "unanswered"
     """Calls are never answered."""
 
@@ -85,18 +94,39 @@ USES: dict[FaultKind, Use] = {
     FaultKind.REFUSED: _use("components", "status"),
     FaultKind.DELAYED: _use("components", "seconds", seconds=5.0),
     FaultKind.LOST: _use("components"),
+    FaultKind.REJECTED: _use("components"),
+    FaultKind.FAILED: _use("components"),
+    FaultKind.OVERRIDDEN: _use("components"),
     FaultKind.UNANSWERED: _use("methods"),
     FaultKind.STREAM_END: _use("components", "status", status="OK", event=True),
     FaultKind.RESTART: _use("seconds", seconds=2.0, event=True),
 }
 """Which fields each kind looks at besides `at` and `lasts`, and what holds unless they are set."""
 
+_SAME_CALLS = {
+    "GetMicrogrid": {"GetMicrogridMetadata"},
+    "ListElectricalComponents": {"ListComponents"},
+    "ListSensors": {"ListComponents"},
+    "ListElectricalComponentConnections": {"ListConnections"},
+    "ReceiveElectricalComponentTelemetryStream": {"StreamComponentData"},
+    "ReceiveSensorTelemetryStream": {"StreamComponentData"},
+    "SetElectricalComponentPower": {"SetPowerActive", "SetPowerReactive"},
+    "AugmentElectricalComponentBounds": {"AddInclusionBounds", "AddExclusionBounds"},
+    "ClearElectricalComponentBounds": set[str](),
+    "StartElectricalComponent": {"Start"},
+    "PutElectricalComponentInStandby": {"ColdStandby"},
+    "StopElectricalComponent": {"Stop"},
+    "AckElectricalComponentError": {"ErrorAck"},
+}
+"""What calls of v1alpha18 are called in v0.15."""
+
 METHODS = (
+    *_SAME_CALLS,
     "GetMicrogridMetadata", "ListComponents", "ListConnections", "CanStreamData",
     "StreamComponentData", "AddExclusionBounds", "AddInclusionBounds", "SetPowerActive",
     "SetPowerReactive", "Start", "HotStandby", "ColdStandby", "Stop", "ErrorAck",
 )  # fmt: skip
-"""The calls of the Microgrid service."""
+"""The calls of the Microgrid service: those of v1alpha18 and later, then those of v0.15."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +171,8 @@ class Fault:
     """The number that a wrong state has; 99, which the API does not know, unless set."""
 
     methods: Collection[str] | None = None
-    """The calls that are not answered, such as ``SetPowerActive``; all of them unless set."""
+    """The calls that are not answered, such as ``SetPowerActive``; all of them unless set. A name
+    stands for the same call in all generations of the API."""
 
     def __post_init__(self) -> None:
         """Check all that can be known without a site.
@@ -194,6 +225,15 @@ class Fault:
     def _set(self, name: str, value: object) -> None:
         """Set a field of a value that is frozen for everybody else."""
         object.__setattr__(self, name, value)
+
+    def names_call(self, name: str) -> bool:
+        """Tell whether it is about a call, by its name in any generation of the API."""
+        if self.methods is None or name in self.methods:
+            return True
+        same = _SAME_CALLS.get(name, set())
+        return not same.isdisjoint(self.methods) or any(
+            name in _SAME_CALLS.get(method, ()) for method in self.methods
+        )
 
     def concerns(self, component_id: int) -> bool:
         """Tell whether it is about a component."""

@@ -17,6 +17,9 @@ class AddedBounds(NamedTuple):
     ends: float
     """The second of the site's clock at which they are forgotten."""
 
+    token: str | None = None
+    """What whoever has added them knows them by."""
+
 
 @dataclass
 class Limits:
@@ -70,8 +73,8 @@ class Limits:
             bounds.append(AddedBounds(self.excluded_lower, self.excluded_upper, math.inf))
         return min(b.lower for b in bounds), max(b.upper for b in bounds)
 
-    def include(self, lower: float, upper: float, ends: float) -> None:
-        """Add inclusion bounds.
+    def include(self, lower: float, upper: float, ends: float, token: str | None = None) -> None:
+        """Add inclusion bounds; with a token, in the place of those added with it before.
 
         Raises:
             OutOfBounds: If they leave nothing of what the device is rated for.
@@ -81,11 +84,16 @@ class Limits:
                 f"bounds of {lower:g} to {upper:g} leave nothing of the rated "
                 f"{self.lower:g} to {self.upper:g}"
             )
-        self.inclusion.append(AddedBounds(lower, upper, ends))
+        self.inclusion.append(AddedBounds(lower, upper, ends, token))
 
-    def exclude(self, lower: float, upper: float, ends: float) -> None:
+    def exclude(self, lower: float, upper: float, ends: float, token: str | None = None) -> None:
         """Add exclusion bounds."""
-        self.exclusion.append(AddedBounds(lower, upper, ends))
+        self.exclusion.append(AddedBounds(lower, upper, ends, token))
+
+    def clear(self, token: str) -> None:
+        """Drop all bounds that were added with a token."""
+        self.inclusion = [bounds for bounds in self.inclusion if bounds.token != token]
+        self.exclusion = [bounds for bounds in self.exclusion if bounds.token != token]
 
     def check(self, power: float) -> None:
         """Check that a set-point complies with all bounds.

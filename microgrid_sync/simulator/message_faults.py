@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from frequenz.api.microgrid import microgrid_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -20,17 +19,13 @@ _ALL_DATA = ("data",)
 _STATE = ("state.component_state",)
 
 
-def apply_faults(
-    message: microgrid_pb2.ComponentData, component: SiteComponent, faults: Iterable[Fault]
-) -> None:
+def apply_faults(message: Any, component: SiteComponent, faults: Iterable[Fault]) -> None:
     """Do to a sample what several faults say; what is missing is left out last."""
     for fault in sorted(faults, key=lambda fault: fault.kind is FaultKind.MISSING):
         apply_fault(message, component, fault)
 
 
-def apply_fault(
-    message: microgrid_pb2.ComponentData, component: SiteComponent, fault: Fault
-) -> None:
+def apply_fault(message: Any, component: SiteComponent, fault: Fault) -> None:
     """Do to a sample what a fault says; a fault of another kind changes nothing."""
     body = body_of(message, component)
     match fault.kind:
@@ -94,7 +89,8 @@ def check_fields(message: Message, fault: Fault) -> None:
             where = getattr(where, part, None)
         if not isinstance(where, Message) or name not in where.DESCRIPTOR.fields_by_name:
             raise ValueError(f"fields: {path!r} is not in a {message.DESCRIPTOR.name} message")
-        is_state = where.DESCRIPTOR.fields_by_name[name].enum_type is not None
+        # Numbers are floats; what is an integer stands for a word.
+        is_state = where.DESCRIPTOR.fields_by_name[name].type == FieldDescriptor.TYPE_INT32
         if fault.kind is FaultKind.WRONG_ENUM and not is_state:
             raise ValueError(f"fields: {path!r} is no state")
         if fault.kind is FaultKind.NAN and is_state:

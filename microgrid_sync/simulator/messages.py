@@ -2,19 +2,9 @@
 
 from typing import Any
 
-from frequenz.api.common import components_pb2, metrics_pb2
-from frequenz.api.common.metrics import electrical_pb2
-from frequenz.api.microgrid import (
-    battery_pb2,
-    common_pb2,
-    ev_charger_pb2,
-    inverter_pb2,
-    meter_pb2,
-    microgrid_pb2,
-    sensor_pb2,
-)
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from microgrid_sync.model import BatteryErrorCode
 from microgrid_sync.simulator.charger import EVCharger
 from microgrid_sync.simulator.devices import Commanded
 from microgrid_sync.simulator.electricity import Flow, Line
@@ -22,6 +12,7 @@ from microgrid_sync.simulator.inverters import Battery, Inverter
 from microgrid_sync.simulator.limits import Limits
 from microgrid_sync.simulator.site import ComponentError, Site, SiteCategory, SiteComponent
 from microgrid_sync.simulator.weather import Sky
+from microgrid_sync.wire import v0_15_schema as schema
 
 _BODIES = {
     SiteCategory.METER: "meter",
@@ -32,13 +23,34 @@ _BODIES = {
 }
 """The part of a data message that a category fills."""
 
-_ERROR_CODES = {
-    SiteCategory.BATTERY: battery_pb2.ErrorCode,
-    SiteCategory.EV_CHARGER: ev_charger_pb2.ErrorCode,
-    SiteCategory.INVERTER: inverter_pb2.ErrorCode,
-    SiteCategory.METER: meter_pb2.ErrorCode,
-    SiteCategory.SENSOR: sensor_pb2.ErrorCode,
-}
+_UNSPECIFIED_ALONE = ("UNSPECIFIED",)
+
+_ERROR_CODES: dict[SiteCategory, tuple[str, ...]] = {
+    SiteCategory.BATTERY: tuple(code.name for code in BatteryErrorCode),
+    SiteCategory.EV_CHARGER: (
+        "UNSPECIFIED", "SWITCH_ON_FAULT", "UNDERVOLTAGE", "OVERVOLTAGE", "OVERCURRENT",
+        "OVERTEMPERATURE", "UNEXPECTED_PILOT_FAILURE", "FAULT_CURRENT", "SHORT_CIRCUIT",
+        "CONFIG_ERROR", "ILLEGAL_COMPONENT_STATE_REQUESTED", "HARDWARE_INACCESSIBLE", "INTERNAL",
+        "CABLE_LOST", "CABLE_LOCK_FAILED", "CABLE_INVALID", "PLUG_UNKNOWN",
+        "CONSUMER_NON_STANDARD",
+    ),
+    SiteCategory.INVERTER: _UNSPECIFIED_ALONE,
+    SiteCategory.METER: _UNSPECIFIED_ALONE,
+    SiteCategory.SENSOR: _UNSPECIFIED_ALONE,
+}  # fmt: skip
+"""The API's words for errors, by number."""
+
+_CRITICAL = 2
+"""The level of an error."""
+
+_STATE_OK, _STATE_ERROR = 1, 2
+"""The states of meters and sensors."""
+
+_LI_ION, _AC_CHARGER = 1, 1
+"""The types of all batteries, and of all chargers."""
+
+_INVERTER_TYPES = {"battery": 1, "solar": 2, "hybrid": 3}
+_SENSOR_TYPE_NUMBERS = {"thermometer": 1, "hygrometer": 2, "barometer": 3, "pyranometer": 4}
 
 
 def _temperature(sky: Sky) -> float:
@@ -60,59 +72,58 @@ def _irradiance(sky: Sky) -> float:
 
 
 SENSOR_TYPES = {
-    "thermometer": (sensor_pb2.SENSOR_METRIC_TEMPERATURE, _temperature),
-    "hygrometer": (sensor_pb2.SENSOR_METRIC_HUMIDITY, _humidity),
-    "barometer": (sensor_pb2.SENSOR_METRIC_PRESSURE, _pressure),
-    "pyranometer": (sensor_pb2.SENSOR_METRIC_IRRADIANCE, _irradiance),
+    "thermometer": (1, _temperature),
+    "hygrometer": (2, _humidity),
+    "barometer": (3, _pressure),
+    "pyranometer": (4, _irradiance),
 }
 """What each type of sensor measures, and how that follows from the weather."""
 
 
 def error_codes(category: SiteCategory) -> list[str]:
     """Give the names of the errors that components of a category can report."""
-    codes = _ERROR_CODES.get(category)
-    return [] if codes is None else [name.removeprefix("ERROR_CODE_") for name in codes.keys()]  # noqa: SIM118 - no dict
+    return list(_ERROR_CODES.get(category, ()))
 
 
-def component_message(component: SiteComponent) -> microgrid_pb2.Component:
+def component_message(component: SiteComponent) -> Any:
     """Describe a component."""
-    message = microgrid_pb2.Component(
+    message = schema.Component(
         id=component.component_id,
         name=component.name,
-        category=components_pb2.ComponentCategory.ValueType(component.category.value),
+        category=component.category.value,
     )
     if component.fuse is not None:
         message.grid.rated_fuse_current = round(component.fuse)
-    kind = (component.type or "").upper()
+    kind = component.type or ""
     match component.category:
         case SiteCategory.INVERTER:
-            message.inverter.type = components_pb2.InverterType.Value(f"INVERTER_TYPE_{kind}")
+            message.inverter.type = _INVERTER_TYPES[kind]
         case SiteCategory.BATTERY:
-            message.battery.type = components_pb2.BATTERY_TYPE_LI_ION
+            message.battery.type = _LI_ION
         case SiteCategory.EV_CHARGER:
-            message.ev_charger.type = components_pb2.EV_CHARGER_TYPE_AC
+            message.ev_charger.type = _AC_CHARGER
         case SiteCategory.SENSOR:
-            message.sensor.type = components_pb2.SensorType.Value(f"SENSOR_TYPE_{kind}")
+            message.sensor.type = _SENSOR_TYPE_NUMBERS[kind]
         case _:
             pass
     return message
 
 
-def body_of(message: microgrid_pb2.ComponentData, component: SiteComponent) -> Any:
+def body_of(message: Any, component: SiteComponent) -> Any:
     """Give the part of a data message that the component's category fills."""
     return getattr(message, _BODIES[component.category])
 
 
-def data_message(site: Site, component: SiteComponent) -> microgrid_pb2.ComponentData:
+def data_message(site: Site, component: SiteComponent) -> Any:
     """Say what a component measures now."""
     stamp = Timestamp()
     stamp.FromDatetime(site.time)
     component_id = component.component_id
-    message = microgrid_pb2.ComponentData(ts=stamp, id=component_id)
+    message = schema.ComponentData(ts=stamp, id=component_id)
     error = site.errors.get(component_id)
     match component.category:
         case SiteCategory.METER:
-            state = meter_pb2.COMPONENT_STATE_ERROR if error else meter_pb2.COMPONENT_STATE_OK
+            state = _STATE_ERROR if error else _STATE_OK
             message.meter.state.component_state = state
             _fill_ac(message.meter.data.ac, site.flows[component_id], site.line)
         case SiteCategory.BATTERY:
@@ -130,18 +141,16 @@ def data_message(site: Site, component: SiteComponent) -> microgrid_pb2.Componen
     return message
 
 
-def _add_error(
-    message: microgrid_pb2.ComponentData, component: SiteComponent, error: ComponentError
-) -> None:
-    code = _ERROR_CODES[component.category].Value(f"ERROR_CODE_{error.code}")
+def _add_error(message: Any, component: SiteComponent, error: ComponentError) -> None:
+    code = _ERROR_CODES[component.category].index(error.code)
     errors = getattr(message, _BODIES[component.category]).errors
-    errors.add(code=code, level=common_pb2.ERROR_LEVEL_CRITICAL, msg=error.message)
+    errors.add(code=code, level=_CRITICAL, msg=error.message)
 
 
-def _fill_battery(message: battery_pb2.Battery, battery: Battery) -> None:
+def _fill_battery(message: Any, battery: Battery) -> None:
     message.properties.capacity = battery.capacity
-    message.state.component_state = battery_pb2.ComponentState.ValueType(battery.state.value)
-    message.state.relay_state = battery_pb2.RelayState.ValueType(battery.relay_state.value)
+    message.state.component_state = battery.state.value
+    message.state.relay_state = battery.relay_state.value
     data = message.data
     data.soc.avg = battery.soc
     _fill_bounds(data.soc.system_inclusion_bounds, (battery.soc_lower, battery.soc_upper))
@@ -154,8 +163,8 @@ def _fill_battery(message: battery_pb2.Battery, battery: Battery) -> None:
     _fill_bounds(data.dc.power.system_exclusion_bounds, (0.0, 0.0))
 
 
-def _fill_inverter(message: inverter_pb2.Inverter, device: Inverter, line: Line) -> None:
-    message.state.component_state = inverter_pb2.ComponentState.ValueType(device.state.value)
+def _fill_inverter(message: Any, device: Inverter, line: Line) -> None:
+    message.state.component_state = device.state.value
     _fill_commanded(message.data.ac, device, line)
     if device.peak:
         message.data.dc_solar.power.value = -device.solar_power
@@ -163,22 +172,22 @@ def _fill_inverter(message: inverter_pb2.Inverter, device: Inverter, line: Line)
         message.data.dc_battery.power.value = sum(battery.power for battery in device.batteries)
 
 
-def _fill_ev_charger(message: ev_charger_pb2.EvCharger, device: EVCharger, line: Line) -> None:
-    message.state.component_state = ev_charger_pb2.ComponentState.ValueType(device.state.value)
-    message.state.cable_state = ev_charger_pb2.CableState.ValueType(device.cable_state.value)
+def _fill_ev_charger(message: Any, device: EVCharger, line: Line) -> None:
+    message.state.component_state = device.state.value
+    message.state.cable_state = device.cable_state.value
     _fill_commanded(message.data.ac, device, line)
 
 
 def _fill_sensor(
-    message: sensor_pb2.Sensor, component: SiteComponent, sky: Sky, error: ComponentError | None
+    message: Any, component: SiteComponent, sky: Sky, error: ComponentError | None
 ) -> None:
-    state = sensor_pb2.COMPONENT_STATE_ERROR if error else sensor_pb2.COMPONENT_STATE_OK
+    state = _STATE_ERROR if error else _STATE_OK
     message.state.component_state = state
     metric, measure = SENSOR_TYPES[component.type or ""]
     message.data.sensor_data.add(value=measure(sky), sensor_metric=metric)
 
 
-def _fill_commanded(ac: electrical_pb2.AC, device: Commanded, line: Line) -> None:
+def _fill_commanded(ac: Any, device: Commanded, line: Line) -> None:
     _fill_ac(ac, device.flow, line)
     _fill_limits(ac.power_active, device.active)
     _fill_limits(ac.power_reactive, device.reactive)
@@ -195,17 +204,17 @@ def _fill_commanded(ac: electrical_pb2.AC, device: Commanded, line: Line) -> Non
             _fill_bounds(metric.system_exclusion_bounds, limits.exclusion_bounds())
 
 
-def _fill_limits(metric: metrics_pb2.Metric, limits: Limits) -> None:
+def _fill_limits(metric: Any, limits: Limits) -> None:
     _fill_bounds(metric.rated_bounds, (limits.lower, limits.upper))
     _fill_bounds(metric.system_inclusion_bounds, limits.inclusion_bounds())
     _fill_bounds(metric.system_exclusion_bounds, limits.exclusion_bounds())
 
 
-def _fill_bounds(message: metrics_pb2.Bounds, bounds: tuple[float, float]) -> None:
+def _fill_bounds(message: Any, bounds: tuple[float, float]) -> None:
     message.lower, message.upper = bounds
 
 
-def _fill_ac(ac: electrical_pb2.AC, flow: Flow, line: Line) -> None:
+def _fill_ac(ac: Any, flow: Flow, line: Line) -> None:
     currents = flow.current(line)
     ac.frequency.value = line.frequency
     ac.current.value = sum(currents)

@@ -328,7 +328,8 @@ class RunningSite:
         component = self._site.components[component_id]
         message = data_message(self._site, component)
         apply_faults(message, component, self.faults.concerning(component_id))
-        return message.SerializeToString(deterministic=True)
+        sample: bytes = message.SerializeToString(deterministic=True)
+        return sample
 
     def _end_streams(self, end: End, component_id: int) -> None:
         """End all streams of a component. The lock is held."""

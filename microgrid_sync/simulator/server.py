@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Self, TypeVar
 
@@ -14,8 +14,11 @@ from microgrid_sync.simulator.control import control_service
 from microgrid_sync.simulator.description import SiteSource, load_site
 from microgrid_sync.simulator.faults import Faults
 from microgrid_sync.simulator.running_site import RunningSite
-from microgrid_sync.simulator.service import microgrid_service
+from microgrid_sync.simulator.service import v0_15_service
+from microgrid_sync.simulator.service_v1alpha18 import v1alpha18_service
 from microgrid_sync.simulator.site import Site
+from microgrid_sync.simulator.tls import Certificate
+from microgrid_sync.wire import API_NAMES
 
 T = TypeVar("T")
 
@@ -52,6 +55,8 @@ class Simulator:
         sample_interval: float | None = None,
         seed: int | None = None,
         start: datetime | None = None,
+        api: Collection[str] = API_NAMES,
+        tls: bool = False,
     ) -> None:
         """Make a simulator that does not serve yet.
 
@@ -67,12 +72,20 @@ class Simulator:
             seed: Takes the place of the description's own.
             start: Date and time at which the site's clock begins, in place of the description's
                 own; without either it follows the time of day.
+            api: The generations of the API that it speaks, all on one port; all of them unless
+                given.
+            tls: Whether it is encrypted, with a certificate that is made on the spot, and whose
+                authority stands in a file that `url` names. Needs the package ``trustme``, which
+                comes with ``pip install 'microgrid_sync[tls]'``.
 
         Raises:
             SiteError: If the description is wrong; a `ValueError` that says where.
             ValueError: If a number is out of range.
             OSError: If the file cannot be read.
+            ImportError: If it is to be encrypted, and trustme is not installed.
         """
+        if isinstance(api, str) or not api or not set(api) <= set(API_NAMES):
+            raise ValueError(f"api must be some of {', '.join(API_NAMES)}, not {api!r}")
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be 0 to 65535, not {port}")
         if not 0 <= speed <= _FASTEST:
@@ -88,6 +101,8 @@ class Simulator:
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
         self._speed = speed
+        self._api = tuple(name for name in API_NAMES if name in api)
+        self._certificate = Certificate(host) if tls else None
         self._running_site = RunningSite(site, speed=speed, restart=self._go_away)
         # One thread at a time starts or stops the simulator, and has it done when it goes on.
         # Taken before all other locks. Re-entrant, so that a signal handler may stop it.
@@ -101,7 +116,8 @@ class Simulator:
     @property
     def url(self) -> str:
         """The URL for clients; the port is known once the simulator has been started."""
-        return f"grpc://{self._host}:{self._port}"
+        url = f"grpc://{self._host}:{self._port}"
+        return url if self._certificate is None else f"{url}?{self._certificate.parameters}"
 
     @property
     def port(self) -> int:
@@ -208,10 +224,19 @@ class Simulator:
             ("grpc.http2.min_ping_interval_without_data_ms", 100),
             ("grpc.http2.max_ping_strikes", 0),
         ]
-        handlers = [microgrid_service(self._running_site), control_service(self.faults)]
+        site = self._running_site
+        handlers = [
+            v0_15_service(site) if name == "v0.15" else v1alpha18_service(site, name)
+            for name in self._api
+        ]
+        handlers.append(control_service(self.faults))
         server = grpc.server(ThreadPerCall(), handlers=handlers, options=options)
+        address = f"{self._host}:{self._port}"
         try:
-            self._port = server.add_insecure_port(f"{self._host}:{self._port}")
+            if self._certificate is None:
+                self._port = server.add_insecure_port(address)
+            else:
+                self._port = server.add_secure_port(address, self._certificate.credentials())
         except RuntimeError as error:
             raise OSError(
                 f"cannot serve on {self._host}:{self._port}: it is in use, or no address of this "

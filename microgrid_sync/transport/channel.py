@@ -12,6 +12,7 @@ import grpc
 
 from microgrid_sync.program_end import note_use_of_grpc
 from microgrid_sync.transport.certificates import read_identity, read_root_certificates
+from microgrid_sync.wire import API_NAMES
 
 LARGEST_STREAM_MESSAGE = 128 * 1024
 """Bytes: the largest honest message of a stream has some thousand. A larger one ends the stream
@@ -71,6 +72,10 @@ DEFAULT_CHANNEL_OPTIONS = ChannelOptions(ssl=SslOptions(enabled=False))
 """What the client uses unless told otherwise: no encryption."""
 
 
+AUTO = "auto"
+"""Instead of the name of an API: find out which one the server speaks."""
+
+
 class Target(NamedTuple):
     """Where and how to connect: a URL that has been read and checked."""
 
@@ -86,6 +91,9 @@ class Target(NamedTuple):
     uses_proxy: bool
     """Whether the proxy that the environment names for the web is used for this site, too."""
 
+    api: str
+    """Which API the server speaks; `AUTO` to find it out."""
+
     @property
     def address(self) -> str:
         """Host and port."""
@@ -97,15 +105,18 @@ class Target(NamedTuple):
         return f"dns:///{self.address}"
 
 
-def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> Target:
+def parse_url(
+    url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS, api: str = AUTO
+) -> Target:
     """Read and check a server's URL.
 
     Args:
         url: ``grpc://host[:port][?parameter=value...]``. The parameters are ``ssl``,
             ``ssl_root_certificates_path``, ``ssl_private_key_path``,
-            ``ssl_certificate_chain_path``, ``keep_alive``, ``keep_alive_interval_s`` and
-            ``keep_alive_timeout_s``.
+            ``ssl_certificate_chain_path``, ``keep_alive``, ``keep_alive_interval_s``,
+            ``keep_alive_timeout_s``, ``http_proxy`` and ``api``.
         defaults: What holds where the URL is silent.
+        api: Likewise, which API the server speaks.
 
     Returns:
         Where and how to connect.
@@ -139,7 +150,19 @@ def parse_url(url: str, defaults: ChannelOptions = DEFAULT_CHANNEL_OPTIONS) -> T
     hostname = parts.hostname or ""
     host = f"[{hostname}]" if ":" in hostname else hostname
     uses_proxy = _boolean("http_proxy", given.get("http_proxy", "off"))
-    return Target(host, options, _read_credentials(options.ssl, given), uses_proxy)
+    credentials = _read_credentials(options.ssl, given)
+    return Target(host, options, credentials, uses_proxy, check_api(given.get("api", api)))
+
+
+def check_api(name: str) -> str:
+    """Check the name of an API.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if name not in (AUTO, *API_NAMES):
+        raise ValueError(f"api={name!r} must be {AUTO}, {', '.join(API_NAMES)}")
+    return name
 
 
 def site_of(url: str) -> str:
@@ -187,8 +210,8 @@ def _apply_parameters(
                 "ssl_root_certificates_path" | "ssl_private_key_path" | "ssl_certificate_chain_path"
             ):
                 ssl_changes[name.removeprefix("ssl_").removesuffix("_path")] = value
-            case "http_proxy":
-                # No option of a channel's: see `Target.uses_proxy`.
+            case "http_proxy" | "api":
+                # No options of a channel's: see `Target`.
                 continue
             case "keep_alive":
                 keep_alive_changes["enabled"] = _boolean(name, value)

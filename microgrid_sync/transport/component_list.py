@@ -21,7 +21,7 @@ class _Waiter:
     """Somebody who waits for a list that shows a component."""
 
     component_id: int
-    category: ComponentCategory
+    category: ComponentCategory | None
     reply: Reply
 
 
@@ -52,8 +52,15 @@ class ComponentList:
         """Keep a list that somebody has fetched."""
         self._known = {component.component_id: component for component in components}
 
-    def require(self, component_id: int, category: ComponentCategory, timeout: float) -> None:
+    def require(
+        self, component_id: int, category: ComponentCategory | None, timeout: float
+    ) -> None:
         """Wait until a component is known; ask the server if it is not.
+
+        Args:
+            component_id: The component.
+            category: What it must be; ``None`` takes any.
+            timeout: Seconds.
 
         Raises:
             ValueError: If there is no such component, or it is of another category.
@@ -70,12 +77,14 @@ class ComponentList:
                 grpc.StatusCode.DEADLINE_EXCEEDED, "no list of components within the timeout"
             )
             raise OperationTimedOut(
-                server_url=self._server_url, operation="ListComponents()", grpc_error=status
+                server_url=self._server_url, operation="components()", grpc_error=status
             ) from None
         if error is not None:
             raise error
 
-    def when_known(self, component_id: int, category: ComponentCategory, reply: Reply) -> None:
+    def when_known(
+        self, component_id: int, category: ComponentCategory | None, reply: Reply
+    ) -> None:
         """Call back when a component is known, or is known not to be there; does not wait."""
         if _is(self._known.get(component_id), category):
             reply(None)
@@ -136,7 +145,7 @@ class ComponentList:
         if error is not None:
             return copy.copy(error) if isinstance(error, ApiClientError) else error
         names = _name_all(known, waiter.category)
-        if component is None:
+        if component is None or waiter.category is None:
             return ValueError(
                 f"unknown component {waiter.component_id} on {self._server_url}; {names}"
             )
@@ -146,14 +155,15 @@ class ComponentList:
         )
 
 
-def _is(component: Component | None, category: ComponentCategory) -> bool:
-    return component is not None and component.category is category
+def _is(component: Component | None, category: ComponentCategory | None) -> bool:
+    return component is not None and category in (None, component.category)
 
 
-def _name_all(known: Mapping[int, Component], category: ComponentCategory) -> str:
+def _name_all(known: Mapping[int, Component], category: ComponentCategory | None) -> str:
     """List the components of a category, to choose the right one from."""
-    ids = sorted(i for i, component in known.items() if component.category is category)
+    ids = sorted(i for i, component in known.items() if _is(component, category))
+    of = "" if category is None else f" of category {category.name}"
     if not ids:
-        return f"there are none of category {category.name}"
+        return f"there are none{of}"
     listed = ", ".join(str(component_id) for component_id in ids[:20])
-    return f"those of category {category.name}: {listed}{', ...' if len(ids) > 20 else ''}"
+    return f"those{of or ' there'}: {listed}{', ...' if len(ids) > 20 else ''}"

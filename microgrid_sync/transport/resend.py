@@ -5,9 +5,10 @@ than a newer one that has been confirmed. No client can prevent that. So the new
 more, when the older one can no longer come.
 """
 
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
+from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.receiver import ReceiverStoppedError
 from microgrid_sync.worker import Worker
 
@@ -23,7 +24,7 @@ _NOTHING_DUE = 3600.0
 class CutOff(NamedTuple):
     """A call that has ended without the server's answer."""
 
-    order_by: Hashable
+    order_by: tuple[str, int]
     """What it set."""
 
     number: int
@@ -42,11 +43,10 @@ class ResendDone(NamedTuple):
     cut_off: CutOff
     """Why it was sent."""
 
-    call: Any
     number: int
     payload: bytes
-    future: Any = None
-    """The attempt, when it has ended."""
+    error: ApiClientError | None = None
+    """Why it has failed, if it has."""
 
 
 class Resends:

@@ -3,12 +3,14 @@
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from microgrid_sync.deadline import Deadline
-from microgrid_sync.exceptions import ClientNotConnected
+from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
 from microgrid_sync.model import Component, ComponentCategory, Connection
+from microgrid_sync.model.telemetry import Sensor, Telemetry
 from microgrid_sync.program_end import (
     check_not_forked,
     ends_with_program,
@@ -17,14 +19,20 @@ from microgrid_sync.program_end import (
 )
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.transport import streams
-from microgrid_sync.transport.calls import CallCounters, CallOptions, StartedCall, UnaryCalls
-from microgrid_sync.transport.channel import ChannelOptions, open_channel, parse_url
+from microgrid_sync.transport.attempts import CallOptions, CallPlan
+from microgrid_sync.transport.calls import CallCounters, Calls
+from microgrid_sync.transport.channel import AUTO, ChannelOptions, open_channel, parse_url
 from microgrid_sync.transport.component_list import ComponentList
 from microgrid_sync.transport.reachability import Reachability
 from microgrid_sync.transport.retry import Strategy
-from microgrid_sync.wire import ApiGeneration, UnaryRequest
+from microgrid_sync.transport.set_points import OrderBy, SetPoints, StartedSetPoint
+from microgrid_sync.wire import ApiGeneration, SetPointRequest, StreamRequest, UnaryRequest
 
 T = TypeVar("T")
+
+_LIST_COMPONENTS: CallPlan[UnaryRequest[list[Component]]] = CallPlan(
+    "components()", lambda api: api.list_components()
+)
 
 _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
@@ -44,7 +52,7 @@ class Session:
         server_url: str,
         *,
         channel_defaults: ChannelOptions,
-        generation: ApiGeneration,
+        api: str,
         strategy: Strategy,
         call_options: CallOptions,
         counters: CallCounters,
@@ -54,7 +62,7 @@ class Session:
         Args:
             server_url: The server's URL.
             channel_defaults: How to connect where the URL does not say it.
-            generation: The API that the server speaks.
+            api: Which API the server speaks where the URL does not say it.
             strategy: How streams reconnect.
             call_options: How the list of components is asked for.
             counters: Where calls are counted.
@@ -64,72 +72,84 @@ class Session:
             RuntimeError: In a process forked off one that had a channel.
         """
         self.server_url = server_url
-        target = parse_url(server_url, channel_defaults)
+        target = parse_url(server_url, channel_defaults, api)
         # Commands have a connection of their own: streams may fill all places of one.
         self.channel = open_channel(target)
-        self._generation = generation
         self._call_options = call_options
         self._connection = connection = streams.Connection(
             functools.partial(open_channel, target, for_streams=True), server_url
         )
         self.reachability: Reachability = connection.reachability
-        self._calls = UnaryCalls(server_url, self.channel, counters, self.reachability)
+        pinned = None if target.api == AUTO else target.api
+        self._calls = Calls(server_url, self.channel, counters, self.reachability, pinned)
+        self._set_points = SetPoints(self._calls)
         self.streams = streams.Streams(connection, strategy, owner=self)
         self._components = ComponentList(server_url, self._fetch_components)
         self._process = os.getpid()
         self.is_closed = False
         ends_with_program(self)
 
-    @functools.cached_property
+    @property
+    def api(self) -> str | None:
+        """Which API the server speaks; ``None`` as long as that is not known."""
+        found = self._calls.search.found
+        return None if found is None else found.name
+
     def stub(self) -> Any:
-        """The generation's stub, for what this package does not offer."""
-        return self._generation.make_stub(self.channel)
+        """Make the stub of the official bindings, for what this package does not offer."""
+        api = self._calls.find_api("stub", self._call_options)
+        return api.make_stub(self.channel)
 
-    def call(
-        self,
-        request: UnaryRequest[T],
-        options: CallOptions,
-        order_by: tuple[str, int] | None = None,
-    ) -> T:
-        """Make a unary call: see `UnaryCalls.call`."""
+    def call(self, plan: CallPlan[UnaryRequest[T]], options: CallOptions) -> T:
+        """Make a unary call: see `Calls.call`."""
         check_not_forked()
-        return self._calls.call(request, options, order_by=order_by)
+        return self._calls.call(plan, options)
 
-    def start(
+    def set(
+        self, plan: CallPlan[SetPointRequest], options: CallOptions, order_by: OrderBy
+    ) -> datetime | None:
+        """Give a set-point: see `SetPoints.call`."""
+        check_not_forked()
+        return self._set_points.call(plan, options, order_by)
+
+    def start_set(
         self,
-        request: UnaryRequest[None],
+        plan: CallPlan[SetPointRequest],
         timeout: float,
         *,
-        order_by: tuple[str, int],
-        on_done: Callable[[StartedCall], None],
-    ) -> None:
-        """Start a unary call without waiting for its answer: see `UnaryCalls.start`."""
+        order_by: OrderBy,
+        on_accepted: Callable[[], None],
+        on_done: Callable[[ApiClientError | None], None],
+    ) -> StartedSetPoint:
+        """Give a set-point without waiting for its answer: see `SetPoints.start`."""
         check_not_forked()
-        self._calls.start(request, timeout, order_by=order_by, on_done=on_done)
+        return self._set_points.start(
+            plan, timeout, order_by=order_by, on_accepted=on_accepted, on_done=on_done
+        )
 
     def components(self, options: CallOptions) -> list[Component]:
         """Ask the server for its components, and remember them."""
-        components = self.call(self._generation.list_components(), options)
+        components = self.call(_LIST_COMPONENTS, options)
         self._components.remember(components)
         return components
 
     def _fetch_components(self) -> list[Component]:
-        return self.call(self._generation.list_components(), self._call_options)
+        return self.call(_LIST_COMPONENTS, self._call_options)
 
     def connections(
-        self, request: UnaryRequest[list[Connection]], options: CallOptions
+        self, plan: CallPlan[UnaryRequest[list[Connection]]], options: CallOptions
     ) -> list[Connection]:
         """Ask the server for connections, and for its components, between which they must be.
 
         Args:
-            request: Which connections to ask for.
+            plan: Which connections to ask for.
             options: How; the timeout is for both calls.
 
         Returns:
             The connections between components that exist, or number 0.
         """
         deadline = Deadline(options.timeout)
-        connections = self.call(request, options)
+        connections = self.call(plan, options)
         components = self.components(CallOptions(deadline.remaining(), options.retry))
         known = {0, *(component.component_id for component in components)}
         return [c for c in connections if c.start in known and c.end in known]
@@ -185,10 +205,84 @@ class Session:
     def _open_stream(
         self, component_id: int, category: ComponentCategory, maxsize: int
     ) -> Receiver[Any]:
-        request = self._generation.stream_data(component_id, category)
-        receiver = self.streams.subscribe(component_id, category, request, maxsize)
+        plan = CallPlan(
+            f"data(component_id={component_id})",
+            lambda api: api.stream_data(component_id, category),
+        )
+        return self._follow(component_id, category, plan, maxsize)
+
+    def telemetry(
+        self, component_id: int, metrics: frozenset[int], maxsize: int
+    ) -> Receiver[Telemetry]:
+        """Receive metrics of a component.
+
+        Args:
+            component_id: The component.
+            metrics: Which ones; none means all.
+            maxsize: How many values the receiver holds.
+
+        Raises:
+            ValueError: If the component is unknown.
+            ApiClientError: If the components had to be asked for, and that failed, or the server's
+                API has no telemetry.
+        """
+        check_not_forked()
+        plan = CallPlan(
+            f"telemetry(component_id={component_id})",
+            lambda api: api.stream_telemetry(component_id, metrics),
+        )
+        # What the API lacks is an error here and now.
+        self._calls.request(plan, self._call_options)
+        self._components.require(component_id, None, self._call_options.timeout)
+        return self._follow(component_id, ("telemetry", metrics), plan, maxsize)
+
+    def sensor_data(
+        self, sensor_id: int, metrics: frozenset[int], maxsize: int
+    ) -> Receiver[Telemetry]:
+        """Receive metrics of a sensor; see `telemetry`."""
+        check_not_forked()
+        plan = CallPlan(
+            f"sensor_data(sensor_id={sensor_id})",
+            lambda api: api.stream_sensor_telemetry(sensor_id, metrics),
+        )
+        self._calls.request(plan, self._call_options)
+        known = sorted(sensor.sensor_id for sensor in self.sensors(self._call_options))
+        if sensor_id not in known:
+            listed = ", ".join(str(number) for number in known) or "none"
+            raise ValueError(f"unknown sensor {sensor_id} on {self.server_url}; sensors: {listed}")
+        return self._follow(sensor_id, ("sensor", metrics), plan, maxsize)
+
+    def sensors(self, options: CallOptions) -> list[Sensor]:
+        """Ask the server for its sensors."""
+        return self.call(CallPlan("sensors()", lambda api: api.list_sensors()), options)
+
+    def _follow(
+        self,
+        component_id: int,
+        kind: Hashable,
+        plan: CallPlan[StreamRequest[T]],
+        maxsize: int,
+    ) -> Receiver[T]:
+        asked_in: list[ApiGeneration] = []
+
+        def make() -> StreamRequest[T]:
+            api = self._calls.search.found or self._calls.find_api(
+                plan.operation, self._call_options
+            )
+            asked_in[:] = [api]
+            return self._calls.make(plan, api)
+
+        def speaks_another(request: StreamRequest[T]) -> bool:
+            return self._calls.speaks_another(
+                request.operation, request.path, asked_in[0], self._call_options.timeout
+            )
+
+        source = streams.StreamSource(
+            plan.operation, make, speaks_another, self._calls.search.note_success
+        )
+        receiver = self.streams.subscribe(component_id, kind, source, maxsize)
         if receiver is None:
-            raise ClientNotConnected(server_url=self.server_url, operation=request.operation)
+            raise ClientNotConnected(server_url=self.server_url, operation=plan.operation)
         return receiver
 
     def close(self, *, interrupts: bool) -> None:
@@ -210,6 +304,7 @@ class Session:
 
     def _close(self, caller: threading.Thread) -> None:
         self._calls.close()
+        self._set_points.close()
         self._end_streams(caller)
         self._connection.places.close()
         self.channel.close()

@@ -5,17 +5,18 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from microgrid_sync.exceptions import ApiClientError, GrpcError
+from microgrid_sync.exceptions import ApiClientError, GrpcError, OperationNotImplemented
 from microgrid_sync.fan_out import FanOut
+from microgrid_sync.model import ComponentCategory
 from microgrid_sync.program_end import hand_over
 from microgrid_sync.receiver import Receiver
-from microgrid_sync.transport.calls import take_last_events
+from microgrid_sync.transport.attempts import take_last_events
 from microgrid_sync.transport.channel import site_of
 from microgrid_sync.transport.outages import Outages
 from microgrid_sync.transport.reachability import ClientState, Reachability
@@ -38,6 +39,12 @@ _READY = ClientState.READY
 
 _NUMBERS = itertools.count(1)
 """The streams of this process, one after the other."""
+
+StreamKey = tuple[int, Hashable]
+"""A component, and what is asked of it: ``None`` for the data of its category."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _logger = logging.getLogger(__name__)
 
@@ -111,6 +118,52 @@ class Connection:
             self._outages.ended(component_id)
 
 
+class StreamSource(Generic[T_co]):
+    """What a stream asks of the server, once it is known which API that speaks."""
+
+    def __init__(
+        self,
+        operation: str,
+        make: Callable[[], StreamRequest[T_co]],
+        speaks_another: Callable[[StreamRequest[T_co]], bool],
+        note_success: Callable[[str], None],
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            operation: What is asked, for errors until it is known how.
+            make: Makes the request; finds out which API the server speaks, if need be, and raises
+                `ApiClientError` if that fails.
+            speaks_another: Tells whether the server speaks another API than that of a request
+                which it has refused; likewise.
+            note_success: Notes that the server knows the path of a request.
+        """
+        self.operation = operation
+        self._make = make
+        self._speaks_another = speaks_another
+        self._note_success = note_success
+        self._request: StreamRequest[T_co] | None = None
+
+    def request(self) -> StreamRequest[T_co]:
+        """Give the request."""
+        if self._request is None:
+            self._request = self._make()
+            self.operation = self._request.operation
+        return self._request
+
+    def answered(self) -> None:
+        """Note that the server has answered with data."""
+        if self._request is not None:
+            self._note_success(self._request.path)
+
+    def is_outdated(self) -> bool:
+        """Tell, after a refusal, whether to ask in another way from now on."""
+        request = self._request
+        # Made anew in any case: if it cannot be found out now, it is the next time.
+        self._request = None
+        return request is None or self._speaks_another(request)
+
+
 class ComponentStream:
     """One component's stream. Its thread reads; its receivers' owners may stop it.
 
@@ -124,7 +177,8 @@ class ComponentStream:
         *,
         component_id: int,
         kind: object,
-        request: StreamRequest,
+        source: StreamSource[Any],
+        key: StreamKey,
         strategy: Strategy,
         on_end: Callable[["ComponentStream"], None],
     ) -> None:
@@ -134,7 +188,8 @@ class ComponentStream:
             connection: Where to open it.
             component_id: The component.
             kind: What kind of data is expected; receivers of another kind need another stream.
-            request: What to ask, and how to decode the answers.
+            source: What to ask, and how to decode the answers.
+            key: What the stream is known by.
             strategy: How to reconnect; not used by anybody else.
             on_end: Called by the thread when the stream has ended, before its readers know.
         """
@@ -142,7 +197,9 @@ class ComponentStream:
         self.number = next(_NUMBERS)
         self.kind = kind
         self._connection = connection
-        self._request = request
+        self.key = key
+        self._source = source
+        self._decode: Callable[[bytes], Any] = bytes
         self._strategy = strategy
         self._on_end = on_end
         # Serializes subscribing, opening and stopping: no receiver joins a stream that has
@@ -252,7 +309,7 @@ class ComponentStream:
             if self._stopped:
                 return None
             if failure is None:
-                # It has been moved to another place.
+                # It has been moved to another place, or is asked for in another way.
                 continue
             self._state, self._last_error = ClientState.FAILING, failure
             interval = self._strategy.next_interval() if failure.is_retryable else None
@@ -270,8 +327,23 @@ class ComponentStream:
 
     def _read_one_call(self) -> ApiClientError | None:
         """Open a call and read it; tell how it ended, or nothing if it was moved."""
+        try:
+            request = self._source.request()
+        except ApiClientError as error:
+            return error
+        failure = self._read_request(request)
+        if isinstance(failure, OperationNotImplemented) and not self._stopped:
+            try:
+                if self._source.is_outdated():
+                    return None
+            except ApiClientError as error:
+                return error
+        return failure
+
+    def _read_request(self, request: StreamRequest[Any]) -> ApiClientError | None:
         connection = self._connection
         connection.reachability.asked()
+        self._decode = request.decode
         place = connection.places.take(self)
         call: Any = None
         try:
@@ -280,17 +352,18 @@ class ComponentStream:
                     self._place = place
                     # Without a deserializer: one that fails would end the stream. The messages are
                     # decoded here, one by one.
-                    call = self._call = place.open(self._request.path)(self._request.payload)
+                    call = self._call = place.open(request.path)(request.payload)
             for payload in call or ():
                 if not place.has_answered:
                     place.answered()
+                    self._source.answered()
                 self._take(payload)
         except grpc.RpcError as error:
             if place.is_given_up:
                 return None
             failure: ApiClientError = ApiClientError.from_grpc_error(
                 server_url=connection.server_url,
-                operation=self._request.operation,
+                operation=request.operation,
                 grpc_error=error,
             )
             if not self._stopped:
@@ -308,7 +381,7 @@ class ComponentStream:
                 take_last_events(call)
         return ApiClientError(
             server_url=connection.server_url,
-            operation=self._request.operation,
+            operation=request.operation,
             description="the server ended the stream",
             retryable=True,
         )
@@ -322,7 +395,7 @@ class ComponentStream:
     def _take(self, payload: bytes) -> None:
         """Decode one message and hand it to the receivers."""
         try:
-            value = self._request.decode(payload)
+            value = self._decode(payload)
         except UndecodableMessage as error:
             self._skip(error)
             return
@@ -366,40 +439,43 @@ class Streams:
         # Protects the three below. A stream's own lock is taken inside it, never the other way
         # round.
         self._lock = threading.Lock()
-        self._by_component: dict[int, ComponentStream] = {}
+        self._by_key: dict[StreamKey, ComponentStream] = {}
         # Includes those that have stopped and whose threads have not ended yet.
         self._alive: set[ComponentStream] = set()
         self._closed = False
 
     def subscribe(
-        self, component_id: int, kind: object, request: StreamRequest, maxsize: int
-    ) -> Receiver[Any] | None:
+        self, component_id: int, kind: Hashable, source: StreamSource[T], maxsize: int
+    ) -> Receiver[T] | None:
         """Receive a component's data, of a new stream if there is none.
 
         Args:
             component_id: The component.
-            kind: What kind of data is expected.
-            request: What to ask for a new stream.
+            kind: What kind of data is expected: the component's category, or what else is asked
+                for.
+            source: What to ask for a new stream.
             maxsize: How many values the receiver holds.
 
         Returns:
             The receiver; ``None`` if the connection has been closed.
         """
+        is_category = isinstance(kind, ComponentCategory)
+        key = (component_id, None if is_category else kind)
         outdated = None
         with self._lock:
             if self._closed:
                 return None
-            stream = self._by_component.get(component_id)
-            if stream is not None and stream.kind is not kind:
+            stream = self._by_key.get(key)
+            if stream is not None and stream.kind != kind:
                 # The component has become another: its old readers wait in vain.
                 outdated, stream = stream, None
             receiver = None if stream is None else stream.subscribe(maxsize)
             if receiver is None:
-                receiver = self._start(component_id, kind, request, maxsize)
+                receiver = self._start(key, kind, source, maxsize)
         if outdated is not None:
             error = ApiClientError(
                 server_url=self._connection.server_url,
-                operation=request.operation,
+                operation=source.operation,
                 description="the component is of another category now",
                 retryable=False,
             )
@@ -408,25 +484,26 @@ class Streams:
         return receiver
 
     def _start(
-        self, component_id: int, kind: object, request: StreamRequest, maxsize: int
-    ) -> Receiver[Any] | None:
+        self, key: StreamKey, kind: Hashable, source: StreamSource[T], maxsize: int
+    ) -> Receiver[T] | None:
         stream = ComponentStream(
             self._connection,
-            component_id=component_id,
+            component_id=key[0],
             kind=kind,
-            request=request,
+            source=source,
+            key=key,
             strategy=self._strategy.copy(),
             on_end=self._forget,
         )
         receiver = stream.subscribe(maxsize)
         # Known before its thread starts, which may be interrupted by Ctrl-C; nobody waits for one
         # that could not be started.
-        self._by_component[component_id] = stream
+        self._by_key[key] = stream
         self._alive.add(stream)
         try:
             stream.thread.start()
         except RuntimeError:
-            del self._by_component[component_id]
+            del self._by_key[key]
             self._alive.discard(stream)
             raise
         return receiver
@@ -434,22 +511,22 @@ class Streams:
     def _forget(self, stream: ComponentStream) -> None:
         with self._lock:
             self._alive.discard(stream)
-            if self._by_component.get(stream.component_id) is stream:
-                del self._by_component[stream.component_id]
+            if self._by_key.get(stream.key) is stream:
+                del self._by_key[stream.key]
 
     def reconnects(self, component_id: int) -> tuple[int, int] | None:
         """Tell a component's stream from earlier ones: its own number, and how often it was opened.
 
         ``None`` without one.
         """
-        stream = self._by_component.get(component_id)
+        stream = self._by_key.get((component_id, None))
         return None if stream is None else (stream.number, stream.reconnects)
 
     def stats(self) -> tuple[StreamStats, ...]:
         """Give the counters of all streams, in the order of the components' IDs."""
         # Without the lock: a handler may ask. The copy is one operation of the dictionary's.
-        streams = sorted(self._by_component.copy().items())
-        return tuple(stream.stats() for _, stream in streams)
+        streams = self._by_key.copy().values()
+        return tuple(s.stats() for s in sorted(streams, key=lambda s: (s.component_id, s.number)))
 
     def stop(self) -> list[threading.Thread]:
         """Stop all streams and wake their readers; new ones are refused.

@@ -6,20 +6,12 @@ be in it is NaN. A number that is left out inside a message that is there is zer
 
 import math
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import grpc
-from frequenz.api.common import components_pb2, metrics_pb2
-from frequenz.api.common.metrics import electrical_pb2
-from frequenz.api.microgrid import (
-    battery_pb2,
-    inverter_pb2,
-    microgrid_pb2,
-    microgrid_pb2_grpc,
-)
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from microgrid_sync.model import (
@@ -49,147 +41,224 @@ from microgrid_sync.model import (
 )
 from microgrid_sync.model.data import PerPhase
 from microgrid_sync.model.decoders import register_decoder
-from microgrid_sync.wire.requests import StreamRequest, UnaryRequest, UndecodableMessage
+from microgrid_sync.wire import v0_15_schema as schema
+from microgrid_sync.wire.requests import (
+    ApiGeneration,
+    SetPointAnswer,
+    SetPointRequest,
+    SetPointState,
+    StreamRequest,
+    UnaryRequest,
+    UndecodableMessage,
+    nothing,
+)
+from microgrid_sync.wire.values import MOST_ERRORS, joined, time_of, value_of
 
 D = TypeVar("D", bound=ComponentData)
-M = TypeVar("M", bound=Message)
 T = TypeVar("T")
-
-FLOAT32_MAX = (2 - 2**-23) * 2.0**127
-"""The largest number that a 32-bit float holds (IEEE 754, binary32)."""
-
-MOST_ERRORS = 100
-"""Errors of one component that are read; honest ones have a handful."""
 
 _NEXT_TO_NOTHING = 10.0
 """W"""
 
 _NAN = math.nan
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 _SERVICE = "/frequenz.api.microgrid.Microgrid/"
+
+_TARGET_POWER_ACTIVE = 1
+"""The target metric of bounds of active power."""
+
+_CATEGORY_NAMES = (
+    "UNSPECIFIED", "GRID", "METER", "INVERTER", "CONVERTER", "BATTERY", "EV_CHARGER", "SENSOR",
+    "CRYPTO_MINER", "ELECTROLYZER", "CHP", "RELAY", "PRECHARGE_MODULE",
+)  # fmt: skip
+"""The API's words for the categories, by number."""
+
+_SENSOR = _CATEGORY_NAMES.index("SENSOR")
 
 
 # Requests
 
 
-def make_stub(channel: grpc.Channel) -> microgrid_pb2_grpc.MicrogridStub:
-    """Make the stub of the Microgrid service."""
-    return microgrid_pb2_grpc.MicrogridStub(channel)
-
-
 def _unary(
-    operation: str, method: str, message: Message, answer: type[M], decode: Callable[[M], T]
+    operation: str, method: str, message: Any, answer: Any, decode: Callable[[Any], T]
 ) -> UnaryRequest[T]:
-    return UnaryRequest(operation, method, message, _SERVICE + method, answer.FromString, decode)
+    return UnaryRequest(operation, _SERVICE + method, message, answer.FromString, decode)
 
 
-def list_components() -> UnaryRequest[list[Component]]:
-    """Ask for all components but sensors."""
-    request = microgrid_pb2.ComponentFilter()
-    answer = microgrid_pb2.ComponentList
-    return _unary("ListComponents()", "ListComponents", request, answer, _components)
+class Generation(ApiGeneration):
+    """Makes the requests of version 0.15."""
 
-
-def list_connections(starts: Iterable[int], ends: Iterable[int]) -> UnaryRequest[list[Connection]]:
-    """Ask for the connections with these starts and ends; none means all."""
-    message = microgrid_pb2.ConnectionFilter(starts=sorted(starts), ends=sorted(ends))
-    operation = f"ListConnections(starts={list(message.starts)}, ends={list(message.ends)})"
-    answer = microgrid_pb2.ConnectionList
-    return _unary(operation, "ListConnections", message, answer, _connections)
-
-
-def get_metadata() -> UnaryRequest[Metadata]:
-    """Ask for the microgrid's metadata."""
-    answer = microgrid_pb2.MicrogridMetadata
-    return _unary("GetMicrogridMetadata()", "GetMicrogridMetadata", Empty(), answer, _metadata)
-
-
-def set_power(component_id: int, power_w: float) -> UnaryRequest[None]:
-    """Set active power, in W; ``ValueError`` for a value that cannot be sent."""
-    _require_float32("power_w", power_w)
-    message = microgrid_pb2.SetPowerActiveParam(component_id=component_id, power=power_w)
-    operation = f"SetPowerActive(component_id={component_id}, power_w={power_w})"
-    return _unary(operation, "SetPowerActive", message, Empty, _nothing)
-
-
-def set_reactive_power(component_id: int, reactive_power_var: float) -> UnaryRequest[None]:
-    """Set reactive power, in VAr; ``ValueError`` for a value that cannot be sent."""
-    _require_float32("reactive_power_var", reactive_power_var)
-    message = microgrid_pb2.SetPowerReactiveParam(
-        component_id=component_id, power=reactive_power_var
-    )
-    operation = (
-        f"SetPowerReactive(component_id={component_id}, reactive_power_var={reactive_power_var})"
-    )
-    return _unary(operation, "SetPowerReactive", message, Empty, _nothing)
-
-
-def add_inclusion_bounds(component_id: int, lower: float, upper: float) -> UnaryRequest[None]:
-    """Narrow the active power allowed, in W; ``ValueError`` for a value that cannot be sent."""
-    _require_float32("lower", lower)
-    _require_float32("upper", upper)
-    message = microgrid_pb2.SetBoundsParam(
-        component_id=component_id,
-        target_metric=microgrid_pb2.SetBoundsParam.TARGET_METRIC_POWER_ACTIVE,
-        bounds=metrics_pb2.Bounds(lower=lower, upper=upper),
-    )
-    operation = f"AddInclusionBounds(component_id={component_id}, lower={lower}, upper={upper})"
-    return _unary(operation, "AddInclusionBounds", message, Timestamp, _nothing)
-
-
-def stream_data(component_id: int, category: ComponentCategory) -> StreamRequest:
-    """Ask for the data of a component of that category."""
-    field, make = _DATA_OF_CATEGORY[category]
-
-    def decode(payload: bytes) -> ComponentData:
+    def make_stub(self, channel: grpc.Channel) -> Any:
+        """See `ApiGeneration.make_stub`."""
         try:
-            message = microgrid_pb2.ComponentData.FromString(payload)
-            # A timestamp outside of the years that a datetime knows raises ValueError or, beyond
-            # what the arithmetic holds, OverflowError.
-            if message.id == component_id and message.WhichOneof("data") == field:
-                return make(message)
-        except (DecodeError, ValueError, OverflowError) as error:
-            raise UndecodableMessage(f"it cannot be decoded: {error}") from error
-        raise UndecodableMessage(
-            f"it carries {message.WhichOneof('data') or 'no'} data of component {message.id}"
+            # The official bindings are for users, not for this package; they may not be there.
+            from frequenz.api.microgrid import microgrid_pb2_grpc  # noqa: PLC0415 - see above
+        except ImportError as error:
+            raise ImportError(
+                f"the stub of API {self.name} needs its official bindings: "
+                "pip install 'frequenz-api-microgrid>=0.15.3,<0.16'"
+            ) from error
+        return microgrid_pb2_grpc.MicrogridStub(channel)
+
+    def list_components(self) -> UnaryRequest[list[Component]]:
+        """See `ApiGeneration.list_components`."""
+        return _unary(
+            "ListComponents()",
+            "ListComponents",
+            schema.ComponentFilter(),
+            schema.ComponentList,
+            _components,
         )
 
-    return StreamRequest(
-        operation=f"StreamComponentData(id={component_id})",
-        path=_SERVICE + "StreamComponentData",
-        payload=microgrid_pb2.ComponentIdParam(id=component_id).SerializeToString(),
-        decode=decode,
+    def list_connections(
+        self, starts: Iterable[int], ends: Iterable[int]
+    ) -> UnaryRequest[list[Connection]]:
+        """See `ApiGeneration.list_connections`."""
+        message = schema.ConnectionFilter(starts=sorted(starts), ends=sorted(ends))
+        operation = f"ListConnections(starts={list(message.starts)}, ends={list(message.ends)})"
+        return _unary(operation, "ListConnections", message, schema.ConnectionList, _connections)
+
+    def get_metadata(self) -> UnaryRequest[Metadata]:
+        """See `ApiGeneration.get_metadata`."""
+        return _unary(
+            "GetMicrogridMetadata()",
+            "GetMicrogridMetadata",
+            Empty(),
+            schema.MicrogridMetadata,
+            _metadata,
+        )
+
+    def set_power(
+        self, component_id: int, power_w: float, lifetime: int | None = None
+    ) -> SetPointRequest:
+        """See `ApiGeneration.set_power`."""
+        if lifetime is not None:
+            self.lacks("no lifetimes of set-points")
+        message = schema.SetPowerActiveParam(component_id=component_id, power=power_w)
+        operation = f"SetPowerActive(component_id={component_id}, power_w={power_w})"
+        return SetPointRequest(operation, _SERVICE + "SetPowerActive", message, _set, False)
+
+    def set_reactive_power(
+        self, component_id: int, reactive_power_var: float, lifetime: int | None = None
+    ) -> SetPointRequest:
+        """See `ApiGeneration.set_reactive_power`."""
+        if lifetime is not None:
+            self.lacks("no lifetimes of set-points")
+        message = schema.SetPowerReactiveParam(component_id=component_id, power=reactive_power_var)
+        arguments = f"component_id={component_id}, reactive_power_var={reactive_power_var}"
+        operation = f"SetPowerReactive({arguments})"
+        return SetPointRequest(operation, _SERVICE + "SetPowerReactive", message, _set, False)
+
+    def add_inclusion_bounds(
+        self,
+        component_id: int,
+        lower: float,
+        upper: float,
+        lifetime: int | None = None,
+        token: str | None = None,
+    ) -> UnaryRequest[datetime | None]:
+        """See `ApiGeneration.add_inclusion_bounds`."""
+        if lifetime is not None:
+            self.lacks("no lifetimes of bounds")
+        if token is not None:
+            self.lacks("no tokens of bounds")
+        return _bounds_request("AddInclusionBounds", component_id, lower, upper)
+
+    def add_exclusion_bounds(
+        self, component_id: int, lower: float, upper: float
+    ) -> UnaryRequest[datetime | None]:
+        """See `ApiGeneration.add_exclusion_bounds`."""
+        return _bounds_request("AddExclusionBounds", component_id, lower, upper)
+
+    def start(self, component_id: int) -> UnaryRequest[None]:
+        """See `ApiGeneration.start`."""
+        return _switch("Start", component_id)
+
+    def standby(self, component_id: int, *, hot: bool) -> UnaryRequest[None]:
+        """See `ApiGeneration.standby`."""
+        return _switch("HotStandby" if hot else "ColdStandby", component_id)
+
+    def stop(self, component_id: int) -> UnaryRequest[None]:
+        """See `ApiGeneration.stop`."""
+        return _switch("Stop", component_id)
+
+    def acknowledge_error(self, component_id: int) -> UnaryRequest[None]:
+        """See `ApiGeneration.acknowledge_error`."""
+        return _switch("ErrorAck", component_id)
+
+    def stream_data(
+        self, component_id: int, category: ComponentCategory
+    ) -> StreamRequest[ComponentData]:
+        """See `ApiGeneration.stream_data`."""
+        field, make = _DATA_OF_CATEGORY[category]
+
+        def decode(payload: bytes) -> ComponentData:
+            try:
+                message = schema.ComponentData.FromString(payload)
+                # A timestamp outside of the years that a datetime knows raises ValueError or,
+                # beyond what the arithmetic holds, OverflowError.
+                if message.id == component_id and message.WhichOneof("data") == field:
+                    return make(message)
+            except (DecodeError, ValueError, OverflowError) as error:
+                raise UndecodableMessage(f"it cannot be decoded: {error}") from error
+            raise UndecodableMessage(
+                f"it carries {message.WhichOneof('data') or 'no'} data of component {message.id}"
+            )
+
+        return StreamRequest(
+            operation=f"StreamComponentData(id={component_id})",
+            path=_SERVICE + "StreamComponentData",
+            payload=schema.ComponentIdParam(id=component_id).SerializeToString(),
+            decode=decode,
+        )
+
+
+def _bounds_request(
+    method: str, component_id: int, lower: float, upper: float
+) -> UnaryRequest[datetime | None]:
+    message = schema.SetBoundsParam(
+        component_id=component_id,
+        target_metric=_TARGET_POWER_ACTIVE,
+        bounds=schema.Bounds(lower=lower, upper=upper),
     )
+    operation = f"{method}(component_id={component_id}, lower={lower}, upper={upper})"
+    return _unary(operation, method, message, Timestamp, _expiry)
 
 
-def _require_float32(name: str, value: float) -> None:
-    if abs(value) > FLOAT32_MAX:
-        raise ValueError(
-            f"{name} must be between -{FLOAT32_MAX:.7e} and {FLOAT32_MAX:.7e}, not {value!r}: "
-            "the API has 32-bit numbers"
-        )
+def _switch(method: str, component_id: int) -> UnaryRequest[None]:
+    message = schema.ComponentIdParam(id=component_id)
+    return _unary(f"{method}(id={component_id})", method, message, Empty, nothing)
 
 
 # Answers
 
 
-def _nothing(_: Any) -> None:
-    """Decode an answer that says nothing more than that it is one."""
+def _set(payload: bytes) -> SetPointAnswer:
+    """Read the answer to a set-point, which is empty: that it came says all."""
+    Empty.FromString(payload)
+    return SetPointAnswer(SetPointState.SUCCESS, None)
 
 
-def _components(message: microgrid_pb2.ComponentList) -> list[Component]:
+def _expiry(stamp: Timestamp) -> datetime | None:
+    """Read when bounds end; a server that does not say sends the beginning of all time."""
+    if not stamp.seconds:
+        return None
+    try:
+        return time_of(stamp)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _components(message: Any) -> list[Component]:
     return [
-        _component(component)
-        for component in message.components
-        if component.category != components_pb2.COMPONENT_CATEGORY_SENSOR
+        _component(component) for component in message.components if component.category != _SENSOR
     ]
 
 
-def _component(message: microgrid_pb2.Component) -> Component:
+def _component(message: Any) -> Component:
+    number = message.category
     try:
-        category = ComponentCategory(message.category)
+        category = ComponentCategory(number)
     except ValueError:
         category = ComponentCategory.NONE
     return Component(
@@ -197,6 +266,9 @@ def _component(message: microgrid_pb2.Component) -> Component:
         category,
         _inverter_type(message.inverter.type) if category is ComponentCategory.INVERTER else None,
         _grid_metadata(message) if category is ComponentCategory.GRID else None,
+        name=message.name or None,
+        model=joined(message.manufacturer, message.model_name),
+        category_name=(_CATEGORY_NAMES[number] if 0 <= number < len(_CATEGORY_NAMES) else None),
     )
 
 
@@ -207,17 +279,17 @@ def _inverter_type(number: int) -> InverterType | None:
         return None
 
 
-def _grid_metadata(message: microgrid_pb2.Component) -> GridMetadata:
+def _grid_metadata(message: Any) -> GridMetadata:
     if not message.HasField("grid"):
         return GridMetadata()
     return GridMetadata(fuse=Fuse(max_current=float(message.grid.rated_fuse_current)))
 
 
-def _connections(message: microgrid_pb2.ConnectionList) -> list[Connection]:
+def _connections(message: Any) -> list[Connection]:
     return [Connection(connection.start, connection.end) for connection in message.connections]
 
 
-def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
+def _metadata(message: Any) -> Metadata:
     location = None
     if message.HasField("location"):
         location = Location(
@@ -231,18 +303,18 @@ def _metadata(message: microgrid_pb2.MicrogridMetadata) -> Metadata:
 
 # Decoding is what a stream costs besides gRPC, so this is written for speed: a message's parts are
 # fetched once, because each access makes an object in Python, and in place, not by functions; and
-# values are made by `_value`. Together that took a meter's sample from 6.7 us to 5.4 us.
+# values are made by `value_of`. Together that took a meter's sample from 6.7 us to 5.4 us.
 
 
 # Absent is missing, not zero. A number that is not zero is there, so that only zeros have to be
 # looked at twice.
 
 
-def _meter_data(message: microgrid_pb2.ComponentData) -> MeterData:
+def _meter_data(message: Any) -> MeterData:
     return _of_alternating_current(MeterData, message, message.meter.data.ac)
 
 
-def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
+def _battery_data(message: Any) -> BatteryData:
     battery = message.battery
     data = battery.data
     soc = data.soc
@@ -252,7 +324,7 @@ def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
     exclusion_lower, exclusion_upper = _bounds(power, "system_exclusion_bounds")
     fields = {
         "component_id": message.id,
-        "timestamp": _time(message.ts),
+        "timestamp": time_of(message.ts),
         "soc": soc.avg if soc.avg or data.HasField("soc") else _NAN,
         "soc_lower_bound": soc_lower,
         "soc_upper_bound": soc_upper,
@@ -269,10 +341,10 @@ def _battery_data(message: microgrid_pb2.ComponentData) -> BatteryData:
         "errors": [_battery_error(error) for error in battery.errors[:MOST_ERRORS]],
         "raw": message,
     }
-    return _value(BatteryData, fields)
+    return value_of(BatteryData, fields)
 
 
-def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
+def _inverter_data(message: Any) -> InverterData:
     inverter = message.inverter
     return _of_alternating_current(
         InverterData,
@@ -283,7 +355,7 @@ def _inverter_data(message: microgrid_pb2.ComponentData) -> InverterData:
     )
 
 
-def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
+def _ev_charger_data(message: Any) -> EVChargerData:
     charger = message.ev_charger
     return _of_alternating_current(
         EVChargerData,
@@ -294,9 +366,7 @@ def _ev_charger_data(message: microgrid_pb2.ComponentData) -> EVChargerData:
     )
 
 
-def _of_alternating_current(
-    kind: type[D], message: microgrid_pb2.ComponentData, ac: electrical_pb2.AC, **fields: Any
-) -> D:
+def _of_alternating_current(kind: type[D], message: Any, ac: Any, **fields: Any) -> D:
     """Read what meters, inverters and chargers have in common; only meters have no bounds."""
     is_meter = kind is MeterData
     one, two, three = phases = ac.phase_1, ac.phase_2, ac.phase_3
@@ -328,7 +398,7 @@ def _of_alternating_current(
     if 0.0 in voltages:
         voltages = _or_missing(voltages, phases, "voltage", _NAN)
     fields["component_id"] = message.id
-    fields["timestamp"] = _time(message.ts)
+    fields["timestamp"] = time_of(message.ts)
     fields["active_power"] = active
     fields["active_power_per_phase"] = powers
     fields["reactive_power"] = reactive
@@ -345,7 +415,7 @@ def _of_alternating_current(
         fields["active_power_exclusion_lower_bound"] = exclusion[0]
         fields["active_power_inclusion_upper_bound"] = inclusion[1]
         fields["active_power_exclusion_upper_bound"] = exclusion[1]
-    return _value(kind, fields)
+    return value_of(kind, fields)
 
 
 def _or_missing(
@@ -369,27 +439,7 @@ def _bounds(owner: Any, name: str) -> tuple[float, float]:
     return lower, upper
 
 
-def _value(kind: type[D], fields: dict[str, Any]) -> D:
-    """Make a frozen value of all its fields; its own ``__init__`` sets them one by one."""
-    value = object.__new__(kind)
-    object.__setattr__(value, "__dict__", fields)
-    return value
-
-
-def _time(stamp: Timestamp) -> datetime:
-    """Give a timestamp in UTC, to the microsecond; `Timestamp.ToDatetime` takes five times as long.
-
-    Raises:
-        ValueError: If its nanoseconds are not within a second.
-        OverflowError: If it is outside of the years that a `datetime` knows.
-    """
-    nanoseconds = stamp.nanos
-    if not 0 <= nanoseconds < 1_000_000_000:
-        raise ValueError(f"a timestamp with {nanoseconds} ns")
-    return _EPOCH + timedelta(0, stamp.seconds, nanoseconds // 1000)
-
-
-def _battery_error(message: battery_pb2.Error) -> BatteryError:
+def _battery_error(message: Any) -> BatteryError:
     return BatteryError(
         code=BatteryErrorCode.from_pb(message.code),
         level=ErrorLevel.from_pb(message.level),
@@ -397,7 +447,7 @@ def _battery_error(message: battery_pb2.Error) -> BatteryError:
     )
 
 
-def _inverter_error(message: inverter_pb2.Error) -> InverterError:
+def _inverter_error(message: Any) -> InverterError:
     return InverterError(
         code=InverterErrorCode.from_pb(message.code),
         level=ErrorLevel.from_pb(message.level),
@@ -405,9 +455,7 @@ def _inverter_error(message: inverter_pb2.Error) -> InverterError:
     )
 
 
-_DATA_OF_CATEGORY: dict[
-    ComponentCategory, tuple[str, Callable[[microgrid_pb2.ComponentData], ComponentData]]
-] = {
+_DATA_OF_CATEGORY: dict[ComponentCategory, tuple[str, Callable[[Any], ComponentData]]] = {
     ComponentCategory.METER: ("meter", _meter_data),
     ComponentCategory.BATTERY: ("battery", _battery_data),
     ComponentCategory.INVERTER: ("inverter", _inverter_data),
@@ -415,12 +463,10 @@ _DATA_OF_CATEGORY: dict[
 }
 
 
-def _register_data(
-    value_type: type[D], field: str, make: Callable[[microgrid_pb2.ComponentData], D]
-) -> None:
+def _register_data(value_type: type[D], field: str, make: Callable[[Any], D]) -> None:
     """Register the decoder of one category's data, which refuses that of all others."""
 
-    def decode(message: microgrid_pb2.ComponentData) -> D:
+    def decode(message: Any) -> D:
         carried = message.WhichOneof("data")
         if carried != field:
             raise ValueError(
@@ -429,12 +475,20 @@ def _register_data(
             )
         return make(message)
 
-    register_decoder(value_type, microgrid_pb2.ComponentData.DESCRIPTOR.full_name, decode)
+    _register(value_type, schema.ComponentData, "ComponentData", decode)
+
+
+def _register(
+    value_type: type[T], message: Any, official_name: str, decode: Callable[[Any], T]
+) -> None:
+    """Register a decoder for our own message and for the official one, which has equal fields."""
+    register_decoder(value_type, message.DESCRIPTOR.full_name, decode)
+    register_decoder(value_type, f"frequenz.api.microgrid.{official_name}", decode)
 
 
 _register_data(MeterData, "meter", _meter_data)
 _register_data(BatteryData, "battery", _battery_data)
 _register_data(InverterData, "inverter", _inverter_data)
 _register_data(EVChargerData, "ev_charger", _ev_charger_data)
-register_decoder(BatteryError, battery_pb2.Error.DESCRIPTOR.full_name, _battery_error)
-register_decoder(InverterError, inverter_pb2.Error.DESCRIPTOR.full_name, _inverter_error)
+_register(BatteryError, schema.BatteryError, "battery.Error", _battery_error)
+_register(InverterError, schema.InverterError, "inverter.Error", _inverter_error)

@@ -7,8 +7,10 @@ import pytest
 
 from microgrid_sync import BatteryData, ComponentCategory, MeterData
 from microgrid_sync.formulas.window import NOTHING, Window
-from microgrid_sync.wire import v0_15
+from microgrid_sync.wire import generation
 from tests.support.messages import START, data
+
+V0_15 = generation("v0.15")
 
 
 def sample(second: float, power: float, current: float = 1.0) -> MeterData:
@@ -68,7 +70,7 @@ def test_component_is_pending_until_it_is_heard_or_late() -> None:
 
 
 def test_data_without_ac_has_no_values() -> None:
-    battery = v0_15.stream_data(1, ComponentCategory.BATTERY).decode(
+    battery = V0_15.stream_data(1, ComponentCategory.BATTERY).decode(
         data(1, "battery").SerializeToString()
     )
     assert isinstance(battery, BatteryData)

@@ -10,10 +10,11 @@ import atheris
 
 with atheris.instrument_imports(include=["microgrid_sync.wire", "microgrid_sync.model"]):
     from microgrid_sync import ComponentCategory
-    from microgrid_sync.wire import UndecodableMessage, v0_15
+    from microgrid_sync.wire import UndecodableMessage, generation
 
 DECODERS = [
-    v0_15.stream_data(1, category).decode
+    generation(api).stream_data(1, category).decode
+    for api in ("v0.15", "v1alpha18")
     for category in (
         ComponentCategory.METER,
         ComponentCategory.INVERTER,

@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from frequenz.api.microgrid import microgrid_pb2
 
 from microgrid_sync import (
     LinearBackoff,
@@ -19,10 +18,13 @@ from microgrid_sync import (
     Receiver,
     ServiceUnavailable,
 )
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.support.messages import component
 from tests.support.proxy import Proxy
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.both_apis
 
 QUICK = LinearBackoff(interval=0.1, jitter=0.0)
 KEPT_ALIVE = "?keep_alive_interval_s=1&keep_alive_timeout_s=1"
@@ -134,7 +136,7 @@ def test_silent_stream_survives_a_server_that_finds_pings_too_many(
                 yield from server.count_up(component_id, context)
 
     server.stream = stream
-    url = server.url + "?keep_alive_interval_s=0.2&keep_alive_timeout_s=5"
+    url = server.url + "&keep_alive_interval_s=0.2&keep_alive_timeout_s=5"
     with MicrogridApiClient(url, retry_strategy=QUICK) as client:
         receiver = client.meter_data(1, 10_000)
         receiver.receive(PATIENCE)
@@ -151,7 +153,7 @@ def test_answer_after_the_deadline_disturbs_nobody(server: ScriptedServer) -> No
         del context
         if request.power == 1.0:
             late.wait(PATIENCE)
-        return microgrid_pb2.ComponentList()
+        return schema.ComponentList()
 
     server.answers["SetPowerActive"] = answer
     with MicrogridApiClient(server.url) as client:

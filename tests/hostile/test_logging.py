@@ -34,5 +34,5 @@ def test_outage_names_the_component(microgrid: Simulator, caplog: pytest.LogCapt
         receiver = site.client.ev_charger_data(7)
         receiver.receive(PATIENCE)
         microgrid.stop()
-        assert eventually(lambda: "StreamComponentData(id=7)" in caplog.text)
+        assert eventually(lambda: "Stream(id=7)" in caplog.text)
     assert all(r.name.startswith("microgrid_sync.") for r in caplog.records if r.levelno > 20)

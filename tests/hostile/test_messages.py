@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from frequenz.api.microgrid import microgrid_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
@@ -21,10 +20,16 @@ from microgrid_sync import (
     MicrogridApiClient,
     ResourceExhausted,
 )
-from microgrid_sync.wire import UndecodableMessage, v0_15
+from microgrid_sync.wire import UndecodableMessage, generation
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.support.messages import component, data
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE
+
+pytestmark = pytest.mark.both_apis
+
+V0_15 = generation("v0.15")
+V1_ALPHA_18 = generation("v1alpha18")
 
 CATEGORIES = {
     "meter": ComponentCategory.METER,
@@ -71,7 +76,7 @@ def values(field: Any, depth: int) -> st.SearchStrategy[Any]:
 
 def decode(category: str, payload: bytes) -> ComponentData | None:
     try:
-        return v0_15.stream_data(1, CATEGORIES[category]).decode(payload)
+        return V0_15.stream_data(1, CATEGORIES[category]).decode(payload)
     except UndecodableMessage:
         return None
 
@@ -96,7 +101,7 @@ def test_message_with_a_byte_changed_is_a_value_or_skipped(
 @pytest.mark.parametrize("category", CATEGORIES)
 @given(draw=st.data())
 def test_any_message_is_a_value_or_skipped(category: str, draw: st.DataObject) -> None:
-    message = microgrid_pb2.ComponentData(id=1)
+    message = schema.ComponentData(id=1)
     body = getattr(message, category)
     body.CopyFrom(draw.draw(messages(type(body))))
     body.SetInParent()
@@ -159,10 +164,8 @@ def test_message_that_is_too_large_ends_its_connection_and_no_more(server: Scrip
     with MicrogridApiClient(server.url, retry_strategy=strategy) as client:
         assert client.meter_data(1).receive(PATIENCE).active_power == 0
         assert client.stats().streams[0].reconnects == 1
-        large = microgrid_pb2.Component(name="x" * 5 * 2**20)
-        server.answers["ListComponents"] = lambda *_: microgrid_pb2.ComponentList(
-            components=[large]
-        )
+        large = schema.Component(name="x" * 5 * 2**20)
+        server.answers["ListComponents"] = lambda *_: schema.ComponentList(components=[large])
         with pytest.raises(ResourceExhausted, match="larger than max"):
             list(client.components())
 
@@ -170,6 +173,6 @@ def test_message_that_is_too_large_ends_its_connection_and_no_more(server: Scrip
 @settings(max_examples=50)
 @given(payload=st.binary(max_size=100))
 def test_any_bytes_as_an_answer_are_an_answer_or_an_error(payload: bytes) -> None:
-    for request in (v0_15.list_components(), v0_15.get_metadata()):
+    for request in (V0_15.list_components(), V0_15.get_metadata()):
         with contextlib.suppress(DecodeError):
             request.decode(request.parse(payload))

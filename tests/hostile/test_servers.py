@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import pytest
-from frequenz.api.microgrid import battery_pb2
 
 from microgrid_sync import (
     InternalError,
@@ -20,15 +19,18 @@ from microgrid_sync import (
     ServiceUnavailable,
 )
 from microgrid_sync.transport.channel import LARGEST_STREAM_MESSAGE
+from microgrid_sync.wire import v0_15_schema as schema
 from microgrid_sync.wire.v0_15 import MOST_ERRORS
 from tests.support.messages import component, data
 from tests.support.process import resident
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
+pytestmark = pytest.mark.both_apis
+
 
 class EndlessServer(ScriptedServer):
-    """Answers every set-point with an endless stream."""
+    """Answers whoever wants to know the components with an endless stream."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +38,7 @@ class EndlessServer(ScriptedServer):
         self.ended = threading.Event()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        if not handler_call_details.method.endswith("SetPowerActive"):
+        if not handler_call_details.method.endswith("Components"):
             return super().service(handler_call_details)
         return grpc.unary_stream_rpc_method_handler(self._endless)
 
@@ -50,7 +52,7 @@ class EndlessServer(ScriptedServer):
 def test_endless_answer_is_cancelled_after_its_second_message() -> None:
     with EndlessServer() as server, MicrogridApiClient(server.url, call_retry=None) as client:
         with pytest.raises(InternalError, match="more than one message"):
-            client.set_power(1, 1.0)
+            client.components()
         assert server.ended.wait(PATIENCE)
 
 
@@ -58,7 +60,7 @@ def test_message_that_is_too_large_ends_the_stream_undecoded() -> None:
     def stream(_: int, context: grpc.ServicerContext) -> Iterator[bytes]:
         yield data(1, "battery", 1).SerializeToString()
         message = data(1, "battery", 2)
-        message.battery.errors.extend([battery_pb2.Error()] * LARGEST_STREAM_MESSAGE)
+        message.battery.errors.extend([schema.BatteryError()] * LARGEST_STREAM_MESSAGE)
         yield message.SerializeToString()
 
     with ScriptedServer(component(1, "battery")) as server:
@@ -75,7 +77,7 @@ def test_message_that_is_too_large_ends_the_stream_undecoded() -> None:
 def test_endless_list_of_errors_is_cut_off() -> None:
     def stream(_: int, context: grpc.ServicerContext) -> Iterator[bytes]:
         message = data(1, "battery", 1)
-        message.battery.errors.extend([battery_pb2.Error()] * 20_000)
+        message.battery.errors.extend([schema.BatteryError()] * 20_000)
         yield message.SerializeToString()
         context.add_callback(released.set)
         released.wait(PATIENCE)

@@ -16,6 +16,8 @@ from microgrid_sync import (
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.both_apis
+
 CODES = {
     "CANCELLED": ("OperationCancelled", True),
     "UNKNOWN": ("UnknownError", True),
@@ -43,6 +45,15 @@ CALLS: dict[str, Callable[[MicrogridApiClient], object]] = {
     "AddInclusionBounds": lambda client: client.set_bounds(1, -1.0, 1.0),
 }
 
+NAMES = {
+    ("v1alpha18", "ListComponents"): "ListElectricalComponents",
+    ("v1alpha18", "ListConnections"): "ListElectricalComponentConnections",
+    ("v1alpha18", "SetPowerActive"): "SetElectricalComponentPower",
+    ("v1alpha18", "SetPowerReactive"): "SetElectricalComponentPower",
+    ("v1alpha18", "AddInclusionBounds"): "AugmentElectricalComponentBounds",
+}
+"""What a call is called there."""
+
 QUICK = DEFAULT_CALL_RETRY.copy(wait=lambda _: 0.0)
 
 
@@ -52,7 +63,7 @@ def test_table_is_complete() -> None:
 
 @pytest.mark.parametrize("method", CALLS)
 @pytest.mark.parametrize("code", CODES)
-def test_call_that_fails(server: ScriptedServer, method: str, code: str) -> None:
+def test_call_that_fails(server: ScriptedServer, api: str, method: str, code: str) -> None:
     name, retryable = CODES[code]
     server.answers[method] = failing(grpc.StatusCode[code], "the server's own words")
     with MicrogridApiClient(server.url, call_retry=QUICK) as client:
@@ -60,7 +71,7 @@ def test_call_that_fails(server: ScriptedServer, method: str, code: str) -> None
             CALLS[method](client)
         assert raised.value.is_retryable is retryable
         assert server.count(method) == (4 if retryable else 1)
-        for words in (method, server.url, "the server's own words"):
+        for words in (f"{NAMES.get((api, method), method)}(", server.url, "the server's own words"):
             assert words in str(raised.value)
         # It goes on afterwards.
         server.answers.clear()

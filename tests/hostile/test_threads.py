@@ -24,6 +24,8 @@ from microgrid_sync import (
 from microgrid_sync.simulator import Simulator
 from tests.support.waiting import PATIENCE, eventually
 
+pytestmark = pytest.mark.both_apis
+
 SECONDS = 30.0
 
 

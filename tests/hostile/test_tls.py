@@ -121,7 +121,7 @@ def test_certificates_in_files(serve: Serve, secrets: Secrets) -> None:
     certificate.private_key_pem.write_to_path(paths["key"])
     certificate.cert_chain_pems[0].write_to_path(paths["chain"])
     url = (
-        f"{server.url}?ssl=true&ssl_root_certificates_path={paths['root']}"
+        f"{server.url}&ssl=true&ssl_root_certificates_path={paths['root']}"
         f"&ssl_private_key_path={paths['key']}&ssl_certificate_chain_path={paths['chain']}"
     )
     assert works(MicrogridApiClient(url, call_retry=None))

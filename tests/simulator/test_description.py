@@ -346,7 +346,7 @@ def with_pair(*pair: int) -> dict[str, Any]:
         ),
         (
             description(CHARGER, fault=[{"kind": "unanswered", "methods": ["Dance"]}]),
-            "methods: 'Dance' is none of GetMicrogridMetadata",
+            "methods: 'Dance' is none of GetMicrogrid",
         ),
     ],
 )

@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 import pytest
-from frequenz.api.microgrid import microgrid_pb2
 
 from microgrid_sync.simulator import Fault, FaultKind, Faults, Site, load_site
 from microgrid_sync.simulator.message_faults import apply_fault, apply_faults
 from microgrid_sync.simulator.messages import data_message
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CHARGER, small_site
 
 
@@ -168,11 +168,11 @@ def site() -> Site:
 
 def before_and_after(
     site: Site, component_id: int = 7, **options: Any
-) -> tuple[microgrid_pb2.ComponentData, microgrid_pb2.ComponentData]:
+) -> tuple[schema.ComponentData, schema.ComponentData]:
     """A sample before and after."""
     component = site.components[component_id]
     message = data_message(site, component)
-    before = microgrid_pb2.ComponentData()
+    before = schema.ComponentData()
     before.CopyFrom(message)
     apply_fault(message, component, Fault(**options))
     return before, message

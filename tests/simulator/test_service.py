@@ -1,5 +1,6 @@
 """The calls of the Microgrid service, asked over TCP, on a clock that the tests move on."""
 
+import enum
 import math
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -7,23 +8,36 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
-from frequenz.api.common import metrics_pb2
-from frequenz.api.microgrid import inverter_pb2, microgrid_pb2, microgrid_pb2_grpc
 
-from microgrid_sync import MicrogridApiClient
+from microgrid_sync import InverterComponentState, MicrogridApiClient
 from microgrid_sync.simulator import Simulator, Site, load_site
 from microgrid_sync.simulator.site import STREAMING, SiteCategory
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CLEAR, NOON, description
+from tests.support.stub import Stub
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.microgrid("every_category", speed=0, start=NOON)
 
 SOLAR, STORAGE, BATTERY, CHARGER, HOUSE = 10, 20, 22, 40, 90
 
-_Set = microgrid_pb2.SetPowerActiveParam
-_SetReactive = microgrid_pb2.SetPowerReactiveParam
-_Id = microgrid_pb2.ComponentIdParam
-_Metric = microgrid_pb2.SetBoundsParam.TargetMetric
+_Set = schema.SetPowerActiveParam
+_SetReactive = schema.SetPowerReactiveParam
+_Id = schema.ComponentIdParam
+
+
+class _Metric(enum.IntEnum):
+    """The metrics that can have bounds."""
+
+    TARGET_METRIC_UNSPECIFIED = 0
+    TARGET_METRIC_POWER_ACTIVE = 1
+    TARGET_METRIC_CURRENT = 2
+    TARGET_METRIC_CURRENT_PHASE_1 = 3
+    TARGET_METRIC_CURRENT_PHASE_2 = 4
+    TARGET_METRIC_CURRENT_PHASE_3 = 5
+    TARGET_METRIC_POWER_REACTIVE = 6
+
+
 Bytes: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
 NAN, INFINITY = math.nan, math.inf
 
@@ -31,20 +45,20 @@ NAN, INFINITY = math.nan, math.inf
 @pytest.fixture
 def stub(microgrid: Simulator) -> Iterator[Any]:
     with MicrogridApiClient(microgrid.url) as client:
-        yield client.stub
+        yield Stub(client.channel)
 
 
 def bounds(
     component_id: int, lower: float, upper: float, metric: int = _Metric.TARGET_METRIC_POWER_ACTIVE
-) -> microgrid_pb2.SetBoundsParam:
-    return microgrid_pb2.SetBoundsParam(
+) -> Any:
+    return schema.SetBoundsParam(
         component_id=component_id,
-        target_metric=metric,  # type: ignore[arg-type] # any number may come
-        bounds=metrics_pb2.Bounds(lower=lower, upper=upper),
+        target_metric=metric,
+        bounds=schema.Bounds(lower=lower, upper=upper),
     )
 
 
-def newest(stub: microgrid_pb2_grpc.MicrogridStub, component_id: int) -> Any:
+def newest(stub: Stub, component_id: int) -> Any:
     """What a component says now."""
     call = stub.StreamComponentData(_Id(id=component_id), timeout=PATIENCE)
     try:
@@ -53,7 +67,7 @@ def newest(stub: microgrid_pb2_grpc.MicrogridStub, component_id: int) -> Any:
         call.cancel()
 
 
-def ac(stub: microgrid_pb2_grpc.MicrogridStub, component_id: int) -> Any:
+def ac(stub: Stub, component_id: int) -> Any:
     message = newest(stub, component_id)
     return getattr(message, message.WhichOneof("data")).data.ac
 
@@ -71,14 +85,14 @@ def status(call: Callable[[], object]) -> str:
 
 
 def test_metadata(stub: Any) -> None:
-    answer = stub.GetMicrogridMetadata(microgrid_pb2.ComponentFilter())
+    answer = stub.GetMicrogridMetadata(schema.ComponentFilter())
     assert answer.microgrid_id == 13
     assert answer.location.latitude == pytest.approx(37.389)
     assert answer.location.longitude == pytest.approx(-5.984)
 
 
 def test_components_are_listed_as_described(stub: Any) -> None:
-    found = {c.id: c for c in stub.ListComponents(microgrid_pb2.ComponentFilter()).components}
+    found = {c.id: c for c in stub.ListComponents(schema.ComponentFilter()).components}
     site = load_site("every_category")
     assert {i: c.category for i, c in found.items()} == {
         i: c.category for i, c in site.components.items()
@@ -104,7 +118,7 @@ def test_components_are_listed_as_described(stub: Any) -> None:
 def test_component_filters(
     stub: Any, ids: list[int], categories: list[int], expected: set[int]
 ) -> None:
-    request = microgrid_pb2.ComponentFilter(ids=ids, categories=categories)  # type: ignore[arg-type] # any number may come
+    request = schema.ComponentFilter(ids=ids, categories=categories)
     assert {c.id for c in stub.ListComponents(request).components} == expected
 
 
@@ -121,7 +135,7 @@ def test_component_filters(
 def test_connection_filters(
     stub: Any, starts: list[int], ends: list[int], expected: set[tuple[int, int]]
 ) -> None:
-    request = microgrid_pb2.ConnectionFilter(starts=starts, ends=ends)
+    request = schema.ConnectionFilter(starts=starts, ends=ends)
     found = stub.ListConnections(request).connections
     assert {(c.start, c.end) for c in found} == expected
 
@@ -248,7 +262,7 @@ def test_set_point_is_floored_to_the_resolution(stub: Any, microgrid: Simulator)
         ("AddInclusionBounds", bounds(CHARGER, 30_000.0, 40_000.0), "OUT_OF_RANGE"),
         (
             "AddInclusionBounds",
-            microgrid_pb2.SetBoundsParam(component_id=CHARGER, target_metric=1),  # type: ignore[arg-type] # any number may come
+            schema.SetBoundsParam(component_id=CHARGER, target_metric=1),
             "INVALID_ARGUMENT",
         ),
         ("AddExclusionBounds", bounds(CHARGER, 30_000.0, 40_000.0), "OK"),
@@ -372,7 +386,7 @@ def test_bounds_of_currents(stub: Any, microgrid: Simulator, metric: int, field:
 
 def state(stub: Any, component_id: int) -> str:
     number = newest(stub, component_id).inverter.state.component_state
-    return inverter_pb2.ComponentState.Name(number).removeprefix("COMPONENT_STATE_")
+    return InverterComponentState(number).name
 
 
 def test_inverter_goes_through_its_states(stub: Any, microgrid: Simulator) -> None:

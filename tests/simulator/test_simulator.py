@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 import grpc.experimental
 import pytest
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
 
 from microgrid_sync import (
     ComponentCategory,
@@ -18,7 +17,9 @@ from microgrid_sync import (
     Receiver,
 )
 from microgrid_sync.simulator import Fault, Simulator, load_site
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CHARGER, NOON, description
+from tests.support.stub import Stub
 from tests.support.waiting import PATIENCE, eventually
 
 NAN = float("nan")
@@ -80,8 +81,8 @@ def test_client_that_is_stuck_does_not_hold_up_the_clock_for_ever(
         Simulator("depot", speed=0) as simulator,
         grpc.insecure_channel(f"127.0.0.1:{simulator.port}", options=[option]) as channel,
     ):
-        stub = microgrid_pb2_grpc.MicrogridStub(channel)
-        call = stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=2))
+        stub = Stub(channel)
+        call = stub.StreamComponentData(schema.ComponentIdParam(id=2))
         next(call)
         # Nobody reads on: after the windows of the connection, the samples wait.
         simulator.step(3000.0)
@@ -324,10 +325,12 @@ def test_small_steps_add_up() -> None:
 def test_bounds_last_as_long_as_they_should_however_fast_the_clock(speed: float) -> None:
     with Simulator("depot", speed=speed) as simulator, MicrogridApiClient(simulator.url) as c:
         for _ in range(5):
-            request = microgrid_pb2.SetBoundsParam(component_id=101, target_metric=1)  # type: ignore[arg-type] # active power
+            request = schema.SetBoundsParam(component_id=101, target_metric=1)  # active power
             request.bounds.upper = 5000.0
             before = simulator.time
-            until = c.stub.AddInclusionBounds(request, timeout=PATIENCE).ToDatetime(tzinfo=UTC)
+            until = (
+                Stub(c.channel).AddInclusionBounds(request, timeout=PATIENCE).ToDatetime(tzinfo=UTC)
+            )
             after = simulator.time
             # The clock goes on meanwhile.
             assert before <= until - timedelta(seconds=5) <= after + timedelta(seconds=1)
@@ -341,8 +344,8 @@ def test_clock_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> No
         Simulator("depot", speed=50) as simulator,
         grpc.insecure_channel(f"127.0.0.1:{simulator.port}") as channel,
     ):
-        stub = microgrid_pb2_grpc.MicrogridStub(channel)
-        request = microgrid_pb2.ComponentIdParam(id=2)
+        stub = Stub(channel)
+        request = schema.ComponentIdParam(id=2)
         call = stub.StreamComponentData(request, timeout=PATIENCE)
         next(call)
         simulator.change(break_it)

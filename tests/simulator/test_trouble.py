@@ -22,10 +22,13 @@ from microgrid_sync import (
     Receiver,
     ServiceUnavailable,
 )
+from microgrid_sync.model.telemetry_codes import DiagnosticCode
 from microgrid_sync.simulator import Fault, Simulator, TroubleMaker
+from microgrid_sync.wire import v0_15_schema as schema
+from tests.support.stub import Stub
 from tests.support.waiting import PATIENCE, eventually
 
-pytestmark = pytest.mark.microgrid(speed=0)
+pytestmark = [pytest.mark.microgrid(speed=0), pytest.mark.both_apis]
 
 QUICK = LinearBackoff(interval=0.05, jitter=0.0)
 
@@ -70,7 +73,11 @@ def test_charger_in_error(microgrid: Simulator, client: MicrogridApiClient) -> N
     assert value.active_power == 0.0
     assert not value.is_ev_connected()
     assert value.raw is not None
-    assert [error.code for error in value.raw.ev_charger.errors] == [4]
+    if client.api == "v0.15":
+        assert [error.code for error in value.raw.ev_charger.errors] == [4]
+    else:
+        codes = [e.diagnostic_code for e in value.raw.state_snapshots[-1].errors]
+        assert codes == [DiagnosticCode.OVERCURRENT]
     with pytest.raises(OperationPreconditionFailed, match="component 7: in error"):
         client.set_power(7, 5000.0)
     client.set_power(8, 5000.0)
@@ -84,7 +91,7 @@ def test_error_is_acknowledged(microgrid: Simulator, client: MicrogridApiClient)
     receiver = follow(client)
     begin(microgrid, "error", components=[7])
     assert newest(microgrid, receiver).component_state is EVChargerComponentState.ERROR
-    client.stub.ErrorAck(_id(7))
+    Stub(client.channel).ErrorAck(_id(7))
     assert newest(microgrid, receiver).component_state is EVChargerComponentState.CHARGING
 
 
@@ -93,7 +100,7 @@ def test_error_that_cannot_be_recovered_from_stays(
 ) -> None:
     begin(microgrid, "error", components=[4], recoverable=False)
     with pytest.raises(grpc.RpcError) as raised:
-        client.stub.ErrorAck(_id(4))
+        Stub(client.channel).ErrorAck(_id(4))
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -102,22 +109,21 @@ def test_inverter_is_in_cold_standby_after_its_error(
 ) -> None:
     begin(microgrid, "error", components=[4, 5])
     with pytest.raises(grpc.RpcError) as raised:
-        client.stub.Start(_id(4))
+        Stub(client.channel).Start(_id(4))
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     for component_id in (4, 5):
-        client.stub.ErrorAck(_id(component_id))
+        Stub(client.channel).ErrorAck(_id(component_id))
     microgrid.step(1.0)
     assert client.inverter_data(4).receive(PATIENCE).component_state.name == "STANDBY"
     battery = client.battery_data(5).receive(PATIENCE)
     assert (battery.component_state.name, battery.relay_state.name) == ("OFF", "OPENED")
-    client.stub.Start(_id(4))
-    client.stub.Start(_id(5))
+    Stub(client.channel).Start(_id(4))
+    Stub(client.channel).Start(_id(5))
 
 
 def _id(component_id: int) -> Any:
-    from frequenz.api.microgrid import microgrid_pb2  # noqa: PLC0415
 
-    return microgrid_pb2.ComponentIdParam(id=component_id)
+    return schema.ComponentIdParam(id=component_id)
 
 
 def test_silent_component(microgrid: Simulator, client: MicrogridApiClient) -> None:
@@ -247,9 +253,9 @@ def test_stream_that_is_never_answered_goes_on_when_it_is(
 
 @pytest.mark.parametrize("status", ["OK", "INTERNAL", "UNAVAILABLE"])
 def test_streams_end(microgrid: Simulator, client: MicrogridApiClient, status: str) -> None:
-    call = client.stub.StreamComponentData(_id(8), timeout=PATIENCE)
+    call = Stub(client.channel).StreamComponentData(_id(8), timeout=PATIENCE)
     next(call)
-    other = client.stub.StreamComponentData(_id(7), timeout=PATIENCE)
+    other = Stub(client.channel).StreamComponentData(_id(7), timeout=PATIENCE)
     next(other)
     receiver = follow(client, 8)
     begin(microgrid, "stream-end", components=[8], status=status)
@@ -269,12 +275,12 @@ def test_streams_end(microgrid: Simulator, client: MicrogridApiClient, status: s
 def test_streams_keep_ending(microgrid: Simulator, client: MicrogridApiClient) -> None:
     begin(microgrid, "stream-end", status="DATA_LOSS", lasts=5.0)
     for _ in range(3):
-        call = client.stub.StreamComponentData(_id(8), timeout=PATIENCE)
+        call = Stub(client.channel).StreamComponentData(_id(8), timeout=PATIENCE)
         with pytest.raises(grpc.RpcError):
             next(call)
         assert call.code() is grpc.StatusCode.DATA_LOSS
     microgrid.step(6.0)
-    call = client.stub.StreamComponentData(_id(8), timeout=PATIENCE)
+    call = Stub(client.channel).StreamComponentData(_id(8), timeout=PATIENCE)
     assert next(call).id == 8
     call.cancel()
 
@@ -404,12 +410,12 @@ def test_error_that_stays_is_not_ended_by_that_of_another(
     microgrid: Simulator, client: MicrogridApiClient
 ) -> None:
     first = microgrid.faults.add(Fault(kind="error", components=[4]))
-    client.stub.ErrorAck(_id(4))
+    Stub(client.channel).ErrorAck(_id(4))
     microgrid.faults.add(Fault(kind="error", components=[4], recoverable=False))
     microgrid.faults.add(Fault(kind="error", components=[4]))
     microgrid.faults.end(first)
     with pytest.raises(grpc.RpcError) as raised:
-        client.stub.ErrorAck(_id(4))
+        Stub(client.channel).ErrorAck(_id(4))
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     microgrid.faults.clear()
     assert microgrid.change(lambda site: site.errors) == {}
@@ -419,7 +425,7 @@ def test_acknowledged_error_does_not_come_back(
     microgrid: Simulator, client: MicrogridApiClient
 ) -> None:
     begin(microgrid, "error", components=[7], lasts=60.0)
-    client.stub.ErrorAck(_id(7))
+    Stub(client.channel).ErrorAck(_id(7))
     begin(microgrid, "silent", components=[8])
     client.set_power(7, 5000.0)
     microgrid.step(120.0)
@@ -439,7 +445,7 @@ def test_error_that_is_over_at_once_leaves_nothing(
 
 def test_sample_that_was_held_back_goes_with_its_stream(microgrid: Simulator) -> None:
     with MicrogridApiClient(microgrid.url) as client:
-        call = client.stub.StreamComponentData(_id(7), timeout=PATIENCE)
+        call = Stub(client.channel).StreamComponentData(_id(7), timeout=PATIENCE)
         next(call)
         number = microgrid.faults.add(Fault(kind="disordered", components=[7]))
         microgrid.step(1.0)
@@ -447,7 +453,7 @@ def test_sample_that_was_held_back_goes_with_its_stream(microgrid: Simulator) ->
         microgrid.faults.end(number)
         microgrid.step(3600.0)
         begin_time = microgrid.time
-        call = client.stub.StreamComponentData(_id(7), timeout=PATIENCE)
+        call = Stub(client.channel).StreamComponentData(_id(7), timeout=PATIENCE)
         stamps = [next(call).ts.ToDatetime(tzinfo=begin_time.tzinfo)]
         microgrid.step(2.0)
         stamps += [next(call).ts.ToDatetime(tzinfo=begin_time.tzinfo) for _ in range(2)]
@@ -489,7 +495,7 @@ def test_samples_do_not_depend_on_who_listens() -> None:
                 other.receive(PATIENCE)
             simulator.faults.add(Fault(kind="nan", components=[101], at=0.5, lasts=1.0))
             simulator.step(5.0)
-            call = client.stub.StreamComponentData(_id(101), timeout=PATIENCE)
+            call = Stub(client.channel).StreamComponentData(_id(101), timeout=PATIENCE)
             first = next(call).SerializeToString(deterministic=True)
             simulator.step(10.0)
             found = [first, next(call).SerializeToString(deterministic=True)]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from frequenz.api.microgrid import ev_charger_pb2, microgrid_pb2
 from google.protobuf.empty_pb2 import Empty
 
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.support.messages import component, data
 from tests.support.server import ScriptedServer
 
@@ -66,10 +66,10 @@ class ChargerServer(ScriptedServer):
         self.holds: list[dict[int, float]] = []
         """What was held after each change."""
         self.handle: Callable[[int, float, grpc.ServicerContext], None] = self.hold
-        self.answers["ListConnections"] = lambda *_: microgrid_pb2.ConnectionList(
+        self.answers["ListConnections"] = lambda *_: schema.ConnectionList(
             connections=[
-                microgrid_pb2.Connection(start=1, end=METER),
-                *(microgrid_pb2.Connection(start=METER, end=number) for number in self.chargers),
+                schema.Connection(start=1, end=METER),
+                *(schema.Connection(start=METER, end=number) for number in self.chargers),
             ]
         )
         self.answers["SetPowerActive"] = self._take
@@ -105,7 +105,7 @@ class ChargerServer(ScriptedServer):
             yield self.message(component_id).SerializeToString()
             self.released.wait(self.interval)
 
-    def message(self, component_id: int) -> microgrid_pb2.ComponentData:
+    def message(self, component_id: int) -> Any:
         message = data(component_id, self.category(component_id))
         message.ts.FromMicroseconds(time.time_ns() // 1000)
         body = message.meter if component_id == METER else message.ev_charger
@@ -127,8 +127,8 @@ class ChargerServer(ScriptedServer):
             excluded = ac.power_active.system_exclusion_bounds
             excluded.lower, excluded.upper = -charger.excluded, charger.excluded
             state = message.ev_charger.state
-            state.cable_state = ev_charger_pb2.CABLE_STATE_UNPLUGGED
+            state.cable_state = 1
             if charger.connected:
-                state.cable_state = ev_charger_pb2.CABLE_STATE_EV_LOCKED
-            state.component_state = ev_charger_pb2.COMPONENT_STATE_READY
+                state.cable_state = 5
+            state.component_state = 3
         return message

@@ -1,34 +1,33 @@
 """Protobuf messages as a server would send them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from frequenz.api.common import components_pb2
-from frequenz.api.microgrid import microgrid_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from microgrid_sync.wire import v0_15_schema as schema
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 CATEGORIES = {
-    "grid": components_pb2.COMPONENT_CATEGORY_GRID,
-    "meter": components_pb2.COMPONENT_CATEGORY_METER,
-    "inverter": components_pb2.COMPONENT_CATEGORY_INVERTER,
-    "battery": components_pb2.COMPONENT_CATEGORY_BATTERY,
-    "ev_charger": components_pb2.COMPONENT_CATEGORY_EV_CHARGER,
-    "sensor": components_pb2.COMPONENT_CATEGORY_SENSOR,
+    "grid": 1,
+    "meter": 2,
+    "inverter": 3,
+    "battery": 5,
+    "ev_charger": 6,
+    "sensor": 7,
 }
 
 
-def component(component_id: int, category: str) -> microgrid_pb2.Component:
-    return microgrid_pb2.Component(id=component_id, category=CATEGORIES[category])
+def component(component_id: int, category: str) -> Any:
+    return schema.Component(id=component_id, category=CATEGORIES[category])
 
 
-def data(
-    component_id: int, category: str = "meter", number: int = 0
-) -> microgrid_pb2.ComponentData:
+def data(component_id: int, category: str = "meter", number: int = 0) -> Any:
     """Data of a component whose active power is `number`, that many seconds after the start."""
     stamp = Timestamp()
     stamp.FromDatetime(START + timedelta(seconds=number))
-    message = microgrid_pb2.ComponentData(id=component_id, ts=stamp)
+    message = schema.ComponentData(id=component_id, ts=stamp)
     body = getattr(message, category)
     if category == "battery":
         body.data.soc.avg = number

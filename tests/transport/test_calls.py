@@ -1,5 +1,6 @@
 """Unary calls: attempts, deadlines, the order of set-points, ends from other threads."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import grpc
 import grpc_testing
 import pytest
 import tenacity
-from frequenz.api.microgrid import microgrid_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync import (
@@ -30,13 +32,32 @@ from microgrid_sync import (
     ServiceUnavailable,
     SetPointSuperseded,
 )
-from microgrid_sync.transport.calls import CallCounters, CallOptions, UnaryCalls
+from microgrid_sync.transport.attempts import CallOptions, CallPlan
+from microgrid_sync.transport.calls import CallCounters, Calls
 from microgrid_sync.transport.reachability import Reachability
-from microgrid_sync.wire import UnaryRequest, v0_15
+from microgrid_sync.transport.set_points import SetPoints
+from microgrid_sync.wire import SetPointRequest
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
-SERVICE = microgrid_pb2.DESCRIPTOR.services_by_name["Microgrid"]
+pytestmark = pytest.mark.both_apis
+
+
+def _service() -> Any:
+    """The service of version 0.15, as far as the fake channel needs to know it."""
+    file = FileDescriptorProto(name="service.proto", package="frequenz.api.microgrid")
+    file.message_type.add(name="Any")
+    service = file.service.add(name="Microgrid")
+    for name in ("SetPowerActive", "ListComponents"):
+        kind = ".frequenz.api.microgrid.Any"
+        service.method.add(name=name, input_type=kind, output_type=kind, server_streaming=True)
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindServiceByName("frequenz.api.microgrid.Microgrid")
+
+
+SERVICE = _service()
 SET_POWER = SERVICE.methods_by_name["SetPowerActive"]
 
 QUICK = DEFAULT_CALL_RETRY.copy(wait=tenacity.wait_none())
@@ -49,19 +70,26 @@ class Caller:
         self._channel = channel
         self._pool = pool
         self.counters = CallCounters()
-        self.calls = UnaryCalls("grpc://fake", channel, self.counters, Reachability())
+        self.calls = Calls("grpc://fake", channel, self.counters, Reachability(), "v0.15")
+        self.set_points = SetPoints(self.calls)
+        self._kinds = itertools.count()
+
+    def close(self) -> None:
+        self.calls.close()
+        self.set_points.close()
 
     def start(
         self,
         retry: tenacity.Retrying | None = QUICK,
         *,
         timeout: float = 60.0,
-        request: UnaryRequest[None] | None = None,
-        order_by: object = None,
-    ) -> "futures.Future[None]":
+        power: float = 1.0,
+        kind: str | None = None,
+    ) -> "futures.Future[Any]":
+        plan = CallPlan("set_power()", lambda api: api.set_power(7, power))
         options = CallOptions(timeout, retry)
-        request = request or v0_15.set_power(7, 1.0)
-        return self._pool.submit(self.calls.call, request, options, order_by=order_by)
+        order_by = kind or f"of its own, {next(self._kinds)}", 7
+        return self._pool.submit(self.set_points.call, plan, options, order_by)
 
     def answer(
         self,
@@ -74,7 +102,7 @@ class Caller:
         for answer in answers if code is grpc.StatusCode.OK else ():
             rpc.send_response(answer)
         rpc.terminate((), code, details)
-        return microgrid_pb2.SetPowerActiveParam.FromString(request)
+        return schema.SetPowerActiveParam.FromString(request)
 
 
 @pytest.fixture
@@ -83,7 +111,7 @@ def caller() -> Iterator[Caller]:
     with futures.ThreadPoolExecutor(4) as pool:
         caller = Caller(channel, pool)
         yield caller
-        caller.calls.close()
+        caller.close()
 
 
 def test_call_that_succeeds_makes_one_attempt(caller: Caller) -> None:
@@ -167,9 +195,9 @@ def test_superseded_during_a_pause_whatever_the_last_error_was(caller: Caller) -
     policy = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ApiClientError), wait=tenacity.wait_fixed(1000)
     )
-    older = caller.start(policy, timeout=10_000.0, order_by="a")
+    older = caller.start(policy, timeout=10_000.0, kind="a")
     caller.answer(grpc.StatusCode.INVALID_ARGUMENT)
-    newer = caller.start(order_by="a")
+    newer = caller.start(kind="a")
     caller.answer(grpc.StatusCode.OK)
     assert newer.result(PATIENCE) is None
     with pytest.raises(SetPointSuperseded) as raised:
@@ -198,22 +226,22 @@ def test_close_ends_a_pause_and_nothing_is_tried_again(caller: Caller) -> None:
     policy = tenacity.Retrying(wait=tenacity.wait_fixed(1000))
     call = caller.start(policy, timeout=10_000.0)
     caller.answer(grpc.StatusCode.UNAVAILABLE)
-    caller.calls.close()
+    caller.close()
     with pytest.raises(ServiceUnavailable, match=r"\(1 attempt\)"):
         call.result(PATIENCE)
 
 
 def test_closed_calls_refuse_new_ones(caller: Caller) -> None:
-    caller.calls.close()
+    caller.close()
     with pytest.raises(ClientNotConnected):
         caller.start().result(PATIENCE)
 
 
 def test_older_set_point_in_a_pause_is_superseded(caller: Caller) -> None:
     policy = tenacity.Retrying(wait=tenacity.wait_fixed(1000))
-    older = caller.start(policy, timeout=10_000.0, order_by="a")
+    older = caller.start(policy, timeout=10_000.0, kind="a")
     caller.answer(grpc.StatusCode.UNAVAILABLE)
-    newer = caller.start(request=v0_15.set_power(7, 2.0), order_by="a")
+    newer = caller.start(power=2.0, kind="a")
     assert caller.answer(grpc.StatusCode.OK).power == 2.0
     assert newer.result(PATIENCE) is None
     with pytest.raises(SetPointSuperseded, match=r"\(1 attempt\)") as raised:
@@ -331,7 +359,7 @@ def test_newer_set_point_cancels_the_older_one_in_flight(
     assert not errors[0].is_retryable
 
 
-class _Recorder(UnaryCalls):
+class _Recorder(SetPoints):
     """Writes down which calls have begun, and which attempts start."""
 
     def __init__(self, server: ScriptedServer, channel: grpc.Channel) -> None:
@@ -339,34 +367,33 @@ class _Recorder(UnaryCalls):
         self.events: list[tuple[str, float]] = []
         self._one_by_one = threading.Lock()
         recording: Any = self
-        super().__init__(server.url, recording, CallCounters(), Reachability())
+        calls = Calls(server.url, recording, CallCounters(), Reachability(), "v0.15")
+        self.calls = calls
+        super().__init__(calls)
 
     def unary_stream(self, path: str, *_: object) -> Any:
         """Stand in for the channel."""
         open_call: Any = self._real_channel.unary_stream(path, None, None)
 
         def start(payload: bytes, timeout: float) -> Any:
-            message = microgrid_pb2.SetPowerActiveParam.FromString(payload)
+            message = schema.SetPowerActiveParam.FromString(payload)
             self.events.append(("start", message.power))
             return open_call(payload, timeout)
 
         return start
 
-    def unary_unary(self, path: str, *_: object) -> Any:
-        """Stand in for the channel."""
-        return self._real_channel.unary_unary(path, None, None)
-
-    def _begin(self, ongoing: Any, operation: str, order_by: Any) -> int:
+    def _begin(self, plan: Any, order_by: Any) -> Any:
         # One by one, so that the order of the lines is that of the calls.
         with self._one_by_one:
-            number = super()._begin(ongoing, operation, order_by)
-            self.events.append(("begun", float(operation.rpartition("=")[2].rstrip(")"))))
-            return number
+            given = super()._begin(plan, order_by)
+            self.events.append(("begun", float(plan.operation)))
+            return given
 
 
 def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
     server: ScriptedServer,
 ) -> None:
+    server.api = "v0.15"
     answers = iter(range(10**6))
 
     def answer(_: Any, context: grpc.ServicerContext) -> Empty:
@@ -377,10 +404,13 @@ def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
     server.answers["SetPowerActive"] = answer
     outcomes: list[str] = []
 
-    def work(calls: UnaryCalls, offset: int) -> None:
+    def set_power(power: int) -> "CallPlan[SetPointRequest]":
+        return CallPlan(str(power), lambda api: api.set_power(7, power))
+
+    def work(set_points: SetPoints, offset: int) -> None:
         for power in range(offset, offset + 30):
             try:
-                calls.call(v0_15.set_power(7, power), CallOptions(60.0, QUICK), order_by="a")
+                set_points.call(set_power(power), CallOptions(60.0, QUICK), ("a", 7))
                 outcomes.append("done")
             except ApiClientError as error:
                 outcomes.append(type(error).__name__)
@@ -395,6 +425,7 @@ def test_no_attempt_of_an_older_set_point_starts_after_a_newer_call_began(
                 thread.start()
             for thread in threads:
                 thread.join(60)
+            recorder.calls.close()
             recorder.close()
     finally:
         sys.setswitchinterval(interval)
@@ -489,12 +520,12 @@ def test_call_that_is_interrupted_is_cancelled_at_once(
         server.silence(context)
         return Empty()
 
-    def interrupted(_: Any) -> bytes:
+    def interrupted(*_: Any) -> bytes:
         assert began.wait(PATIENCE)
         raise KeyboardInterrupt
 
     server.answers["SetPowerActive"] = answer
-    monkeypatch.setattr("microgrid_sync.transport.calls._only_answer", interrupted)
+    monkeypatch.setattr("microgrid_sync.transport.set_points.next_answer", interrupted)
     with _client(server) as client:
         with pytest.raises(KeyboardInterrupt) as raised:
             client.set_power(1, 1.0)

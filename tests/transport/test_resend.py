@@ -13,13 +13,15 @@ from microgrid_sync import ApiClientError, MicrogridApiClient, OperationTimedOut
 from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
+pytestmark = pytest.mark.both_apis
+
 LANDING = 0.6
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microgrid_sync.transport.resend.LANDING_TIME", LANDING)
-    monkeypatch.setattr("microgrid_sync.transport.calls.LANDING_TIME", LANDING)
+    monkeypatch.setattr("microgrid_sync.transport.set_points.LANDING_TIME", LANDING)
 
 
 class SlowServer(ScriptedServer):

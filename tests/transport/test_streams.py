@@ -29,6 +29,8 @@ from tests.support.messages import component, data
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
 
+pytestmark = pytest.mark.both_apis
+
 QUICK = LinearBackoff(0.02, 0.0)
 
 
@@ -88,7 +90,7 @@ def test_stream_goes_on_for_a_receiver_that_joins_while_the_last_one_leaves(
     last.receive(PATIENCE)
     session = client._session
     assert session is not None
-    stream = session.streams._by_component[1]
+    stream = session.streams._by_key[1, None]
     stop_if_empty = stream._receivers._on_empty
     assert stop_if_empty is not None
     joined: list[Receiver[MeterData]] = []
