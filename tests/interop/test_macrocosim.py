@@ -87,7 +87,8 @@ def test_what_it_is_made_of(client: MicrogridApiClient) -> None:
     assert found[STORAGE].type is InverterType.BATTERY
     assert found[SOLAR].type is InverterType.SOLAR
     metadata = found[GRID].metadata
-    assert metadata is not None and metadata.fuse is not None
+    assert metadata is not None
+    assert metadata.fuse is not None
     assert metadata.fuse.max_current == 100.0
     assert found[STORAGE].name
     assert found[STORAGE].category_name == "INVERTER"

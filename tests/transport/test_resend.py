@@ -151,13 +151,13 @@ def test_call_that_was_refused_does_not_call_it_off(server: SlowServer) -> None:
 def test_interrupted_call_counts_as_cut_off(
     server: SlowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_: Any) -> bytes:
+    def interrupted(*_: Any) -> bytes:
         assert eventually(lambda: server.count("SetPowerActive") == 1)
         raise KeyboardInterrupt
 
     with MicrogridApiClient(server.url, call_retry=None) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("microgrid_sync.transport.calls._only_answer", interrupted)
+            patch.setattr("microgrid_sync.transport.set_points.next_answer", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 client.set_power(1, 22_000.0)
         client.set_power(1, 7000.0)
