@@ -1,6 +1,8 @@
 """Makes a certificate for a simulator on the spot, so that encryption can be practised."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -30,9 +32,10 @@ class Certificate:
         issued = authority.issue_cert(host, "localhost", "127.0.0.1", "::1")
         self._key = issued.private_key_pem.bytes()
         self._chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        directory = tempfile.mkdtemp(prefix="microgrid-sync-tls-")
         # Gone with this object.
-        self._directory = tempfile.TemporaryDirectory(prefix="microgrid-sync-tls-")
-        self._path = Path(self._directory.name) / "authority.pem"
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self._path = Path(directory) / "authority.pem"
         self._path.write_bytes(authority.cert_pem.bytes())
 
     @property

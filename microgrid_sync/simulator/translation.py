@@ -278,7 +278,7 @@ def _add_samples(
 def ranges_of(metric: Any, *, negated: bool = False) -> list[tuple[float, float]] | None:
     """Turn inclusion and exclusion bounds into the ranges that are allowed.
 
-    Zero is always allowed, as v1alpha18 has it.
+    Zero is always allowed, whatever the ranges; it is one of them where all others are on one side.
     """
     if not metric.HasField("system_inclusion_bounds"):
         return None
@@ -294,7 +294,8 @@ def ranges_of(metric: Any, *, negated: bool = False) -> list[tuple[float, float]
             ranges.append((lower, min(excluded.lower, upper)))
         if excluded.upper <= upper:
             ranges.append((max(excluded.upper, lower), upper))
-        if not any(low <= 0.0 <= high for low, high in ranges):
+        has_both_sides = any(high < 0 for _, high in ranges) and any(low > 0 for low, _ in ranges)
+        if not has_both_sides and not any(low <= 0.0 <= high for low, high in ranges):
             ranges.append((0.0, 0.0))
         ranges.sort()
     if negated:

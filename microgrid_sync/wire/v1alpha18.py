@@ -572,6 +572,9 @@ def _bounds(sample: Any) -> tuple[float, float, float, float]:
     if len(ranges) == 1:
         return (*ranges[0], 0.0, 0.0)
     ranges.sort()
+    if ranges[0] < (0.0, 0.0) < ranges[-1]:
+        # Zero is always allowed; it is no end of what is not.
+        ranges = [each for each in ranges if each != (0.0, 0.0)]
     lowest, highest = ranges[0][0], max(upper for _, upper in ranges)
     gaps = []
     reached = ranges[0][1]
