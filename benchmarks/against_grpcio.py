@@ -21,9 +21,10 @@ from typing import Any
 
 import grpc
 from fast_server import BUSY, FastServer, fast_server
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+from parts import bare_set_power
 
 from microgrid_sync import MicrogridApiClient
+from microgrid_sync.wire import v0_15_schema as schema
 
 READER = Path(__file__).with_name("reader.py")
 
@@ -160,11 +161,11 @@ def set_power(options: argparse.Namespace) -> list[Row]:
     """Set-points, one after the other, in turns with bare grpcio."""
     with fast_server(1, 1.0) as server, MicrogridApiClient(f"grpc://127.0.0.1:{server.port}") as c:
         channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
-        stub = microgrid_pb2_grpc.MicrogridStub(channel)
+        bare_power = bare_set_power(channel)
 
         def bare_call() -> None:
-            message = microgrid_pb2.SetPowerActiveParam(component_id=1, power=1000.0)
-            stub.SetPowerActive(message, timeout=60.0)
+            message = schema.SetPowerActiveParam(component_id=1, power=1000.0)
+            bare_power(message, timeout=60.0)
 
         def our_call() -> None:
             c.set_power(1, 1000.0)
@@ -191,7 +192,7 @@ def time_of(call: Callable[[], None], times: int) -> float:
 
 def import_time(options: argparse.Namespace) -> list[Row]:
     """The import, against grpc and the bindings."""
-    needed = "import grpc, frequenz.api.microgrid.microgrid_pb2_grpc"
+    needed = "import grpc, frequenz.api.microgrid.v1alpha18.microgrid_pb2_grpc"
     ours: list[dict[str, Any]] = []
     bare: list[dict[str, Any]] = []
     for _ in range(options.rounds * 3):

@@ -88,7 +88,8 @@ def body() -> bytes:
     for phase in (ac.phase_1, ac.phase_2, ac.phase_3):
         phase.voltage.value, phase.current.value = 230.1, 10.2
         phase.power_active.value, phase.power_reactive.value = 2300.1, -3.3
-    return message.SerializeToString()
+    serialized: bytes = message.SerializeToString()
+    return serialized
 
 
 @contextlib.contextmanager

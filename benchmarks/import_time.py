@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 ROUNDS = 25
-BARE = "import grpc; from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc"
+BARE = "import grpc; from frequenz.api.microgrid.v1alpha18 import microgrid_pb2_grpc"
 OURS = "import microgrid_sync; microgrid_sync.MicrogridApiClient"
 # CPU time: a busy machine measures the same.
 TIMED = "import time; t = time.process_time(); {}; print(time.process_time() - t)"

@@ -6,10 +6,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import grpc
 import grpc.experimental
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+
+from microgrid_sync.wire import v0_15_schema as schema
+
+SERVICE = "/frequenz.api.microgrid.Microgrid/"
 
 
 def bare_channel(port: int) -> grpc.Channel:
@@ -21,17 +26,15 @@ def bare_channel(port: int) -> grpc.Channel:
 def read_bare_streams(
     port: int,
     numbers: Iterable[int],
-    take: Callable[[microgrid_pb2.ComponentData], object] = lambda message: None,
+    take: Callable[[Any], object] = lambda message: None,
 ) -> grpc.Channel:
-    """Read streams with the stub, a daemon thread each, until the channel is closed."""
+    """Read streams with grpcio, a daemon thread each, until the channel is closed."""
     channel = bare_channel(port)
-    stub = microgrid_pb2_grpc.MicrogridStub(channel)
+    stream = bare_stream(channel)
 
     def read(component_id: int) -> None:
         try:
-            for message in stub.StreamComponentData(
-                microgrid_pb2.ComponentIdParam(id=component_id)
-            ):
+            for message in stream(schema.ComponentIdParam(id=component_id)):
                 take(message)
         except grpc.RpcError:
             return
@@ -39,6 +42,24 @@ def read_bare_streams(
     for number in numbers:
         threading.Thread(target=read, args=(number,), daemon=True).start()
     return channel
+
+
+def bare_stream(channel: grpc.Channel) -> Any:
+    """Give the call that streams a component's data, as a stub has it."""
+    return channel.unary_stream(
+        SERVICE + "StreamComponentData", serialized, schema.ComponentData.FromString
+    )
+
+
+def bare_set_power(channel: grpc.Channel) -> Any:
+    """Give the call that sets active power, as a stub has it."""
+    return channel.unary_unary(SERVICE + "SetPowerActive", serialized, Empty.FromString)
+
+
+def serialized(message: Any) -> bytes:
+    """Serialize a message."""
+    payload: bytes = message.SerializeToString()
+    return payload
 
 
 def cpu_seconds() -> float:

@@ -46,16 +46,21 @@ def bare(port: int, streams: int) -> Reading:
     """Start to read with grpcio alone."""
     import grpc
     import grpc.experimental
-    from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
+
+    from microgrid_sync.wire import v0_15_schema as schema
 
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
     channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[option])
-    stub = microgrid_pb2_grpc.MicrogridStub(channel)
+    stream: Any = channel.unary_stream(
+        "/frequenz.api.microgrid.Microgrid/StreamComponentData",
+        lambda message: message.SerializeToString(),
+        schema.ComponentData.FromString,
+    )
     values: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def read(number: int) -> None:
         put = values.put
-        for message in stub.StreamComponentData(microgrid_pb2.ComponentIdParam(id=number)):
+        for message in stream(schema.ComponentIdParam(id=number)):
             ac = message.meter.data.ac
             one, two, three = ac.phase_1, ac.phase_2, ac.phase_3
             put(

@@ -1,4 +1,8 @@
-"""What the benchmarks measure against: a server of their own, in a process of its own."""
+"""What the benchmarks measure against: a server of their own, in a process of its own.
+
+It speaks version 0.15, where commands are never answered, and v1alpha18, where a set-point is
+accepted at once, and its success is told some seconds later.
+"""
 
 import contextlib
 import subprocess
@@ -10,34 +14,60 @@ from concurrent import futures
 from typing import Any
 
 import grpc
-from frequenz.api.common import components_pb2
-from frequenz.api.microgrid import microgrid_pb2, microgrid_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from microgrid_sync.wire import v0_15_schema as schema
+from microgrid_sync.wire import v1alpha18_schema as alpha
 
-class Service(microgrid_pb2_grpc.MicrogridServicer):
-    """Meters 1 to n that send so many samples a second each; commands are never answered."""
+METER = 2
+"""The number of a meter's category."""
 
-    def __init__(self, meters: int, rate: float) -> None:
+ACCEPTED, SUCCESS = 1, 4
+
+
+class Service(grpc.GenericRpcHandler):
+    """Meters 1 to n that send so many samples a second each."""
+
+    def __init__(self, meters: int, rate: float, delay: float, api: str) -> None:
         """Make a service."""
         self._meters = meters
         self._rate = rate
+        self._delay = delay
+        self._api = api
+        self._arrived: list[float] = []
+        self._listed = schema.ComponentList(
+            components=[schema.Component(id=n, category=METER) for n in range(1, meters + 1)]
+        ).SerializeToString()
 
-    def ListComponents(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the API's name, as below
-        """List the meters."""
-        meter = components_pb2.COMPONENT_CATEGORY_METER
-        return microgrid_pb2.ComponentList(
-            components=[
-                microgrid_pb2.Component(id=number, category=meter)
-                for number in range(1, self._meters + 1)
-            ]
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Find what answers a call."""
+        package, _, name = handler_call_details.method.rpartition("/")
+        is_alpha = "v1alpha18" in package
+        if ("v1alpha18" if is_alpha else "v0.15") not in self._api:
+            return None
+        if is_alpha:
+            if name == "SetElectricalComponentPower":
+                return grpc.unary_stream_rpc_method_handler(self._set)
+            answers = {"GetMicrogrid": b"", "Arrived": None}
+        elif package.endswith("microgrid.Microgrid"):
+            if name == "StreamComponentData":
+                return grpc.unary_stream_rpc_method_handler(self._stream)
+            if name == "SetPowerActive":
+                return grpc.unary_unary_rpc_method_handler(self._never)
+            answers = {"GetMicrogridMetadata": b"", "ListComponents": self._listed}
+        else:
+            answers = {}
+        if name not in answers:
+            return None
+        answer = answers[name]
+        return grpc.unary_unary_rpc_method_handler(
+            lambda *_: self._arrivals() if answer is None else answer
         )
 
-    def StreamComponentData(  # noqa: N802
-        self, request: Any, context: grpc.ServicerContext
-    ) -> Iterator[microgrid_pb2.ComponentData]:
+    def _stream(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Send samples at the rate, or as fast as they are read if it is 0."""
-        message = microgrid_pb2.ComponentData(id=request.id, ts=Timestamp(seconds=1))
+        number = schema.ComponentIdParam.FromString(request).id
+        message = schema.ComponentData(id=number, ts=Timestamp(seconds=1))
         ac = message.meter.data.ac
         for phase in (ac.phase_1, ac.phase_2, ac.phase_3):
             phase.voltage.value = 230.0
@@ -47,25 +77,40 @@ class Service(microgrid_pb2_grpc.MicrogridServicer):
         due = time.monotonic()
         while context.is_active():
             message.ts.GetCurrentTime()
-            yield message
+            yield message.SerializeToString()
             if self._rate:
                 due += 1 / self._rate
                 time.sleep(max(0.0, due - time.monotonic()))
 
-    def SetPowerActive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def _never(self, _: bytes, context: grpc.ServicerContext) -> bytes:
         """Never answer."""
         done = threading.Event()
         context.add_callback(done.set)
         done.wait(600)
+        return b""
+
+    def _set(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Accept a set-point, and tell of its success later."""
+        self._arrived.append(time.monotonic())
+        response = alpha.SetElectricalComponentPowerResponse
+        yield response(status=ACCEPTED).SerializeToString()
+        if self._delay:
+            done = threading.Event()
+            context.add_callback(done.set)
+            done.wait(self._delay)
+        yield response(status=SUCCESS).SerializeToString()
+
+    def _arrivals(self) -> bytes:
+        """Tell when set-points have arrived since the last time; in text."""
+        arrived, self._arrived = self._arrived, []
+        return " ".join(map(str, arrived)).encode()
 
 
-def serve(port: int, meters: int, rate: float) -> None:
+def serve(port: int, meters: int, rate: float, delay: float, api: str) -> None:
     """Serve until the standard input is closed; print the port."""
-    pool = futures.ThreadPoolExecutor(meters + 20)
-    server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
-    # What the benchmarks do not use stays as the bindings have it: not implemented.
-    service = Service(meters, rate)  # type: ignore[abstract] # see above
-    microgrid_pb2_grpc.add_MicrogridServicer_to_server(service, server)
+    pool = futures.ThreadPoolExecutor(meters + 220)
+    handler = Service(meters, rate, delay, api)
+    server = grpc.server(pool, handlers=[handler], options=[("grpc.so_reuseport", 0)])
     print(server.add_insecure_port(f"127.0.0.1:{port}"), flush=True)
     server.start()
     sys.stdin.read()
@@ -73,9 +118,16 @@ def serve(port: int, meters: int, rate: float) -> None:
 
 
 @contextlib.contextmanager
-def serving(port: int = 0, *, meters: int = 1, rate: float = 1.0) -> Iterator[int]:
+def serving(
+    port: int = 0,
+    *,
+    meters: int = 1,
+    rate: float = 1.0,
+    delay: float = 0.0,
+    api: str = "v0.15 v1alpha18",
+) -> Iterator[int]:
     """Serve in another process; give the port. It is killed at the end."""
-    command = [sys.executable, __file__, str(port), str(meters), str(rate)]
+    command = [sys.executable, __file__, str(port), str(meters), str(rate), str(delay), api]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -89,4 +141,4 @@ def serving(port: int = 0, *, meters: int = 1, rate: float = 1.0) -> Iterator[in
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), sys.argv[5])

@@ -20,7 +20,7 @@ from microgrid_sync import (
 )
 from microgrid_sync.transport.channel import LARGEST_STREAM_MESSAGE
 from microgrid_sync.wire import v0_15_schema as schema
-from microgrid_sync.wire.v0_15 import MOST_ERRORS
+from microgrid_sync.wire.values import MOST_ERRORS
 from tests.support.messages import component, data
 from tests.support.process import resident
 from tests.support.server import ScriptedServer, failing

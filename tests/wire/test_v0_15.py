@@ -249,7 +249,7 @@ def test_components() -> None:
             schema.Component(id=2, category=1),
             schema.Component(id=3, category=7),
             schema.Component(id=4, category=10),
-            schema.Component(id=5, category=99),  # type: ignore[arg-type] # a number that has no name yet
+            schema.Component(id=5, category=99),
             schema.Component(
                 id=6,
                 category=3,
@@ -258,7 +258,7 @@ def test_components() -> None:
             schema.Component(
                 id=7,
                 category=3,
-                inverter=schema.InverterMetadata(type=99),  # type: ignore[arg-type] # as above
+                inverter=schema.InverterMetadata(type=99),
             ),
             schema.Component(id=8, category=3),
             schema.Component(id=9, category=11),
