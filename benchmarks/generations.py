@@ -155,9 +155,10 @@ def set_points() -> None:
     ):
         bare = bare_reading(channel)
         ratios, ours_all, bare_all = [], [], []
+        calls: list[Callable[[], object]] = [bare, lambda: client.set_power(1, 1000.0)]
         for _ in range(ROUNDS):
             times = []
-            for call in (bare, lambda: client.set_power(1, 1000.0)):
+            for call in calls:
                 call()
                 began = time.perf_counter()
                 for _ in range(200):

@@ -212,7 +212,7 @@ class MicrogridApiClient:
 
     @property
     def api(self) -> str | None:
-        """Which API the server speaks: ``v0.15``, ``v1alpha18`` or ``v1alpha19``.
+        """The API that the server speaks, ``v0.15``, ``v1alpha18`` or ``v1alpha19``.
 
         ``None`` as long as that is not known, and when the client is not connected.
         """

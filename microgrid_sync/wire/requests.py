@@ -1,6 +1,7 @@
 """Defines what a generation of the API offers to the rooms above: requests ready to be sent."""
 
 import enum
+import importlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
@@ -209,6 +210,28 @@ class ApiGeneration:
     ) -> StreamRequest[Telemetry]:
         """Ask for metrics of a sensor; none means all."""
         self.lacks("no telemetry of sensors")
+
+
+def official_stub(channel: grpc.Channel, module: str, api: str, version: str) -> Any:
+    """Make the stub of the official bindings, which are for users and may not be there.
+
+    Args:
+        channel: Where it makes its calls.
+        module: The module that has it.
+        api: What users call the generation.
+        version: Which versions of the bindings have it, as pip takes it.
+
+    Raises:
+        ImportError: If they are not installed.
+    """
+    try:
+        bindings = importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"the stub of API {api} needs its official bindings: "
+            f"pip install 'frequenz-api-microgrid{version}'"
+        ) from error
+    return bindings.MicrogridStub(channel)
 
 
 def nothing(_: Any) -> None:

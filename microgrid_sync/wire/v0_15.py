@@ -51,6 +51,7 @@ from microgrid_sync.wire.requests import (
     UnaryRequest,
     UndecodableMessage,
     nothing,
+    official_stub,
 )
 from microgrid_sync.wire.values import MOST_ERRORS, joined, time_of, value_of
 
@@ -90,15 +91,9 @@ class Generation(ApiGeneration):
 
     def make_stub(self, channel: grpc.Channel) -> Any:
         """See `ApiGeneration.make_stub`."""
-        try:
-            # The official bindings are for users, not for this package; they may not be there.
-            from frequenz.api.microgrid import microgrid_pb2_grpc  # noqa: PLC0415 - see above
-        except ImportError as error:
-            raise ImportError(
-                f"the stub of API {self.name} needs its official bindings: "
-                "pip install 'frequenz-api-microgrid>=0.15.3,<0.16'"
-            ) from error
-        return microgrid_pb2_grpc.MicrogridStub(channel)
+        return official_stub(
+            channel, "frequenz.api.microgrid.microgrid_pb2_grpc", self.name, ">=0.15.3,<0.16"
+        )
 
     def list_components(self) -> UnaryRequest[list[Component]]:
         """See `ApiGeneration.list_components`."""

@@ -61,6 +61,7 @@ from microgrid_sync.wire.requests import (
     UnaryRequest,
     UndecodableMessage,
     nothing,
+    official_stub,
 )
 from microgrid_sync.wire.values import MOST_ERRORS, joined, time_in, time_of, value_of
 
@@ -147,20 +148,9 @@ class Generation(ApiGeneration):
 
     def make_stub(self, channel: grpc.Channel) -> Any:
         """See `ApiGeneration.make_stub`."""
-        # The official bindings are for users, not for this package; they may not be there.
-        import importlib  # noqa: PLC0415 - for this alone
-
-        try:
-            module = importlib.import_module(
-                f"frequenz.api.microgrid.{self.name}.microgrid_pb2_grpc"
-            )
-        except ImportError as error:
-            least = {"v1alpha18": "0.18.2", "v1alpha19": "0.19.1"}.get(self.name, "0.19.1")
-            raise ImportError(
-                f"the stub of API {self.name} needs its official bindings: "
-                f"pip install 'frequenz-api-microgrid>={least}'"
-            ) from error
-        return module.MicrogridStub(channel)
+        module = f"frequenz.api.microgrid.{self.name}.microgrid_pb2_grpc"
+        least = ">=0.18.2" if self.name == "v1alpha18" else ">=0.19.1"
+        return official_stub(channel, module, self.name, least)
 
     def _unary(
         self, operation: str, method: str, message: Any, answer: Any, decode: Callable[[Any], T]
