@@ -105,10 +105,7 @@ class Charger:
     def update(self, data: EVChargerData, now: float) -> None:
         """Take new data."""
         before = self.data
-        if math.isinf(
-            data.active_power_inclusion_lower_bound + data.active_power_inclusion_upper_bound
-        ):
-            data = self._bounded(data)
+        data = self._bounded(data)
         self.health.update(data, now, self._max_data_age)
         self.voltage.update(data.voltage_per_phase, data.current_per_phase, now)
         if self.data is None or self.data is before:
@@ -121,13 +118,23 @@ class Charger:
             self.connected_since = now
 
     def _bounded(self, data: EVChargerData) -> EVChargerData:
-        """Put what a charger is rated for in the place of bounds that it does not have."""
+        """Put something in the place of bounds that a charger does not have.
+
+        Without a lower one it is not to discharge; without an upper one, what it is rated for; and
+        one that says what it may be set to, and not what of that is excluded, excludes nothing.
+        """
         lower = data.active_power_inclusion_lower_bound
         upper = data.active_power_inclusion_upper_bound
+        excluded = data.active_power_exclusion_lower_bound, data.active_power_exclusion_upper_bound
+        excludes_nothing = math.isnan(excluded[0]) and math.isnan(excluded[1])
+        if not excludes_nothing and math.isfinite(lower) and math.isfinite(upper):
+            return data
         return replace(
             data,
             active_power_inclusion_lower_bound=0.0 if lower == -math.inf else lower,
             active_power_inclusion_upper_bound=self.rated_bound if upper == math.inf else upper,
+            active_power_exclusion_lower_bound=0.0 if excludes_nothing else excluded[0],
+            active_power_exclusion_upper_bound=0.0 if excludes_nothing else excluded[1],
         )
 
     def advance(self, now: float, minimum: float) -> None:
