@@ -6,6 +6,7 @@ Usage: generations.py [--peer-python PATH]. PATH is a Python that has frequenz-s
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from server import serving
+from parts import bare_channel, bare_stream, cpu_seconds, serialized
+from server import METRICS, serving
 
-from microgrid_sync import ComponentCategory, MicrogridApiClient
+from microgrid_sync import ComponentCategory, MicrogridApiClient, merge
 from microgrid_sync.client import start_set_power
 from microgrid_sync.wire import generation, v0_15_schema
 from microgrid_sync.wire import v1alpha18_schema as alpha
@@ -26,7 +28,6 @@ from microgrid_sync.wire import v1alpha18_schema as alpha
 ROUNDS = 15
 SET = "/frequenz.api.microgrid.v1alpha18.Microgrid/SetElectricalComponentPower"
 ARRIVED = "/frequenz.api.microgrid.v1alpha18.Microgrid/Arrived"
-METRICS = (10, 12, 13, 14, 19, 20, 21, 26, 27, 28, 29, 30, 31, 32, 33)
 
 LOADING = """
 import time, grpc, microgrid_sync.wire, microgrid_sync.model
@@ -173,6 +174,99 @@ def set_points() -> None:
         )
 
 
+def streams(count: int = 50, rate: float = 20.0, seconds: float = 3.0) -> None:
+    """CPU time of a message of many streams, in turns with bare grpcio, in both generations."""
+    values: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def bare_old(port: int) -> grpc.Channel:
+        channel = bare_channel(port)
+        read(bare_stream(channel), v0_15_schema.ComponentIdParam, "id", take_old)
+        return channel
+
+    def bare_new(port: int) -> grpc.Channel:
+        channel = bare_channel(port)
+        path = "/frequenz.api.microgrid.v1alpha18.Microgrid/"
+        response = alpha.ReceiveElectricalComponentTelemetryStreamResponse
+        call: Any = channel.unary_stream(
+            path + "ReceiveElectricalComponentTelemetryStream", serialized, response.FromString
+        )
+        kind = alpha.ReceiveElectricalComponentTelemetryStreamRequest
+        read(call, kind, "electrical_component_id", take_new)
+        return channel
+
+    def read(call: Any, kind: Any, name: str, take: Callable[[Any], None]) -> None:
+        def run(number: int) -> None:
+            try:
+                for message in call(kind(**{name: number})):
+                    take(message)
+            except grpc.RpcError:
+                return
+
+        for number in range(1, count + 1):
+            threading.Thread(target=run, args=(number,), daemon=True).start()
+
+    def take_old(message: Any) -> None:
+        ac = message.meter.data.ac
+        phases = ac.phase_1, ac.phase_2, ac.phase_3
+        values.put(
+            (
+                message.ts.seconds + message.ts.nanos / 1e9, message.id,
+                ac.power_active.value, ac.power_reactive.value, ac.frequency.value,
+                *(p.power_active.value for p in phases), *(p.power_reactive.value for p in phases),
+                *(p.current.value for p in phases), *(p.voltage.value for p in phases),
+            )
+        )  # fmt: skip
+
+    def take_new(message: Any) -> None:
+        telemetry = message.telemetry
+        samples = telemetry.metric_samples
+        stamp = samples[-1].sample_time
+        found = {sample.metric: sample.value.simple_metric.value for sample in samples}
+        values.put(
+            (
+                stamp.seconds + stamp.nanos / 1e9, telemetry.electrical_component_id,
+                found[26], -found[30], found[10],
+                (found[27], found[28], found[29]), (-found[31], -found[32], -found[33]),
+                (found[19], found[20], found[21]), (found[12], found[13], found[14]),
+            )
+        )  # fmt: skip
+
+    def bare_cost(start: Callable[[int], grpc.Channel], port: int) -> float:
+        channel = start(port)
+        cost = per_message(values.get)
+        channel.close()
+        return cost
+
+    def our_cost(name: str, port: int) -> float:
+        with MicrogridApiClient(f"grpc://127.0.0.1:{port}?api={name}") as client:
+            receivers = [client.meter_data(number) for number in range(1, count + 1)]
+            with merge(*receivers) as merged:
+                return per_message(merged.receive)
+
+    def per_message(take: Callable[[], Any]) -> float:
+        for _ in range(count * 3):
+            take()
+        before, began, taken = cpu_seconds(), time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            take()
+            taken += 1
+        return (cpu_seconds() - before) / taken * 1e6
+
+    for name, bare in (("v0.15", bare_old), ("v1alpha18", bare_new)):
+        ours, bares = [], []
+        with serving(meters=count, rate=rate) as port:
+            for _ in range(5):
+                bares.append(bare_cost(bare, port))
+                while not values.empty():
+                    values.get()
+                ours.append(our_cost(name, port))
+        ratio = statistics.median(o / b for o, b in zip(ours, bares, strict=True))
+        print(
+            f"{count} streams at {rate:g} Hz, {name}: {statistics.median(ours):.0f} us of CPU a "
+            f"message, bare grpcio {statistics.median(bares):.0f} us, ratio {ratio:.2f} (1.3)"
+        )
+
+
 def many_decreases(count: int = 100) -> None:
     """Many set-points at a server that tells of success 3 s later: when the last has arrived."""
     with (
@@ -230,6 +324,7 @@ def main() -> None:
     loading()
     decoding(options.peer_python)
     finding_out()
+    streams()
     set_points()
     many_decreases()
     print(json.dumps({"done": True}))

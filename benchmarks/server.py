@@ -22,6 +22,9 @@ from microgrid_sync.wire import v1alpha18_schema as alpha
 METER = 2
 """The number of a meter's category."""
 
+METRICS = (10, 12, 13, 14, 19, 20, 21, 26, 27, 28, 29, 30, 31, 32, 33)
+"""What a meter measures."""
+
 ACCEPTED, SUCCESS = 1, 4
 
 
@@ -38,31 +41,54 @@ class Service(grpc.GenericRpcHandler):
         self._listed = schema.ComponentList(
             components=[schema.Component(id=n, category=METER) for n in range(1, meters + 1)]
         ).SerializeToString()
+        self._new = alpha.ListElectricalComponentsResponse(
+            electrical_components=[
+                alpha.ElectricalComponent(id=n, category=METER) for n in range(1, meters + 1)
+            ]
+        ).SerializeToString()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Find what answers a call."""
         package, _, name = handler_call_details.method.rpartition("/")
-        is_alpha = "v1alpha18" in package
-        if ("v1alpha18" if is_alpha else "v0.15") not in self._api:
-            return None
-        if is_alpha:
-            if name == "SetElectricalComponentPower":
-                return grpc.unary_stream_rpc_method_handler(self._set)
-            answers = {"GetMicrogrid": b"", "Arrived": None}
-        elif package.endswith("microgrid.Microgrid"):
-            if name == "StreamComponentData":
-                return grpc.unary_stream_rpc_method_handler(self._stream)
-            if name == "SetPowerActive":
-                return grpc.unary_unary_rpc_method_handler(self._never)
-            answers = {"GetMicrogridMetadata": b"", "ListComponents": self._listed}
-        else:
-            answers = {}
-        if name not in answers:
-            return None
-        answer = answers[name]
-        return grpc.unary_unary_rpc_method_handler(
-            lambda *_: self._arrivals() if answer is None else answer
-        )
+        streams: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
+        if "v1alpha18" in package and "v1alpha18" in self._api:
+            streams = {
+                "SetElectricalComponentPower": self._set,
+                "ReceiveElectricalComponentTelemetryStream": self._stream_telemetry,
+            }
+            answers = {
+                "GetMicrogrid": lambda *_: b"",
+                "ListElectricalComponents": lambda *_: self._new,
+                "Arrived": lambda *_: self._arrivals(),
+            }
+        elif package.endswith("microgrid.Microgrid") and "v0.15" in self._api:
+            streams = {"StreamComponentData": self._stream}
+            answers = {
+                "GetMicrogridMetadata": lambda *_: b"",
+                "ListComponents": lambda *_: self._listed,
+                "SetPowerActive": self._never,
+            }
+        if name in streams:
+            return grpc.unary_stream_rpc_method_handler(streams[name])
+        return grpc.unary_unary_rpc_method_handler(answers[name]) if name in answers else None
+
+    def _stream_telemetry(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Send the same sample of a meter at the rate, in v1alpha18."""
+        kind = alpha.ReceiveElectricalComponentTelemetryStreamRequest
+        response = alpha.ReceiveElectricalComponentTelemetryStreamResponse()
+        telemetry = response.telemetry
+        telemetry.electrical_component_id = kind.FromString(request).electrical_component_id
+        for metric in METRICS:
+            sample = telemetry.metric_samples.add(metric=metric)
+            sample.sample_time.GetCurrentTime()
+            sample.value.simple_metric.value = 100.0 + metric
+        payload = response.SerializeToString()
+        due = time.monotonic()
+        while context.is_active():
+            yield payload
+            due += 1 / self._rate
+            time.sleep(max(0.0, due - time.monotonic()))
 
     def _stream(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Send samples at the rate, or as fast as they are read if it is 0."""

@@ -316,19 +316,20 @@ class MicrogridApiClient:
             )
             try:
                 self._call(_GET_METADATA, options)
-            except (ServiceUnavailable, OperationTimedOut) as error:
+            except (ServiceUnavailable, OperationTimedOut, OperationNotImplemented) as error:
+                if isinstance(error, OperationNotImplemented):
+                    if self.api is not None:
+                        # An answer all the same.
+                        return
+                    if not error.is_retryable:
+                        raise
                 if deadline.has_passed():
                     raise TimeoutError(
                         f"{self._server_url} has not answered within {timeout} s"
                     ) from error
-                if isinstance(error, ServiceUnavailable):
-                    # The server is there, and says that it is not ready yet.
+                if not isinstance(error, OperationTimedOut):
+                    # The server, or what stands before it, says that it is not ready yet.
                     time.sleep(min(_LEAST_WAIT, deadline.remaining()))
-            except OperationNotImplemented:
-                if self.api is None:
-                    raise
-                # An answer all the same.
-                return
             else:
                 return
 

@@ -419,7 +419,7 @@ class Calls:
 
 def without_depths(error: ApiClientError, ongoing: OngoingCall) -> ApiClientError:
     """Give an error with the number of attempts, from here on up, not from the depths of gRPC."""
-    error.attempts = ongoing.attempts
+    error.attempts = ongoing.attempts or None
     return error.with_traceback(None)
 
 

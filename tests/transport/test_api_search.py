@@ -316,6 +316,21 @@ def test_gateway_that_knows_nothing_for_a_while_ends_no_stream(server: SomeServe
         assert receiver.receive(PATIENCE) is not None
 
 
+def test_waiting_for_a_server_behind_a_gateway(server: SomeServer) -> None:
+    server.speaks = {"v1alpha18"}
+    with MicrogridApiClient(server.url) as client:
+        client.components()
+        client.set_power(1, 1.0)
+        server.speaks = set()
+        with pytest.raises(OperationNotImplemented) as raised:
+            client.set_power(1, 2.0)
+        assert raised.value.is_retryable
+        with pytest.raises(TimeoutError):
+            client.wait_until_ready(0.5)
+        server.speaks = {"v1alpha18"}
+        client.wait_until_ready(PATIENCE)
+
+
 def test_component_that_cannot_do_it_costs_one_question(server: SomeServer) -> None:
     server.speaks = {"v1alpha18"}
     with MicrogridApiClient(server.url) as client:
