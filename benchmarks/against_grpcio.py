@@ -159,7 +159,10 @@ def subscribe(options: argparse.Namespace) -> list[Row]:
 
 def set_power(options: argparse.Namespace) -> list[Row]:
     """Set-points, one after the other, in turns with bare grpcio."""
-    with fast_server(1, 1.0) as server, MicrogridApiClient(f"grpc://127.0.0.1:{server.port}") as c:
+    with (
+        fast_server(1, 1.0) as server,
+        MicrogridApiClient(f"grpc://127.0.0.1:{server.port}?api=v0.15") as c,
+    ):
         channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
         bare_power = bare_set_power(channel)
 

@@ -150,7 +150,7 @@ def bare_reading(channel: grpc.Channel) -> Callable[[], None]:
 def set_points() -> None:
     """Set-points one after the other, in turns with bare grpcio reading the same stream."""
     with (
-        serving() as port,
+        serving(api="v1alpha18") as port,
         MicrogridApiClient(f"grpc://127.0.0.1:{port}?api=v1alpha18") as client,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
@@ -254,7 +254,7 @@ def streams(count: int = 50, rate: float = 20.0, seconds: float = 3.0) -> None:
 
     for name, bare in (("v0.15", bare_old), ("v1alpha18", bare_new)):
         ours, bares = [], []
-        with serving(meters=count, rate=rate) as port:
+        with serving(meters=count, rate=rate, api=name) as port:
             for _ in range(5):
                 bares.append(bare_cost(bare, port))
                 while not values.empty():
@@ -270,7 +270,7 @@ def streams(count: int = 50, rate: float = 20.0, seconds: float = 3.0) -> None:
 def many_decreases(count: int = 100) -> None:
     """Many set-points at a server that tells of success 3 s later: when the last has arrived."""
     with (
-        serving(delay=3.0) as port,
+        serving(delay=3.0, api="v1alpha18") as port,
         MicrogridApiClient(f"grpc://127.0.0.1:{port}?api=v1alpha18") as client,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):

@@ -56,6 +56,7 @@ def bare(port: int, streams: int) -> Reading:
         lambda message: message.SerializeToString(),
         schema.ComponentData.FromString,
     )
+    kept.append(channel)
     values: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def read(number: int) -> None:
@@ -94,7 +95,7 @@ def ours(port: int, streams: int) -> Reading:
     """Start to read with our client."""
     from microgrid_sync import MicrogridApiClient, merge
 
-    client = MicrogridApiClient(f"grpc://127.0.0.1:{port}")
+    client = MicrogridApiClient(f"grpc://127.0.0.1:{port}?api=v0.15")
     began = time.monotonic()
     size = LARGE if streams == 1 else 50
     receivers = [client.meter_data(number, size) for number in range(1, streams + 1)]
@@ -153,7 +154,7 @@ async def read_asyncio(port: int, seconds: float) -> None:
     """Read one stream with the published asyncio client."""
     from frequenz.client.microgrid import MicrogridApiClient
 
-    client = MicrogridApiClient(f"grpc://127.0.0.1:{port}")
+    client = MicrogridApiClient(f"grpc://127.0.0.1:{port}?api=v0.15")
     receiver = await client.meter_data(1, maxsize=LARGE)
     count, began, used = 0, 0.0, 0.0
     loop = asyncio.get_running_loop()

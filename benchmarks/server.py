@@ -150,7 +150,7 @@ def serving(
     meters: int = 1,
     rate: float = 1.0,
     delay: float = 0.0,
-    api: str = "v0.15 v1alpha18",
+    api: str = "v0.15",
 ) -> Iterator[int]:
     """Serve in another process; give the port. It is killed at the end."""
     command = [sys.executable, __file__, str(port), str(meters), str(rate), str(delay), api]
