@@ -162,6 +162,7 @@ class SetPointSuperseded(ApiClientError):
 
     Attributes:
         was_sent: Whether it had been sent by then.
+        was_overridden: Whether the server says so: then it will not carry it out any more.
     """
 
     def __init__(self, *, server_url: str, operation: str) -> None:
@@ -178,6 +179,7 @@ class SetPointSuperseded(ApiClientError):
             retryable=False,
         )
         self.was_sent = False
+        self.was_overridden = False
 
 
 class SetPointRejected(ApiClientError):

@@ -238,7 +238,7 @@ class ChargerSet:
             waiting |= is_held_down or _is_to_be_released(charger)
             if _is_to_be_released(charger):
                 most = _most(charger)
-                if ledger.is_due(most, now) and (ledger.newest == most or not ledger.is_under_way):
+                if ledger.is_due(most, now) and (ledger.newest == most or not ledger.is_waited_for):
                     commands[charger.component_id] = most
         if commands or self._released_since is None:
             self._released_since = now
@@ -263,7 +263,9 @@ class ChargerSet:
         """
         charger = self.chargers[component_id]
         newest = charger.answered(attempt, answer, now)
-        if newest and self._round.pending.get(component_id) == attempt:
+        is_pending = component_id in self._round.pending
+        confirms = newest and answer is Answer.CONFIRMED and is_pending
+        if confirms or (newest and self._round.pending.get(component_id) == attempt):
             del self._round.pending[component_id]
             if answer is Answer.UNDECIDED:
                 self._round.is_news = True
@@ -272,9 +274,9 @@ class ChargerSet:
                 self._round.is_news = True
         return newest
 
-    def accepted(self, component_id: int, attempt: int) -> None:
+    def accepted(self, component_id: int, attempt: int, watts: float, now: float) -> None:
         """Note that the server has accepted an attempt, and will say more of it."""
-        self.chargers[component_id].ledger.accepted(attempt)
+        self.chargers[component_id].ledger.accepted(attempt, watts, now)
 
     def conclude(self) -> Result | None:
         """Give the result of a round that has ended, or of a charger that overdraws."""

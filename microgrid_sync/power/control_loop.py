@@ -115,6 +115,7 @@ class _Accepted:
     chargers: ChargerIds
     charger: int
     attempt: int
+    watts: float
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ class ControlLoop:
                 case Subscribed():
                     self._receivers.arrived(message)
                 case _Accepted():
-                    self._accepted(message)
+                    self._accepted(message, now)
                 case _Done():
                     self._done(message, now)
         self._look(now)
@@ -294,11 +295,11 @@ class ControlLoop:
         rated = self._topology.component(number).rated_bounds
         return math.inf if rated is None or rated.upper is None else rated.upper
 
-    def _accepted(self, message: _Accepted) -> None:
+    def _accepted(self, message: _Accepted, now: float) -> None:
         self._accepted_ones.add((message.charger, message.attempt))
         watched = self._watched.get(message.chargers)
         if watched is not None:
-            watched.chargers.accepted(message.charger, message.attempt)
+            watched.chargers.accepted(message.charger, message.attempt, message.watts, now)
 
     def _done(self, message: _Done, now: float) -> None:
         key = message.charger, message.attempt
@@ -427,7 +428,7 @@ class ControlLoop:
         for charger in sorted(commands, key=change):
             ledger = self._chargers[charger].ledger
             attempt = one.chargers.sent(charger, commands[charger], now)
-            accepted = _Accepted(chargers, charger, attempt)
+            accepted = _Accepted(chargers, charger, attempt, commands[charger])
             try:
                 self._under_way[charger, attempt] = start_set_power(
                     self._client,

@@ -54,6 +54,10 @@ RESEND_AFTER = 1.0
 REFRESH_AFTER = 10.0
 """Seconds after which a set-point is sent again as it is: servers forget them."""
 
+ACCEPTED_REFRESH = 30.0
+"""Seconds after which it is sent again if the server has accepted it, and not said more: a server
+that begins anew with each set-point must have the time to come to an end."""
+
 TIMEOUTS = (5.0, 5.0, 10.0, 20.0)
 """Seconds for an answer, by how many timeouts there were in a row; the last one for all more."""
 
@@ -129,6 +133,10 @@ class SetPointLedger:
         self.sent_at = -math.inf
         self._open: tuple[_Attempt, ...] = ()
         self._number = 0
+        self._first_of_value = 0
+        """The first of the attempts in a row that have the newest value."""
+
+        self._confirmed_number = 0
         self._timeouts = 0
         self._may_be_forgotten = False
         if earlier is not None:
@@ -177,8 +185,9 @@ class SetPointLedger:
                 return attempt
         return None
 
-    def _is_waited_for(self) -> bool:
-        """Tell whether an equal value would cancel the newest one; what is accepted goes on."""
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a further set-point would cancel the newest one; what is accepted goes on."""
         attempt = self._under_way()
         return attempt is not None and not attempt.is_accepted
 
@@ -193,7 +202,7 @@ class SetPointLedger:
         """Tell whether a value should be sent now."""
         if watts != self.newest:
             return True
-        if self._is_waited_for():
+        if self.is_waited_for:
             # Never cancel an equal one.
             return False
         if self._may_be_forgotten:
@@ -202,12 +211,12 @@ class SetPointLedger:
 
     def due_at(self) -> float:
         """Give when the newest value is due again; infinite while its answer may come."""
-        if self.newest is None or self._is_waited_for():
+        if self.newest is None or self.is_waited_for:
             return math.inf
         if self.is_under_way:
-            # Accepted: it is sent again as what is confirmed is, or, if an older one may land after
-            # it, when it should have been confirmed.
-            return self.sent_at + (TIMEOUTS[0] if self.has_other_open else REFRESH_AFTER)
+            # Accepted. Sooner if one that was cut off may land after it.
+            cut_off = any(attempt.cut_off_at is not None for attempt in self._others())
+            return self.sent_at + (LANDING_TIME if cut_off else ACCEPTED_REFRESH)
         soon = not self.is_confirmed or self.has_other_open
         return self.sent_at + (RESEND_AFTER if soon else REFRESH_AFTER)
 
@@ -217,6 +226,8 @@ class SetPointLedger:
         An older attempt that is under way is cancelled by that, unless the server has accepted it.
         """
         self._number += 1
+        if watts != self.newest:
+            self._first_of_value = self._number
         self.newest, self.sent_at = watts, now
         self.is_confirmed &= watts == self.confirmed and not self._may_be_forgotten
         self._may_be_forgotten = False
@@ -232,18 +243,23 @@ class SetPointLedger:
 
     # Answers
 
-    def accepted(self, number: int) -> None:
-        """Note that the server has accepted an attempt, and will say more of it."""
-        self._open = tuple(
-            replace(a, is_accepted=True) if a.number == number and a.cut_off_at is None else a
-            for a in self._open
-        )
+    def accepted(self, number: int, watts: float, now: float) -> None:
+        """Note that the server has accepted an attempt, and will say more of it.
+
+        It was not cancelled then, even if a newer value was sent before this was known here.
+        """
+        attempt = next((a for a in self._open if a.number == number), None)
+        if attempt is None:
+            # It was merged with another one; its last word is still to come.
+            attempt = _Attempt(number, watts, now, now)
+        others = (a for a in self._open if a.number != number)
+        self._open = (*others, replace(attempt, is_accepted=True, cut_off_at=None))
 
     def answered(self, number: int, answer: Answer, now: float) -> bool:
         """Note what came of an attempt.
 
         Returns:
-            Whether it was the newest one.
+            Whether it was the newest one, or confirms the newest value all the same.
         """
         attempt = next((a for a in self._open if a.number == number), None)
         if attempt is None:
@@ -260,6 +276,8 @@ class SetPointLedger:
             return is_newest
         self._open = tuple(a for a in self._open if a is not attempt)
         if answer is Answer.CONFIRMED:
+            # One of the same value, with nothing else sent since, says the same as the newest.
+            is_newest = attempt.number >= self._first_of_value
             self._confirm(attempt, now, is_newest=is_newest)
         elif is_newest:
             self._timeouts = 0
@@ -267,7 +285,12 @@ class SetPointLedger:
         return is_newest
 
     def _confirm(self, attempt: _Attempt, now: float, *, is_newest: bool) -> None:
-        self.confirmed, self.confirmed_at = attempt.watts, now
+        if attempt.number < self._confirmed_number:
+            # Said late: what was confirmed after it may hold as well.
+            self.confirmed = max(self.confirmed or 0.0, attempt.watts)
+        else:
+            self.confirmed, self._confirmed_number = attempt.watts, attempt.number
+        self.confirmed_at = now
         # An older one that is confirmed late says what the server holds, not that the newest is.
         self.is_confirmed = is_newest
         if not is_newest:

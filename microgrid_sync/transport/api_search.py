@@ -28,6 +28,9 @@ from microgrid_sync.wire import API_NAMES, ApiGeneration, generation, probe_path
 _OLD_STABLE = "/frequenz.api.microgrid.v1.Microgrid/GetMicrogridMetadata"
 """A generation that no server was ever seen to speak; worth a word if one does."""
 
+_WORTH_A_WORD = 1.0
+"""Seconds for asking that."""
+
 
 class ApiSearch:
     """Which API a connection speaks. Any thread may ask; one of them finds it out for all."""
@@ -56,7 +59,9 @@ class ApiSearch:
 
         # Protects the three below and what is found; notified when one of them changes, and when
         # somebody comes, because that may have ended the call of somebody who waits.
-        self._changed = threading.Condition(threading.Lock())
+        # A lock of its own name: that of a condition is not let go of if Ctrl-C comes at its end.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._is_searching = False
         self._closed = False
         self._had_found = False
@@ -86,28 +91,29 @@ class ApiSearch:
         found = self.found
         if found is not None:
             return found
-        with self._changed:
-            self._changed.notify_all()
-            while self.found is None and self._is_searching and not self._closed:
-                if ongoing.has_ended:
-                    raise ClientNotConnected(server_url=self._server_url, operation=operation)
-                if not self._changed.wait(deadline.remaining()):
-                    raise self._error(operation, grpc.StatusCode.DEADLINE_EXCEEDED, "no answer")
-            if self._closed:
-                raise ClientNotConnected(server_url=self._server_url, operation=operation)
-            if self.found is not None:
-                return self.found
-            self._is_searching = True
+        is_searcher = False
         try:
-            name = self._search(ongoing, operation, deadline, keywords)
-            found = generation(name)
-        finally:
-            with self._changed:
-                self._is_searching = False
-                if found is not None:
-                    self.found = found
-                    self._had_found = True
+            with self._lock:
                 self._changed.notify_all()
+                while self.found is None and self._is_searching and not self._closed:
+                    if ongoing.has_ended:
+                        raise ClientNotConnected(server_url=self._server_url, operation=operation)
+                    if not self._changed.wait(deadline.remaining()):
+                        raise self._error(operation, grpc.StatusCode.DEADLINE_EXCEEDED, "no answer")
+                if self._closed:
+                    raise ClientNotConnected(server_url=self._server_url, operation=operation)
+                if self.found is not None:
+                    return self.found
+                self._is_searching = is_searcher = True
+            found = generation(self._search(ongoing, operation, deadline, keywords))
+        finally:
+            if is_searcher:
+                with self._lock:
+                    self._is_searching = False
+                    if found is not None:
+                        self.found = found
+                        self._had_found = True
+                    self._changed.notify_all()
         return found
 
     def speaks_another(
@@ -136,14 +142,14 @@ class ApiSearch:
         if self._pinned or path not in self._worked:
             # It is the server's answer: not all servers can do everything.
             return False
-        with self._changed:
+        with self._lock:
             if self.found is api:
                 self.found = None
         return self.find(ongoing, operation, deadline) is not api
 
     def close(self) -> None:
         """Wake all who wait."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
@@ -153,7 +159,7 @@ class ApiSearch:
         for names in (API_NAMES[:1], API_NAMES[1:]):
             paths = [probe_path(name) for name in names]
             errors = self._ask(ongoing, operation, paths, deadline, keywords)
-            for name, path, error in zip(names, paths, errors, strict=True):
+            for name, path, error in zip(names, paths, errors, strict=False):
                 if error is None:
                     self._reachability.answered()
                     self.note_success(path)
@@ -185,14 +191,23 @@ class ApiSearch:
             calls = ()
         if not calls:
             raise ClientNotConnected(server_url=self._server_url, operation=operation)
-        return [_end_of(call) for call in calls]
+        errors = []
+        for number, call in enumerate(calls):
+            errors.append(_end_of(call))
+            if errors[-1] is None:
+                # The others may take their time.
+                for other in calls[number + 1 :]:
+                    other.cancel()
+                break
+        return errors
 
     def _speaks_none(
         self, ongoing: OngoingCall, operation: str, deadline: Deadline, keywords: dict[str, Any]
     ) -> ApiClientError:
         listed = ", ".join(API_NAMES)
         what = f"the server speaks none of the APIs {listed}"
-        (old_stable,) = self._ask(ongoing, operation, [_OLD_STABLE], deadline, keywords)
+        seconds = Deadline(min(_WORTH_A_WORD, deadline.remaining()))
+        (old_stable,) = self._ask(ongoing, operation, [_OLD_STABLE], seconds, {})
         if old_stable is None:
             what += "; it speaks v1, which this client does not"
         error = self._error(operation, grpc.StatusCode.UNIMPLEMENTED, what)
@@ -228,8 +243,12 @@ def _end_of(call: Any) -> Any:
             # What it gives is not looked at.
             continue
     except grpc.RpcError as error:
-        return error
-    finally:
-        call.cancel()
         take_last_events(call)
+        return error
+    except BaseException:
+        # Ctrl-C has taken the event that was waited for: there is no last one to wait for.
+        call.cancel()
+        raise
+    call.cancel()
+    take_last_events(call)
     return None

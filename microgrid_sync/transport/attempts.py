@@ -108,6 +108,7 @@ class OngoingCall:
             self._is_counted = True
             self.sent += sends
             self.is_accepted = False
+            self._outcome = None
             return self._calls
 
     def begin_attempt(self) -> None:
@@ -118,6 +119,13 @@ class OngoingCall:
         """Note that the server has accepted the set-point: a newer one does not cancel it."""
         with self._lock:
             self.is_accepted = True
+
+    def reads_itself(self) -> None:
+        """Note that no thread reads on: what ends the call cancels it, whoever has accepted it."""
+        with self._lock:
+            self.is_accepted = False
+            if self.has_ended:
+                self._cancel()
 
     def end(self, *, superseded: bool = False) -> None:
         """Start no further attempt, and cancel what is under way.
@@ -259,5 +267,5 @@ CUT_OFF = frozenset(
 def is_cut_off(error: ApiClientError) -> bool:
     """Tell whether the server may still carry out what failed with this error."""
     if isinstance(error, SetPointSuperseded):
-        return error.was_sent
+        return error.was_sent and not error.was_overridden
     return isinstance(error, GrpcError) and error.grpc_error.code() in CUT_OFF

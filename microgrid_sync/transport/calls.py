@@ -187,6 +187,7 @@ class Calls:
         except ApiClientError as error:
             raise without_depths(error, ongoing) from cause_of(error)
         finally:
+            ongoing.end()
             self.discard(ongoing)
 
     def speaks_another(self, operation: str, path: str, api: ApiGeneration, timeout: float) -> bool:
@@ -195,6 +196,7 @@ class Calls:
         try:
             return self.search.speaks_another(api, path, ongoing, operation, Deadline(timeout))
         finally:
+            ongoing.end()
             self.discard(ongoing)
 
     # What a call consists of
@@ -365,9 +367,9 @@ class Calls:
             raise InternalError(
                 server_url=self.server_url, operation=request.operation, grpc_error=status
             ) from error
-        except ApiClientError:
-            # The server's own word.
-            ongoing.was_cut_off = before
+        except ApiClientError as error:
+            # The server's own word, or none in time.
+            ongoing.was_cut_off = before or is_cut_off(error)
             self._reachability.answered()
             raise
         # What was cut off before was of the same value.

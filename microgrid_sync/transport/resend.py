@@ -77,10 +77,14 @@ class Resends:
             self.worker.post(cut_off)
         except ReceiverStoppedError:
             return
+        except RuntimeError:
+            # No thread to be had now: it is looked at with the next one.
+            self.worker.deliver(cut_off)
 
     def _work(self, messages: list[CutOff | ResendDone], now: float) -> float:
         for message in messages:
             self._open += [message] if isinstance(message, CutOff) else self._finish(message)
+        self._open = _merged(self._open)
         self._open = [
             cut_off
             for cut_off in self._open
@@ -88,3 +92,15 @@ class Resends:
         ]
         due = min((cut_off.at + LANDING_TIME for cut_off in self._open), default=now + _NOTHING_DUE)
         return due if due > now else now + _LOOK_AGAIN
+
+
+def _merged(cut_offs: list[CutOff]) -> list[CutOff]:
+    """Keep one of those with the same value: the last one that may land says all."""
+    kept: dict[tuple[tuple[str, int], bytes], CutOff] = {}
+    for cut_off in cut_offs:
+        key = cut_off.order_by, cut_off.payload
+        before = kept.get(key, cut_off)
+        kept[key] = cut_off._replace(
+            number=min(cut_off.number, before.number), at=max(cut_off.at, before.at)
+        )
+    return list(kept.values())

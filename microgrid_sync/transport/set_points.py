@@ -97,8 +97,8 @@ class SetPoints:
         self._newest: dict[OrderBy, OngoingCall] = {}
         self._numbers: dict[OrderBy, int] = {}
         self._confirmed: dict[OrderBy, _Confirmed] = {}
-        # Those since the newest confirmation.
-        self._refused: dict[OrderBy, set[int]] = {}
+        # The last one of those since the newest confirmation of which all were refused.
+        self._refused: dict[OrderBy, int] = {}
         self._resends = Resends(self._resend, self._finish_resend, self._site)
 
     # Waiting for it
@@ -133,10 +133,12 @@ class SetPoints:
             return self._judge(answer, request.operation, ongoing)
 
         confirmed = None
+        was_refused = False
         try:
             expires = self._calls.try_(ongoing, plan, read, options, deadline)
             confirmed = _Confirmed(given.number, plan, sent, given.began_at)
         except ApiClientError as error:
+            was_refused = not isinstance(error, SetPointSuperseded)
             if ongoing.superseded and not isinstance(error, SetPointSuperseded):
                 superseded = self._calls.superseded(error.operation, ongoing)
                 raise without_depths(superseded, ongoing) from error.with_traceback(None)
@@ -148,10 +150,14 @@ class SetPoints:
             else:
                 self._calls.end(ongoing)
                 self._finish(ongoing, order_by, confirmed)
-                if confirmed is None and not ongoing.was_cut_off:
+                if was_refused and not ongoing.was_cut_off:
                     self._note_refusal(order_by, given.number)
                 if ongoing.was_cut_off:
                     self._resends.add(CutOff(order_by, given.number, sent, time.monotonic()))
+                elif confirmed is not None and ongoing.superseded:
+                    # It has landed, maybe after the newer one.
+                    landed = time.monotonic() - LANDING_TIME
+                    self._resends.add(CutOff(order_by, given.number, sent, landed))
         return expires
 
     def _wait(
@@ -181,6 +187,7 @@ class SetPoints:
             thread.start()
         except RuntimeError:
             # No thread to be had: this one reads on, and a newer set-point ends it.
+            ongoing.reads_itself()
             return next_answer(call, request, accepted)
         outcome = ongoing.wait(deadline.remaining())
         if outcome is None:
@@ -199,13 +206,14 @@ class SetPoints:
         """Note what came of a set-point after a newer one had begun."""
         self._calls.discard(ongoing)
         now = time.monotonic()
-        if isinstance(outcome, grpc.RpcError):
-            code = outcome.code() if isinstance(outcome, grpc.Call) else None
-            if code in CUT_OFF:
-                self._resends.add(cut_off._replace(at=now))
-        elif isinstance(outcome, SetPointAnswer) and outcome.state is SetPointState.SUCCESS:
-            # It has landed, maybe after the newer one: as if it could land no more.
-            self._resends.add(cut_off._replace(at=now - LANDING_TIME))
+        if isinstance(outcome, SetPointAnswer):
+            if outcome.state is SetPointState.SUCCESS:
+                # It has landed, maybe after the newer one: as if it could land no more.
+                self._resends.add(cut_off._replace(at=now - LANDING_TIME))
+            return
+        code = outcome.code() if isinstance(outcome, grpc.Call) else None
+        if code is None or code in CUT_OFF:
+            self._resends.add(cut_off._replace(at=now))
 
     def _judge(
         self, answer: SetPointAnswer, operation: str, ongoing: OngoingCall
@@ -224,7 +232,9 @@ class SetPoints:
                         operation,
                         url,
                     )
-                raise self._calls.superseded(operation, ongoing)
+                overridden = self._calls.superseded(operation, ongoing)
+                overridden.was_overridden = True
+                raise overridden
             case _:
                 return answer.valid_until
 
@@ -356,7 +366,11 @@ class SetPoints:
     def _note_refusal(self, order_by: OrderBy, number: int) -> None:
         """Note that the server has refused a call: what was confirmed before still holds."""
         with self._lock:
-            self._refused.setdefault(order_by, set()).add(number)
+            confirmed = self._confirmed.get(order_by)
+            if confirmed is None:
+                return
+            if number == self._refused.get(order_by, confirmed.number) + 1:
+                self._refused[order_by] = number
 
     # Once more
 
@@ -375,9 +389,7 @@ class SetPoints:
                 newest is None
                 or newest.number <= cut_off.number
                 # A newer one has failed, and may hold all the same: its caller knows.
-                or not self._refused.get(order_by, set()).issuperset(
-                    range(newest.number + 1, self._numbers[order_by] + 1)
-                )
+                or self._refused.get(order_by, newest.number) < self._numbers[order_by]
                 or newest.payload == cut_off.payload
                 or newest.began_at > cut_off.at + LANDING_TIME
             ):
@@ -397,8 +409,11 @@ class SetPoints:
 
         try:
             self._start(given, LANDING_TIME, _ignore, on_done)
-        except (ApiClientError, RuntimeError):
+        except ApiClientError:
             return True
+        except RuntimeError:
+            # No thread to be had now.
+            return False
         self._calls.counters.count_resent()
         _logger.info(
             "%s on %s: sent once more, an older set-point may have landed after it",

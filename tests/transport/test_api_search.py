@@ -1,5 +1,8 @@
 """Finding out which API a server speaks: when, how often, and what if it cannot be found out."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -367,3 +370,50 @@ def test_what_v0_15_lacks_is_an_error_before_anything_but_the_probe(
         assert {path.rpartition("/")[2] for path in server.paths} == {
             "GetMicrogrid", "GetMicrogridMetadata",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["components()", "set_power(1, 5.0)", "telemetry(1)"])
+def test_ctrl_c_while_it_is_being_found_out(server: SomeServer, call: str) -> None:
+    server.held = threading.Event()
+    script = (
+        "import sys\n"
+        "from microgrid_sync import MicrogridApiClient\n"
+        f"client = MicrogridApiClient({server.url!r})\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        f"    client.{call}\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', flush=True)\n"
+        "client.disconnect()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert eventually(lambda: server.paths)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert output == "interrupted\n"
+        assert process.returncode == 0
+    finally:
+        server.held.set()
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+def test_one_that_hangs_does_not_keep_another_from_being_found(server: SomeServer) -> None:
+    server.speaks = {"v1alpha19"}
+    original = server.service
+
+    def service(details: Any) -> Any:
+        if "microgrid.Microgrid/" in details.method:
+            return grpc.unary_unary_rpc_method_handler(server.never)
+        return original(details)
+
+    server.service = service  # type: ignore[method-assign] # for this server alone
+    with MicrogridApiClient(server.url, timeout=PATIENCE) as client:
+        began = time.monotonic()
+        client.metadata()
+        assert client.api == "v1alpha19"
+        assert time.monotonic() - began < PATIENCE / 2

@@ -26,6 +26,7 @@ from microgrid_sync import (
     Success,
 )
 from microgrid_sync.client import start_set_power
+from microgrid_sync.transport.set_points import SetPoints
 from microgrid_sync.wire import v1alpha18_schema as alpha
 from tests.support.charger_server import ChargerServer
 from tests.support.server import ScriptedServer
@@ -373,7 +374,7 @@ def test_pool_whose_set_points_never_get_a_last_word(
     site: SlowSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("microgrid_sync.power.set_point_ledger.TIMEOUTS", (0.5, 0.5, 1.0, 2.0))
-    monkeypatch.setattr("microgrid_sync.power.set_point_ledger.REFRESH_AFTER", 1.0)
+    monkeypatch.setattr("microgrid_sync.power.set_point_ledger.ACCEPTED_REFRESH", 1.0)
     monkeypatch.setattr("microgrid_sync.transport.set_points.READ_ON", 3.0)
     site.last_word = None
     with Microgrid(site.url) as microgrid:
@@ -412,3 +413,103 @@ def test_pool_names_a_lifetime_and_renews_well_before() -> None:
         microgrid.new_ev_charger_pool(priority=1).propose_power(Power.from_watts(9000.0))
         assert eventually(lambda: seen)
     assert set(seen) == {60}
+
+
+def test_pool_gives_up_what_is_not_answered(
+    site: SlowSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.power.set_point_ledger.TIMEOUTS", (0.5, 0.5, 1.0, 2.0))
+    ended: list[int] = []
+
+    def silent(request: Any, context: grpc.ServicerContext) -> Any:
+        context.add_callback(lambda: ended.append(request.component_id))
+        return site.never(request, context)
+
+    site.answers["SetPowerActive"] = silent
+    with Microgrid(site.url) as microgrid:
+        microgrid.new_ev_charger_pool(priority=1).propose_power(Power.from_watts(20_000.0))
+        # Long before gRPC's own time-out, which leaves time for a last word.
+        assert eventually(lambda: set(ended) == set(site.chargers))
+
+
+def test_outcome_of_an_earlier_attempt_is_not_taken_for_that_of_the_next(
+    server: ScriptedServer,
+) -> None:
+    slow = SlowWords(server)
+    tries: list[float] = []
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        tries.append(request.power)
+        if len(tries) == 1:
+            yield said(ACCEPTED)
+            yield said(FAILED)
+            return
+        yield from slow.answer(request, context)
+
+    server.answers["SetPowerActive"] = answer
+    slow.words |= {2.0: SUCCESS}
+    with MicrogridApiClient(server.url) as client:
+        older = Background(lambda: client.set_power(1, 1.0))
+        assert eventually(lambda: len(tries) == 2)
+        name = "microgrid-set-point-1"
+        assert eventually(lambda: any(t.name.startswith(name) for t in threading.enumerate()))
+        time.sleep(0.05)
+        client.set_power(1, 2.0)
+        assert isinstance(older.wait(), SetPointSuperseded)
+        # It goes on, and is reckoned with.
+        assert slow.ended == [2.0] or eventually(lambda: slow.ended == [2.0])
+        slow.words |= {1.0: SUCCESS}
+        assert eventually(lambda: client.stats().resent == 1)
+
+
+def test_without_a_thread_the_caller_reads_on_and_is_ended_by_a_newer_one(
+    server: ScriptedServer, client: MicrogridApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowWords(server)
+
+    class NoThread:
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(SetPoints, "_thread", lambda *_: NoThread())
+    older = Background(lambda: client.set_power(1, 1.0))
+    assert eventually(lambda: server.count("SetPowerActive") == 1)
+    time.sleep(0.05)
+    slow.words |= {2.0: SUCCESS}
+    newer = Background(lambda: client.set_power(1, 2.0))
+    assert isinstance(older.wait(), SetPointSuperseded)
+    newer.wait()
+
+
+def test_other_controllers_set_point_is_not_replaced_by_an_older_one_of_ours(
+    server: ScriptedServer, client: MicrogridApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.transport.resend.LANDING_TIME", 0.3)
+    monkeypatch.setattr("microgrid_sync.transport.set_points.LANDING_TIME", 0.3)
+    words = iter([None, SUCCESS, OVERRIDDEN])
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        word = next(words)
+        if word is None:
+            server.silence(context)
+            return
+        yield said(ACCEPTED)
+        yield said(word)
+
+    server.answers["SetPowerActive"] = answer
+    with pytest.raises(OperationTimedOut):
+        client.set_power(1, 1000.0, timeout=0.2)
+    client.set_power(1, 2000.0)
+    with pytest.raises(SetPointSuperseded):
+        client.set_power(1, 3000.0)
+    time.sleep(1.0)
+    assert server.count("SetPowerActive") == 3
+
+
+def test_refusals_leave_nothing_behind(server: ScriptedServer, client: MicrogridApiClient) -> None:
+    server.answers["SetPowerActive"] = saying(said(REJECTED))
+    session: Any = client._session
+    for number in range(50):
+        with pytest.raises(SetPointRejected):
+            client.set_power(1, float(number))
+    assert session._set_points._refused == {}
