@@ -33,6 +33,7 @@ from microgrid_sync.transport.attempts import (
 )
 from microgrid_sync.transport.calls import Calls, Sent, cause_of, without_depths
 from microgrid_sync.transport.channel import site_of
+from microgrid_sync.transport.reader_threads import ReaderThreads
 from microgrid_sync.transport.resend import LANDING_TIME, CutOff, ResendDone, Resends
 from microgrid_sync.wire import ApiGeneration, SetPointAnswer, SetPointRequest, SetPointState
 
@@ -90,7 +91,8 @@ class SetPoints:
             calls: Makes their attempts.
         """
         self._calls = calls
-        self._site = site_of(calls.server_url)
+        site = site_of(calls.server_url)
+        self._threads = ReaderThreads(site)
         # Protects the four below. The locks of calls are taken inside it, never the other way
         # round.
         self._lock = threading.Lock()
@@ -99,7 +101,7 @@ class SetPoints:
         self._confirmed: dict[OrderBy, _Confirmed] = {}
         # The last one of those since the newest confirmation of which all were refused.
         self._refused: dict[OrderBy, int] = {}
-        self._resends = Resends(self._resend, self._finish_resend, self._site)
+        self._resends = Resends(self._resend, self._finish_resend, site)
 
     # Waiting for it
 
@@ -182,9 +184,8 @@ class SetPoints:
                 self._settle_left(ongoing, outcome, cut_off)
 
         ongoing = given.ongoing
-        thread = self._thread(given.order_by[1], follow)
         try:
-            thread.start()
+            self._threads.start(given.order_by[1], follow)
         except RuntimeError:
             # No thread to be had: this one reads on, and a newer set-point ends it.
             ongoing.reads_itself()
@@ -319,17 +320,13 @@ class SetPoints:
         api = calls.search.found
         try:
             sent = None if api is None else send(api)
-            self._thread(given.order_by[1], lambda: follow(sent)).start()
+            self._threads.start(given.order_by[1], lambda: follow(sent))
         except BaseException:
             ongoing.end()
             calls.discard(ongoing)
             self._finish(ongoing, given.order_by)
             raise
         return StartedSetPoint(ongoing)
-
-    def _thread(self, component_id: int, target: Callable[[], None]) -> threading.Thread:
-        name = f"microgrid-set-point-{component_id} {self._site}"
-        return threading.Thread(target=target, name=name, daemon=True)
 
     # Their order
 
@@ -434,8 +431,9 @@ class SetPoints:
         return open_ones
 
     def close(self) -> None:
-        """Send nothing once more."""
+        """Send nothing once more, and end the threads that read."""
         self._resends.worker.close()
+        self._threads.close()
 
 
 def _ignore() -> None:

@@ -26,7 +26,7 @@ from microgrid_sync import (
     Success,
 )
 from microgrid_sync.client import start_set_power
-from microgrid_sync.transport.set_points import SetPoints
+from microgrid_sync.transport.reader_threads import ReaderThreads
 from microgrid_sync.wire import v1alpha18_schema as alpha
 from tests.support.charger_server import ChargerServer
 from tests.support.server import ScriptedServer
@@ -467,11 +467,10 @@ def test_without_a_thread_the_caller_reads_on_and_is_ended_by_a_newer_one(
 ) -> None:
     slow = SlowWords(server)
 
-    class NoThread:
-        def start(self) -> None:
-            raise RuntimeError("can't start new thread")
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(SetPoints, "_thread", lambda *_: NoThread())
+    monkeypatch.setattr(ReaderThreads, "start", start)
     older = Background(lambda: client.set_power(1, 1.0))
     assert eventually(lambda: server.count("SetPowerActive") == 1)
     time.sleep(0.05)
