@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-Task = Callable[[], None]
+Task = Callable[[], object]
 
 _IDLE_TIME = 5.0
 """Seconds for which a thread waits for something else to do: longer than between two set-points of

@@ -38,7 +38,7 @@ def test_as_many_threads_as_there_is_to_do_at_once() -> None:
     threads = ReaderThreads("site")
     goes_on = threading.Event()
     for number in range(5):
-        threads.start(number, lambda: goes_on.wait(PATIENCE) and None)
+        threads.start(number, lambda: goes_on.wait(PATIENCE))
     assert len(names()) == 5
     threads.close()
     goes_on.set()
