@@ -135,25 +135,48 @@ class GrpcStatus:
         return f"{name}: {self._details}" if self._details else name
 
 
-class ClientNotConnected(ApiClientError):
-    """The client is not connected to a server."""
+class _OwnError(ApiClientError):
+    """What the errors have in common that are no gRPC status, and of which there is one kind."""
+
+    _description: ClassVar[str]
+    _retryable: ClassVar[bool]
+
+    def __init_subclass__(cls, *, words: str, retryable: bool) -> None:
+        """Make the class of one kind.
+
+        Args:
+            words: What went wrong.
+            retryable: Whether asking again may help.
+        """
+        super().__init_subclass__()
+        cls._description, cls._retryable = words, retryable
 
     def __init__(self, *, server_url: str, operation: str) -> None:
         """Make an error.
 
         Args:
-            server_url: The URL of the server that would have been asked.
-            operation: What would have been asked of it.
+            server_url: The URL of the server that was asked, or would have been.
+            operation: What was asked of it.
         """
         super().__init__(
             server_url=server_url,
             operation=operation,
-            description="the client is not connected; call connect() first",
-            retryable=True,
+            description=self._description,
+            retryable=self._retryable,
         )
 
 
-class SetPointSuperseded(ApiClientError):
+class ClientNotConnected(
+    _OwnError, words="the client is not connected; call connect() first", retryable=True
+):
+    """The client is not connected to a server."""
+
+
+class SetPointSuperseded(
+    _OwnError,
+    words="a newer set-point for the same component has taken its place",
+    retryable=False,
+):
     """Another set-point for the same component has taken the place of this one.
 
     A newer one was given by this client before this one had been confirmed: then it is not known
@@ -165,57 +188,16 @@ class SetPointSuperseded(ApiClientError):
         was_overridden: Whether the server says so: then it will not carry it out any more.
     """
 
-    def __init__(self, *, server_url: str, operation: str) -> None:
-        """Make an error.
-
-        Args:
-            server_url: The URL of the server that was asked.
-            operation: What was asked of it.
-        """
-        super().__init__(
-            server_url=server_url,
-            operation=operation,
-            description="a newer set-point for the same component has taken its place",
-            retryable=False,
-        )
-        self.was_sent = False
-        self.was_overridden = False
+    was_sent = False
+    was_overridden = False
 
 
-class SetPointRejected(ApiClientError):
+class SetPointRejected(_OwnError, words="the server has rejected the set-point", retryable=False):
     """The server will not carry out a set-point."""
 
-    def __init__(self, *, server_url: str, operation: str) -> None:
-        """Make an error.
 
-        Args:
-            server_url: The URL of the server that was asked.
-            operation: What was asked of it.
-        """
-        super().__init__(
-            server_url=server_url,
-            operation=operation,
-            description="the server has rejected the set-point",
-            retryable=False,
-        )
-
-
-class SetPointFailed(ApiClientError):
+class SetPointFailed(_OwnError, words="the component has not taken the set-point", retryable=True):
     """The server has accepted a set-point, and could not carry it out."""
-
-    def __init__(self, *, server_url: str, operation: str) -> None:
-        """Make an error.
-
-        Args:
-            server_url: The URL of the server that was asked.
-            operation: What was asked of it.
-        """
-        super().__init__(
-            server_url=server_url,
-            operation=operation,
-            description="the component has not taken the set-point",
-            retryable=True,
-        )
 
 
 class GrpcError(ApiClientError):

@@ -169,9 +169,7 @@ class ControlLoop:
         self._meter_voltages: tuple[PerPhase, float] | None = None
         self._meter_needed_at = -math.inf
         self._warned_of_voltage: frozenset[int] = frozenset()
-        # Those that nothing has been heard of, and those that are read on after that.
         self._under_way: dict[tuple[int, int], StartedSetPoint] = {}
-        self._accepted_ones: set[tuple[int, int]] = set()
         self._due = -math.inf
 
     # From any thread
@@ -296,21 +294,18 @@ class ControlLoop:
         return math.inf if rated is None or rated.upper is None else rated.upper
 
     def _accepted(self, message: _Accepted, now: float) -> None:
-        self._accepted_ones.add((message.charger, message.attempt))
         watched = self._watched.get(message.chargers)
         if watched is not None:
             watched.chargers.accepted(message.charger, message.attempt, message.watts, now)
 
     def _done(self, message: _Done, now: float) -> None:
-        key = message.charger, message.attempt
-        self._under_way.pop(key, None)
-        was_accepted = key in self._accepted_ones
-        self._accepted_ones.discard(key)
+        self._under_way.pop((message.charger, message.attempt), None)
         watched = self._watched.get(message.chargers)
         if watched is None:
             return
         error = message.error
-        answer = _answer(error, was_accepted=was_accepted)
+        ledger = self._chargers[message.charger].ledger
+        answer = _answer(error, was_accepted=ledger.was_accepted(message.attempt))
         newest = watched.chargers.done(message.charger, message.attempt, answer, now)
         if newest and error is not None:
             failures = self._chargers[message.charger].health.failures

@@ -255,6 +255,10 @@ class SetPointLedger:
         others = (a for a in self._open if a.number != number)
         self._open = (*others, replace(attempt, is_accepted=True, cut_off_at=None))
 
+    def was_accepted(self, number: int) -> bool:
+        """Tell whether the server has accepted an attempt whose last word is to come."""
+        return any(a.number == number and a.is_accepted for a in self._open)
+
     def answered(self, number: int, answer: Answer, now: float) -> bool:
         """Note what came of an attempt.
 

@@ -21,7 +21,6 @@ from microgrid_sync.model.telemetry_codes import (
     DiagnosticCode,
     Metric,
     SensorDiagnosticCode,
-    SensorStateCode,
     StateCode,
 )
 from microgrid_sync.simulator.site import SiteCategory
@@ -253,7 +252,8 @@ def sensor_telemetry_message(message: Any, metrics: Iterable[int] = ()) -> Any:
     if state or sensor.errors:
         snapshot = telemetry.state_snapshots.add(origin_time=message.ts)
         if state:
-            snapshot.states.append(SensorStateCode(state) if state in (1, 2) else state)
+            # The same numbers in both.
+            snapshot.states.append(state)
         for error in sensor.errors:
             snapshot.errors.add(diagnostic_code=SensorDiagnosticCode.UNKNOWN, message=error.msg)
     return telemetry

@@ -219,11 +219,7 @@ class ApiSearch:
         translated = ApiClientError.from_grpc_error(
             server_url=self._server_url, operation=operation, grpc_error=error
         )
-        code = error.code()
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            self._reachability.failed(time.monotonic())
-        elif code is not grpc.StatusCode.CANCELLED:
-            self._reachability.answered()
+        self._reachability.ended(error.code(), time.monotonic())
         return translated
 
     def _error(self, operation: str, code: grpc.StatusCode, details: str) -> ApiClientError:

@@ -166,15 +166,17 @@ class Calls:
         Raises:
             ApiClientError: If that cannot be found out, or the API cannot do it.
         """
-        api = self.search.found or self.find_api(plan.operation, options)
-        return self.make(plan, api)
+        return self.make(plan, self.find_api(plan.operation, options))
 
     def find_api(self, operation: str, options: CallOptions) -> ApiGeneration:
-        """Find out which API the server speaks.
+        """Give the API that the server speaks, asking it if that is not known.
 
         Raises:
             ApiClientError: If that cannot be found out.
         """
+        found = self.search.found
+        if found is not None:
+            return found
         ongoing = self.begin(operation)
         deadline = Deadline(options.timeout)
         try:
@@ -402,11 +404,7 @@ class Calls:
             translated = ApiClientError.from_grpc_error(
                 server_url=self.server_url, operation=operation, grpc_error=error
             )
-        code = translated.grpc_error.code()
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            self._reachability.failed(time.monotonic())
-        elif code is not grpc.StatusCode.CANCELLED:
-            self._reachability.answered()
+        self._reachability.ended(translated.grpc_error.code(), time.monotonic())
         return translated
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 import enum
 import threading
 
+import grpc
+
 
 class ClientState(enum.Enum):
     """What is known of a connection."""
@@ -55,6 +57,13 @@ class Reachability:
         if self._state is not ClientState.READY:
             with self._lock:
                 self._state, self._failing_since = ClientState.READY, None
+
+    def ended(self, code: grpc.StatusCode | None, now: float) -> None:
+        """Note how a call has ended that has failed; one that was cancelled says nothing."""
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            self.failed(now)
+        elif code is not grpc.StatusCode.CANCELLED:
+            self.answered()
 
     def failed(self, now: float) -> None:
         """Note that nothing came back."""

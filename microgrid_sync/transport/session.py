@@ -266,9 +266,7 @@ class Session:
         asked_in: list[ApiGeneration] = []
 
         def make() -> StreamRequest[T]:
-            api = self._calls.search.found or self._calls.find_api(
-                plan.operation, self._call_options
-            )
+            api = self._calls.find_api(plan.operation, self._call_options)
             asked_in[:] = [api]
             return self._calls.make(plan, api)
 

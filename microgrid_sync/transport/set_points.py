@@ -335,18 +335,13 @@ class SetPoints:
         with self._lock:
             ongoing = self._calls.begin(plan.operation)
             older = self._newest.get(order_by)
-            given = self._note(plan, order_by, ongoing)
+            self._newest[order_by] = ongoing
+            number = self._numbers.get(order_by, 0) + 1
+            self._numbers[order_by] = number
             if older is not None:
                 # Inside the lock: a third call must not start before the first is cancelled.
                 older.end(superseded=True)
-            return given
-
-    def _note(self, plan: SetPointPlan, order_by: OrderBy, ongoing: OngoingCall) -> _Given:
-        """Note that a set-point is the newest of its kind. The lock is held."""
-        self._newest[order_by] = ongoing
-        number = self._numbers.get(order_by, 0) + 1
-        self._numbers[order_by] = number
-        return _Given(plan, order_by, number, ongoing, time.monotonic())
+            return _Given(plan, order_by, number, ongoing, time.monotonic())
 
     def _finish(
         self, ongoing: OngoingCall, order_by: OrderBy, confirmed: _Confirmed | None = None

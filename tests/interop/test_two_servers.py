@@ -2,6 +2,8 @@
 
 from importlib.metadata import distributions
 
+import pytest
+
 from microgrid_sync import ComponentCategory, Microgrid, MicrogridApiClient, Power
 from microgrid_sync.simulator import Simulator
 from tests.support.waiting import PATIENCE, eventually
@@ -41,6 +43,8 @@ def test_both_at_once() -> None:
 def test_what_else_is_installed_is_the_published_code_of_others() -> None:
     names = {d.metadata["Name"] for d in distributions()}
     others = {"frequenz-sdk", "frequenz-client-microgrid", "macrocosim"} & names
+    if not others:
+        pytest.skip("nothing of others is installed here")
     for name in others:
         module = {
             "frequenz-sdk": "frequenz.sdk",
