@@ -94,12 +94,12 @@ def cpu_time(call: Callable[[], object], times: int = 2000) -> float:
 def decoding(peer: str | None) -> None:
     """CPU time of making a charger's data of its bytes, in turns."""
     old, new = old_payload(), new_payload()
-    decode_old = generation("v0.15").stream_data(7, ComponentCategory.EV_CHARGER).decode
-    decode_new = generation("v1alpha18").stream_data(7, ComponentCategory.EV_CHARGER).decode
+    old_request = generation("v0.15").stream_data(7, ComponentCategory.EV_CHARGER)
+    new_request = generation("v1alpha18").stream_data(7, ComponentCategory.EV_CHARGER)
     olds, news = [], []
     for _ in range(ROUNDS):
-        olds.append(cpu_time(lambda: decode_old(old)))
-        news.append(cpu_time(lambda: decode_new(new)))
+        olds.append(cpu_time(lambda: old_request.make(old_request.read(old))))
+        news.append(cpu_time(lambda: new_request.make(new_request.read(new))))
     ratio = min(news) / min(olds)
     print(
         f"decoding a charger's 15 samples: v1alpha18 {min(news):.1f} us, v0.15 {min(olds):.1f} us"

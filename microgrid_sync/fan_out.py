@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from microgrid_sync.receiver import Receiver, Writer
+from microgrid_sync.undecoded import Undecoded
 
 T = TypeVar("T")
 
@@ -75,8 +76,12 @@ class FanOut(Generic[T]):
         if empty and self._on_empty is not None:
             self._on_empty()
 
-    def put(self, value: T) -> int:
-        """Hand a value to all receivers; give how many values they dropped for it."""
+    def put(self, value: T | Undecoded[T]) -> int:
+        """Hand a value, or the message that it is to be made of, to all receivers.
+
+        Returns:
+            How many values they dropped for it.
+        """
         dropped = 0
         forgotten = False
         for writer, receiver in self._readers:

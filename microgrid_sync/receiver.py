@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
 from microgrid_sync import program_end
 from microgrid_sync.program_end import interrupts_us, is_forked, run_or_hand_over
+from microgrid_sync.undecoded import NoValue, Undecoded, decoded
 
 T = TypeVar("T")
 
@@ -77,7 +78,10 @@ class Writer(Generic[T]):
         # Not a deque with a condition: this one wakes a reader in C, which makes a message that is
         # handed over a third cheaper.
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.latest: T | None = None
+        # Holds something as soon as the queue has its end: wakes those who wait for time to pass,
+        # not for values.
+        self.end_signal: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.latest: T | Undecoded[T] | None = None
         self.latest_asked = False
         self.dropped = 0
         self.has_ended = False
@@ -85,11 +89,11 @@ class Writer(Generic[T]):
         self.merged_into: _MergedWriter[T] | None = None
         self._last_logged = -math.inf
 
-    def put(self, value: T) -> int:
+    def put(self, value: T | Undecoded[T]) -> int:
         """Add a value, at the expense of the oldest one if the queue is full.
 
         Args:
-            value: The value.
+            value: The value, or the message that it is to be made of.
 
         Returns:
             How many values were dropped for it, 0 or 1.
@@ -143,14 +147,18 @@ class Writer(Generic[T]):
             self.has_ended = True
             self.error = error
             merged_into = self.merged_into
-            self.queue.put(_END)
+            self._put_end()
         if merged_into is not None:
             merged_into.source_ended(error)
         return True
 
-    def take_all(self) -> list[T]:
-        """Take all values out of the queue; its end stays."""
-        values: list[T] = []
+    def _put_end(self) -> None:
+        self.queue.put(_END)
+        self.end_signal.put(None)
+
+    def take_all(self) -> list[T | Undecoded[T]]:
+        """Take all that is waiting out of the queue; its end stays."""
+        values: list[T | Undecoded[T]] = []
         try:
             while (value := self.queue.get_nowait()) is not _END:
                 values.append(value)
@@ -167,7 +175,7 @@ class Writer(Generic[T]):
             for value in self.take_all():
                 target.put(value)
             # For those who read from this one: they are told to read from the other.
-            self.queue.put(_END)
+            self._put_end()
             return self.has_ended
 
 
@@ -197,6 +205,7 @@ class Receiver(Generic[T]):
         self._writer = writer
         self._on_close = on_close
         self._keeps = keeps
+        self._latest: T | None = None
 
     def __repr__(self) -> str:
         """Say what it receives and how full it is."""
@@ -255,11 +264,17 @@ class Receiver(Generic[T]):
                     raise TimeoutError(f"nothing from {self.name} within {timeout} s") from None
                 wait = min(remaining, _WAIT_SLICE)
                 continue
-            if value is not _END:
-                taken: T = value
-                return taken
-            values.put(_END)
-            self._raise_the_end()
+            if value is _END:
+                values.put(_END)
+                self._raise_the_end()
+            if type(value) is not Undecoded:
+                plain: T = value
+                return plain
+            try:
+                made: T = value.value()
+            except NoValue:
+                continue
+            return made
 
     def _raise_the_end(self) -> NoReturn:
         self._raise_if_merged()
@@ -290,7 +305,10 @@ class Receiver(Generic[T]):
         A reader that asks for nothing else needs no queue, and is not told that it is full.
         """
         self._writer.latest_asked = True
-        return self._writer.latest
+        newest = decoded([self._writer.latest])
+        # In place of one that cannot be decoded stands the one before that was asked for.
+        self._latest = newest[0] if newest else self._latest
+        return self._latest
 
     def drain(self) -> list[T]:
         """Take all values that are waiting, oldest first, without waiting for more.
@@ -299,7 +317,55 @@ class Receiver(Generic[T]):
             RuntimeError: If the receiver has been merged into another one.
         """
         self._raise_if_merged()
-        return self._writer.take_all()
+        return decoded(self._writer.take_all())
+
+    def batches(self, interval: float) -> Iterator[list[T]]:
+        """Take what has come in lists, with one wake-up an interval at the most.
+
+        For who can wait a little: a reader that is woken for each value costs more than the value
+        itself. The first list comes with the first value. Each further one comes an interval after
+        the one before, or with the next value if there is none by then. What comes meanwhile waits
+        in the queue, so `maxsize` must have room for an interval's values.
+
+        Args:
+            interval: Seconds between two lists at the least, more than 0. A close is noticed at
+                once.
+
+        Returns:
+            An iterator of lists of at least one value, oldest first. After a close it gives what is
+            waiting and ends; an error that ended the stream is raised then.
+
+        Raises:
+            ValueError: If the interval is not more than 0, or not finite.
+            RuntimeError: While iterating, if the receiver has been merged into another one.
+        """
+        if not 0 < interval < math.inf:
+            raise ValueError(f"interval must be more than 0 seconds, not {interval!r}")
+        return self._batches(interval)
+
+    def _batches(self, interval: float) -> Iterator[list[T]]:
+        due = -math.inf
+        while True:
+            self._wait_until(due)
+            values = self.drain()
+            if not values:
+                try:
+                    values = [next(self)]
+                except StopIteration:
+                    return
+                values += self.drain()
+            due = time.monotonic() + interval
+            yield values
+
+    def _wait_until(self, due: float) -> None:
+        """Let time pass; return early if nothing more will come."""
+        end_signal = self._writer.end_signal
+        while (remaining := due - time.monotonic()) > 0:
+            try:
+                end_signal.put(end_signal.get(timeout=min(remaining, _WAIT_SLICE)))
+            except queue.Empty:
+                continue
+            return
 
     def close(self) -> None:
         """Receive nothing more; what is waiting can still be read. Closing again does nothing."""

@@ -1,6 +1,7 @@
 """Receivers: order, bounds, ends, merging."""
 
 import gc
+import itertools
 import logging
 import math
 import sys
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgrid_sync import Receiver, ReceiverStoppedError, merge
+from microgrid_sync.undecoded import Undecoded, decoded
 from tests.support.receivers import FedReceiver
 from tests.support.waiting import PATIENCE, eventually
 
@@ -377,3 +379,179 @@ def test_merged_receivers_are_freed() -> None:
     del one, two
     gc.collect()
     assert not [o for o in gc.get_objects() if isinstance(o, Receiver) and o.name == "one"]
+
+
+def _undecoded(number: int, made: list[int], failures: list[Exception]) -> Undecoded[int]:
+    """A message whose value is its number; one of a negative number has none."""
+
+    def make(message: int) -> int:
+        made.append(message)
+        if message < 0:
+            raise ValueError(f"{message} has no value")
+        return message
+
+    return Undecoded(number, make, failures.append)
+
+
+def test_message_is_decoded_when_it_is_taken() -> None:
+    receiver: FedReceiver[int] = FedReceiver(maxsize=4)
+    made: list[int] = []
+    for number in range(10):
+        receiver.put(_undecoded(number, made, []))
+    assert made == []
+    assert receiver.latest() == 9
+    assert made == [9]
+    assert receiver.receive() == 6
+    assert next(receiver) == 7
+    assert receiver.drain() == [8, 9]
+    # What was dropped never was, and nothing twice.
+    assert made == [9, 6, 7, 8]
+
+
+def test_all_receivers_get_the_same_value() -> None:
+    one: FedReceiver[int] = FedReceiver()
+    two: FedReceiver[int] = FedReceiver()
+    made: list[int] = []
+    for number in range(1000, 1005):
+        message = _undecoded(number, made, [])
+        one.put(message)
+        two.put(message)
+    values = one.drain()
+    assert all(a is b for a, b in zip(values, two.drain(), strict=True))
+    assert two.latest() is values[-1]
+    assert made == values
+
+
+def test_threads_that_decode_at_once_get_the_same_value() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            failures: list[Exception] = []
+            good: Undecoded[list[int]] = Undecoded(7, lambda number: [number], failures.append)
+            bad: Undecoded[int] = Undecoded(0, lambda number: 1 // number, failures.append)
+            found: list[list[list[int]]] = []
+            start = threading.Barrier(3)
+
+            def read(
+                good: Undecoded[list[int]] = good,
+                bad: Undecoded[int] = bad,
+                found: list[list[list[int]]] = found,
+                start: threading.Barrier = start,
+            ) -> None:
+                start.wait(PATIENCE)
+                found.append(decoded([good, bad]))
+
+            threads = [threading.Thread(target=read) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+            assert [len(values) for values in found] == [1, 1, 1]
+            assert all(values[0] is found[0][0] for values in found)
+            assert len(failures) == 1
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_message_that_cannot_be_decoded_is_skipped_and_told_once() -> None:
+    receiver: FedReceiver[int] = FedReceiver()
+    other: FedReceiver[int] = FedReceiver()
+    failures: list[Exception] = []
+    for number in (1, -2, 3, -4, -5):
+        message = _undecoded(number, [], failures)
+        receiver.put(message)
+        other.put(message)
+        if number == 1:
+            assert receiver.latest() == 1
+    assert receiver.receive(timeout=0) == 1
+    assert receiver.receive(timeout=0) == 3
+    # The newest that there is.
+    assert receiver.latest() == 1
+    with pytest.raises(TimeoutError):
+        receiver.receive(timeout=0)
+    assert other.drain() == [1, 3]
+    assert [str(failure) for failure in failures] == [
+        "-2 has no value",
+        "-5 has no value",
+        "-4 has no value",
+    ]
+
+
+def test_batches_gather_what_comes_within_an_interval() -> None:
+    receiver: FedReceiver[int] = FedReceiver(maxsize=1000)
+    lists: list[list[int]] = []
+    times: list[float] = []
+
+    def read() -> None:
+        for batch in receiver.batches(0.1):
+            times.append(time.monotonic())
+            lists.append(batch)
+
+    with in_thread(read):
+        for number in range(500):
+            receiver.put(number)
+            time.sleep(0.001)
+        receiver.close()
+    assert [number for batch in lists for number in batch] == list(range(500))
+    # The last one is cut short by the close.
+    intervals = [after - before for before, after in itertools.pairwise(times[:-1])]
+    assert all(interval >= 0.099 for interval in intervals)
+    assert all(lists)
+
+
+def test_batches_wait_for_the_first_value() -> None:
+    receiver: FedReceiver[int] = FedReceiver()
+    batches = receiver.batches(0.01)
+    found: list[list[int]] = []
+    with in_thread(lambda: found.append(next(batches))):
+        time.sleep(0.1)
+        assert found == []
+        receiver.put(5)
+    assert found == [[5]]
+
+
+def test_close_cuts_an_interval_short_and_loses_nothing() -> None:
+    receiver: FedReceiver[int] = FedReceiver()
+    lists: list[list[int]] = []
+    receiver.put(1)
+    with in_thread(lambda: lists.extend(receiver.batches(1000.0))):
+        assert eventually(lambda: lists == [[1]])
+        receiver.put(2)
+        receiver.close()
+    assert lists == [[1], [2]]
+
+
+def test_error_that_ended_a_stream_ends_its_batches() -> None:
+    receiver: FedReceiver[int] = FedReceiver()
+    receiver.put(1)
+    receiver.end(OSError("cut off"))
+    batches = receiver.batches(5.0)
+    assert next(batches) == [1]
+    with pytest.raises(OSError, match="cut off"):
+        next(batches)
+
+
+def test_reader_of_batches_is_told_of_the_merging() -> None:
+    one, two = _two()
+    one.put(1)
+    batches = one.batches(1000.0)
+    assert next(batches) == [1]
+    errors: list[str] = []
+
+    def read() -> None:
+        with pytest.raises(RuntimeError, match="has been merged") as caught:
+            next(batches)
+        errors.append(str(caught.value))
+
+    with in_thread(read):
+        merged = merge(one, two)
+    assert len(errors) == 1
+    two.put(2)
+    assert next(merged.batches(0.01)) == [2]
+
+
+@pytest.mark.parametrize("interval", [0, -1.0, math.nan, math.inf])
+def test_impossible_interval_is_refused(interval: float) -> None:
+    with pytest.raises(ValueError, match="interval must be"):
+        FedReceiver[int]().batches(interval)

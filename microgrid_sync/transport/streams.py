@@ -22,6 +22,7 @@ from microgrid_sync.transport.outages import Outages
 from microgrid_sync.transport.reachability import ClientState, Reachability
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.transport.stream_places import Place, StreamPlaces
+from microgrid_sync.undecoded import Undecoded
 from microgrid_sync.wire import StreamRequest, UndecodableMessage
 
 _UNDECODABLE_LOG_INTERVAL = 60.0
@@ -57,13 +58,14 @@ class StreamStats:
     """The component."""
 
     messages: int
-    """How many messages were decoded and handed to the receivers."""
+    """How many messages have come and were handed to the receivers."""
 
     dropped: int
     """How many values the receivers of the stream have dropped because they were full."""
 
     undecodable: int
-    """How many messages were skipped, being broken or another component's."""
+    """How many messages were skipped, being broken or another component's. That one is broken may
+    turn out as late as when a reader takes it; then it counts as a message, too."""
 
     reconnects: int
     """How often the stream was opened again after an error or its end."""
@@ -199,7 +201,6 @@ class ComponentStream:
         self._connection = connection
         self.key = key
         self._source = source
-        self._decode: Callable[[bytes], Any] = bytes
         self._strategy = strategy
         self._on_end = on_end
         # Serializes subscribing, opening and stopping: no receiver joins a stream that has
@@ -213,13 +214,16 @@ class ComponentStream:
             f"the data of component {component_id} on {connection.server_url}",
             on_empty=self._stop_if_empty,
         )
+        # Protects the two below: the thread skips messages, and so do readers who cannot decode
+        # them. Re-entrant, because a signal handler may read. Nothing is logged under it.
+        self._skipping = threading.RLock()
+        self._undecodable = 0
+        self._undecodable_logged_at = -math.inf
         # Written by the thread alone.
         self._messages = 0
         self._dropped = 0
-        self._undecodable = 0
         self.reconnects = 0
         self._newest_at: float | None = None
-        self._undecodable_logged_at = -math.inf
         self._state = ClientState.CONNECTING
         self._last_error: ApiClientError | None = None
         # A daemon: a program that ends without disconnecting must not wait for the server.
@@ -343,7 +347,7 @@ class ComponentStream:
     def _read_request(self, request: StreamRequest[Any]) -> ApiClientError | None:
         connection = self._connection
         connection.reachability.asked()
-        self._decode = request.decode
+        read, make, skip = request.read, request.make, self._skip
         place = connection.places.take(self)
         call: Any = None
         try:
@@ -351,13 +355,18 @@ class ComponentStream:
                 if not self._stopped:
                     self._place = place
                     # Without a deserializer: one that fails would end the stream. The messages are
-                    # decoded here, one by one.
+                    # parsed here, one by one.
                     call = self._call = place.open(request.path)(request.payload)
             for payload in call or ():
                 if not place.has_answered:
                     place.answered()
                     self._source.answered()
-                self._take(payload)
+                try:
+                    message = read(payload)
+                except UndecodableMessage as error:
+                    skip(error)
+                else:
+                    self._hand_over(Undecoded(message, make, skip))
         except grpc.RpcError as error:
             if place.is_given_up:
                 return None
@@ -392,13 +401,8 @@ class ComponentStream:
         else:
             self._connection.reachability.failed(time.monotonic())
 
-    def _take(self, payload: bytes) -> None:
-        """Decode one message and hand it to the receivers."""
-        try:
-            value = self._decode(payload)
-        except UndecodableMessage as error:
-            self._skip(error)
-            return
+    def _hand_over(self, message: Undecoded[Any]) -> None:
+        """Hand one message to the receivers; who reads it decodes it."""
         self._newest_at = time.monotonic()
         self._messages += 1
         if self._state is not _READY:
@@ -406,18 +410,23 @@ class ComponentStream:
             self._strategy.reset()
             self._state = _READY
             self._connection.recovered(self.component_id)
-        self._dropped += self._receivers.put(value)
+        self._dropped += self._receivers.put(message)
 
-    def _skip(self, error: UndecodableMessage) -> None:
-        self._undecodable += 1
+    def _skip(self, error: Exception) -> None:
+        """Count a message that says nothing. In the thread, or in that of a reader."""
         now = time.monotonic()
-        if now - self._undecodable_logged_at >= _UNDECODABLE_LOG_INTERVAL:
-            self._undecodable_logged_at = now
+        with self._skipping:
+            self._undecodable += 1
+            so_far = self._undecodable
+            is_logged = now - self._undecodable_logged_at >= _UNDECODABLE_LOG_INTERVAL
+            if is_logged:
+                self._undecodable_logged_at = now
+        if is_logged:
             _logger.warning(
                 "Skipped a message of component %s on %s, %d so far: %s",
                 self.component_id,
                 self._connection.server_url,
-                self._undecodable,
+                so_far,
                 error,
             )
 

@@ -103,8 +103,12 @@ class StreamRequest(NamedTuple, Generic[T_co]):
     payload: bytes
     """The serialized protobuf message to send."""
 
-    decode: Callable[[bytes], T_co]
-    """Makes the value of one answer; raises `UndecodableMessage`."""
+    read: Callable[[bytes], Any]
+    """Makes the protobuf message of one answer, and checks whose it is, what it is about, and that
+    its time is one; raises `UndecodableMessage`."""
+
+    make: Callable[[Any], T_co]
+    """Makes the value of such a message."""
 
 
 class ApiGeneration:

@@ -53,7 +53,7 @@ from microgrid_sync.wire.requests import (
     nothing,
     official_stub,
 )
-from microgrid_sync.wire.values import MOST_ERRORS, joined, time_of, value_of
+from microgrid_sync.wire.values import MOST_ERRORS, check_time, joined, time_of, value_of
 
 D = TypeVar("D", bound=ComponentData)
 T = TypeVar("T")
@@ -186,15 +186,15 @@ class Generation(ApiGeneration):
     ) -> StreamRequest[ComponentData]:
         """See `ApiGeneration.stream_data`."""
         field, make = _DATA_OF_CATEGORY[category]
+        parse = schema.ComponentData.FromString
 
-        def decode(payload: bytes) -> ComponentData:
+        def read(payload: bytes) -> Any:
             try:
-                message = schema.ComponentData.FromString(payload)
-                # A timestamp outside of the years that a datetime knows raises ValueError or,
-                # beyond what the arithmetic holds, OverflowError.
+                message = parse(payload)
                 if message.id == component_id and message.WhichOneof("data") == field:
-                    return make(message)
-            except (DecodeError, ValueError, OverflowError) as error:
+                    check_time(message.ts)
+                    return message
+            except (DecodeError, ValueError) as error:
                 raise UndecodableMessage(f"it cannot be decoded: {error}") from error
             raise UndecodableMessage(
                 f"it carries {message.WhichOneof('data') or 'no'} data of component {message.id}"
@@ -204,7 +204,8 @@ class Generation(ApiGeneration):
             operation=f"StreamComponentData(id={component_id})",
             path=_SERVICE + "StreamComponentData",
             payload=schema.ComponentIdParam(id=component_id).SerializeToString(),
-            decode=decode,
+            read=read,
+            make=make,
         )
 
 

@@ -63,7 +63,7 @@ from microgrid_sync.wire.requests import (
     nothing,
     official_stub,
 )
-from microgrid_sync.wire.values import MOST_ERRORS, joined, time_in, time_of, value_of
+from microgrid_sync.wire.values import MOST_ERRORS, check_time, joined, time_in, time_of, value_of
 
 T = TypeVar("T")
 
@@ -298,21 +298,21 @@ class Generation(ApiGeneration):
     def _stream_component(
         self, component_id: int, metrics: Sequence[int], make: Callable[[Any], T]
     ) -> StreamRequest[T]:
-        answer = schema.ReceiveElectricalComponentTelemetryStreamResponse
+        parse = schema.ReceiveElectricalComponentTelemetryStreamResponse.FromString
         wanted = frozenset(metrics)
 
-        def says_something(telemetry: Any) -> bool:
-            # A message of a state alone is one: a component in error may have no values.
-            return bool(telemetry.state_snapshots) or any(
-                not wanted or sample.metric in wanted for sample in telemetry.metric_samples
-            )
-
-        def decode(payload: bytes) -> T:
+        def read(payload: bytes) -> Any:
             try:
-                telemetry = answer.FromString(payload).telemetry
-                if telemetry.electrical_component_id == component_id and says_something(telemetry):
-                    return make(telemetry)
-            except (DecodeError, ValueError, OverflowError) as error:
+                telemetry = parse(payload).telemetry
+                samples = telemetry.metric_samples
+                # A message of a state alone is one: a component in error may have no values.
+                if telemetry.electrical_component_id == component_id and (
+                    telemetry.state_snapshots
+                    or any(not wanted or sample.metric in wanted for sample in samples)
+                ):
+                    check_time(_stamp(telemetry))
+                    return telemetry
+            except (DecodeError, ValueError) as error:
                 raise UndecodableMessage(f"it cannot be decoded: {error}") from error
             raise UndecodableMessage(_what_is_wrong(telemetry.electrical_component_id, telemetry))
 
@@ -324,23 +324,25 @@ class Generation(ApiGeneration):
             operation=f"{method}(id={component_id})",
             path=self._service + method,
             payload=request.SerializeToString(),
-            decode=decode,
+            read=read,
+            make=make,
         )
 
     def stream_sensor_telemetry(
         self, sensor_id: int, metrics: frozenset[int]
     ) -> StreamRequest[Telemetry]:
         """See `ApiGeneration.stream_sensor_telemetry`."""
-        answer = schema.ReceiveSensorTelemetryStreamResponse
+        parse = schema.ReceiveSensorTelemetryStreamResponse.FromString
 
-        def decode(payload: bytes) -> Telemetry:
+        def read(payload: bytes) -> Any:
             try:
-                telemetry = answer.FromString(payload).telemetry
+                telemetry = parse(payload).telemetry
                 if telemetry.sensor_id == sensor_id and (
                     telemetry.metric_samples or telemetry.state_snapshots
                 ):
-                    return _sensor_telemetry(telemetry)
-            except (DecodeError, ValueError, OverflowError) as error:
+                    check_time(_stamp(telemetry))
+                    return telemetry
+            except (DecodeError, ValueError) as error:
                 raise UndecodableMessage(f"it cannot be decoded: {error}") from error
             raise UndecodableMessage(_what_is_wrong(telemetry.sensor_id, telemetry))
 
@@ -352,7 +354,8 @@ class Generation(ApiGeneration):
             operation=f"{method}(id={sensor_id})",
             path=self._service + method,
             payload=request.SerializeToString(),
-            decode=decode,
+            read=read,
+            make=_sensor_telemetry,
         )
 
 
@@ -498,7 +501,7 @@ def _values(telemetry: Any) -> tuple[dict[int, float], datetime]:
     """
     samples = telemetry.metric_samples
     if not samples:
-        return {}, time_of(telemetry.state_snapshots[-1].origin_time)
+        return {}, time_of(_stamp(telemetry))
     # A comprehension takes half the time of a loop; a number that is not zero is there.
     values = {
         sample.metric: sample.value.simple_metric.value or _value_of_sample(sample)
@@ -509,6 +512,12 @@ def _values(telemetry: Any) -> tuple[dict[int, float], datetime]:
             metric: _value_of_sample(sample) for metric, sample in _by_metric(samples).items()
         }
     return values, time_of(samples[-1].sample_time)
+
+
+def _stamp(telemetry: Any) -> Any:
+    """Give the time of a message that has samples or states."""
+    samples = telemetry.metric_samples
+    return samples[-1].sample_time if samples else telemetry.state_snapshots[-1].origin_time
 
 
 def _value_of_sample(sample: Any) -> float:

@@ -9,6 +9,8 @@ MOST_ERRORS = 100
 """Errors of one component that are read; honest ones have a handful."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds())
+_LAST_SECOND = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds())
 
 
 def value_of(kind: type[T], fields: dict[str, Any]) -> T:
@@ -16,6 +18,19 @@ def value_of(kind: type[T], fields: dict[str, Any]) -> T:
     value = object.__new__(kind)
     object.__setattr__(value, "__dict__", fields)
     return value
+
+
+def check_time(stamp: Any) -> None:
+    """Check that a timestamp is a time, without making it.
+
+    Raises:
+        ValueError: If it is none that `time_of` can give.
+    """
+    seconds = stamp.seconds
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        raise ValueError(f"a timestamp of {seconds} s, outside of the years 1 to 9999")
+    if not 0 <= stamp.nanos < 1_000_000_000:
+        raise ValueError(f"a timestamp with {stamp.nanos} ns")
 
 
 def time_of(stamp: Any) -> datetime:

@@ -30,7 +30,7 @@ from microgrid_sync import (
 )
 from microgrid_sync.model import ComponentCategory
 from microgrid_sync.wire import generation, v0_15_schema, v1alpha18_schema
-from tests.support.messages import data
+from tests.support.messages import data, decode
 
 
 def official(name: str) -> Any:
@@ -187,7 +187,7 @@ def test_from_proto_takes_official_messages_of_v0_15() -> None:
     module = official("frequenz.api.microgrid.microgrid_pb2")
     payload = data(7, "ev_charger", 5).SerializeToString()
     message = module.ComponentData.FromString(payload)
-    ours = generation("v0.15").stream_data(7, ComponentCategory.EV_CHARGER).decode(payload)
+    ours = decode(generation("v0.15").stream_data(7, ComponentCategory.EV_CHARGER), payload)
     assert repr(EVChargerData.from_proto(message)) == repr(ours)
     assert EVChargerData.from_proto(message).raw is message
 

@@ -8,7 +8,7 @@ import pytest
 from microgrid_sync import BatteryData, ComponentCategory, MeterData
 from microgrid_sync.formulas.window import NOTHING, Window
 from microgrid_sync.wire import generation
-from tests.support.messages import START, data
+from tests.support.messages import START, data, decode
 
 V0_15 = generation("v0.15")
 
@@ -70,8 +70,9 @@ def test_component_is_pending_until_it_is_heard_or_late() -> None:
 
 
 def test_data_without_ac_has_no_values() -> None:
-    battery = V0_15.stream_data(1, ComponentCategory.BATTERY).decode(
-        data(1, "battery").SerializeToString()
+    battery = decode(
+        V0_15.stream_data(1, ComponentCategory.BATTERY),
+        data(1, "battery").SerializeToString(),
     )
     assert isinstance(battery, BatteryData)
     assert Window(0.0).close([battery], 1.0, 1.0) == NOTHING

@@ -12,8 +12,8 @@ with atheris.instrument_imports(include=["microgrid_sync.wire", "microgrid_sync.
     from microgrid_sync import ComponentCategory
     from microgrid_sync.wire import UndecodableMessage, generation
 
-DECODERS = [
-    generation(api).stream_data(1, category).decode
+REQUESTS = [
+    generation(api).stream_data(1, category)
     for api in ("v0.15", "v1alpha18")
     for category in (
         ComponentCategory.METER,
@@ -26,11 +26,12 @@ DECODERS = [
 
 def one(payload: bytes) -> None:
     """Decode some bytes as the data of each category."""
-    for decode in DECODERS:
+    for request in REQUESTS:
         try:
-            decode(payload)
+            message = request.read(payload)
         except UndecodableMessage:
             continue
+        request.make(message)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from microgrid_sync import (
 from microgrid_sync.wire import UndecodableMessage, generation
 from microgrid_sync.wire import v0_15_schema as schema
 from tests.support.messages import component, data
+from tests.support.messages import decode as decode_request
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE
 
@@ -76,7 +77,7 @@ def values(field: Any, depth: int) -> st.SearchStrategy[Any]:
 
 def decode(category: str, payload: bytes) -> ComponentData | None:
     try:
-        return V0_15.stream_data(1, CATEGORIES[category]).decode(payload)
+        return decode_request(V0_15.stream_data(1, CATEGORIES[category]), payload)
     except UndecodableMessage:
         return None
 

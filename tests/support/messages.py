@@ -1,11 +1,14 @@
 """Protobuf messages as a server would send them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from microgrid_sync.wire import StreamRequest
 from microgrid_sync.wire import v0_15_schema as schema
+
+T = TypeVar("T")
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
@@ -34,3 +37,8 @@ def data(component_id: int, category: str = "meter", number: int = 0) -> Any:
     else:
         body.data.ac.power_active.value = number
     return message
+
+
+def decode(request: StreamRequest[T], payload: bytes) -> T:
+    """Do at once what a stream's thread and a reader do."""
+    return request.make(request.read(payload))

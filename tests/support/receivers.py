@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, Writer
+from microgrid_sync.undecoded import Undecoded
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ class FedReceiver(Receiver[T], Generic[T]):
         self.writer: Writer[T] = Writer(maxsize, name)
         super().__init__(self.writer, on_close=on_close)
 
-    def put(self, value: T) -> int:
+    def put(self, value: T | Undecoded[T]) -> int:
         return self.writer.put(value)
 
     def end(self, error: BaseException | None = None) -> None:

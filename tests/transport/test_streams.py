@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 
 from microgrid_sync import (
     ApiClientError,
+    ComponentCategory,
     LinearBackoff,
     MeterData,
     MicrogridApiClient,
@@ -25,6 +27,7 @@ from microgrid_sync import (
     ServiceUnavailable,
 )
 from microgrid_sync.fan_out import FanOut
+from microgrid_sync.wire import v0_15, v1alpha18
 from tests.support.messages import component, data
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
@@ -278,6 +281,45 @@ def test_messages_that_are_not_what_was_subscribed_to_are_skipped(
     stats = client.stats().streams[0]
     assert (stats.undecodable, stats.reconnects, stats.dropped) == (63, 0, 0)
     assert sum("Skipped a message" in r.getMessage() for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("how", ["receive", "drain", "batches"])
+def test_message_that_turns_out_to_be_broken_when_it_is_taken_is_skipped(
+    how: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(message: Any) -> MeterData:
+        value = MeterData.from_proto(message)
+        if value.active_power % 2:
+            raise KeyError("odd")
+        return value
+
+    for family in (v0_15, v1alpha18):
+        kind = ComponentCategory.METER
+        asked = family._DATA_OF_CATEGORY[kind][0]
+        monkeypatch.setitem(family._DATA_OF_CATEGORY, kind, (asked, broken))
+
+    def stream(component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for number in range(10):
+            yield data(component_id, "meter", number).SerializeToString()
+        server.silence(context)
+
+    server.stream = stream
+    with MicrogridApiClient(server.url) as client:
+        one, two = client.meter_data(1), client.meter_data(1)
+        assert eventually(lambda: client.stats().streams[0].messages == 10)
+        assert client.stats().streams[0].undecodable == 0
+        values: list[MeterData] = []
+        if how == "receive":
+            values = [one.receive(PATIENCE) for _ in range(5)]
+            with pytest.raises(TimeoutError):
+                one.receive(0)
+        else:
+            values = one.drain() if how == "drain" else next(one.batches(0.01))
+        assert [value.active_power for value in values] == [0.0, 2.0, 4.0, 6.0, 8.0]
+        assert all(a is b for a, b in zip(values, two.drain(), strict=True))
+        # Counted once, not for each receiver.
+        stats = client.stats().streams[0]
+        assert (stats.undecodable, stats.reconnects) == (5, 0)
 
 
 def test_reader_that_stops_reading_costs_nothing_but_its_values(

@@ -16,6 +16,7 @@ from microgrid_sync.simulator.translation import telemetry_message
 from microgrid_sync.wire import UndecodableMessage, generation
 from microgrid_sync.wire import v1alpha18_schema as alpha
 from tests.simulator.descriptions import NOON
+from tests.support.messages import decode
 
 V0_15, V1_ALPHA_18 = generation("v0.15"), generation("v1alpha18")
 
@@ -87,7 +88,7 @@ SITUATIONS: dict[str, tuple[Callable[[Site], None], list[Fault]]] = {
 
 def decoded(api: Any, component_id: int, category: ComponentCategory, payload: bytes) -> Any:
     try:
-        return api.stream_data(component_id, category).decode(payload)
+        return decode(api.stream_data(component_id, category), payload)
     except UndecodableMessage:
         return None
 

@@ -35,7 +35,7 @@ from microgrid_sync import (
 from microgrid_sync.arguments import FLOAT32_MAX, check_float32
 from microgrid_sync.wire import UndecodableMessage, generation
 from microgrid_sync.wire import v0_15_schema as schema
-from tests.support.messages import START, data
+from tests.support.messages import START, data, decode
 
 V0_15 = generation("v0.15")
 
@@ -189,7 +189,7 @@ def test_stream_decodes_what_was_subscribed_to(
     category: ComponentCategory, field: str, data_class: type[ComponentData]
 ) -> None:
     request = V0_15.stream_data(7, category)
-    found = request.decode(data(7, field, 3).SerializeToString())
+    found = decode(request, data(7, field, 3).SerializeToString())
     assert type(found) is data_class
     assert found == data_class.from_proto(data(7, field, 3))
     assert schema.ComponentIdParam.FromString(request.payload).id == 7
@@ -218,13 +218,13 @@ def test_stream_decodes_what_was_subscribed_to(
 )
 def test_stream_refuses_what_was_not_subscribed_to(payload: bytes, reason: str) -> None:
     with pytest.raises(UndecodableMessage, match=reason):
-        V0_15.stream_data(7, ComponentCategory.METER).decode(payload)
+        decode(V0_15.stream_data(7, ComponentCategory.METER), payload)
 
 
 @given(st.binary(max_size=200))
 def test_stream_decodes_or_refuses_any_bytes(payload: bytes) -> None:
     try:
-        found = V0_15.stream_data(7, ComponentCategory.METER).decode(payload)
+        found = decode(V0_15.stream_data(7, ComponentCategory.METER), payload)
     except UndecodableMessage:
         return
     assert found.component_id == 7

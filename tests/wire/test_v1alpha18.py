@@ -49,6 +49,7 @@ from microgrid_sync.wire import (
     probe_path,
 )
 from microgrid_sync.wire import v1alpha18_schema as schema
+from tests.support.messages import decode
 
 V1_ALPHA_18 = generation("v1alpha18")
 START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -88,7 +89,7 @@ def payload(message: Any) -> bytes:
 
 
 def received(category: ComponentCategory, message: Any) -> Any:
-    return V1_ALPHA_18.stream_data(7, category).decode(payload(message))
+    return decode(V1_ALPHA_18.stream_data(7, category), payload(message))
 
 
 def charger(**changes: Any) -> EVChargerData:
@@ -388,7 +389,7 @@ def test_telemetry_has_all_that_is_in_the_message() -> None:
     aggregated = message.metric_samples.add(metric=31).value.aggregated_metric
     aggregated.avg_value, aggregated.min_value, aggregated.max_value = 2.0, 1.0, 4.0
     message.metric_samples[-1].sample_time.FromDatetime(START)
-    found = V1_ALPHA_18.stream_telemetry(7, frozenset()).decode(payload(message))
+    found = decode(V1_ALPHA_18.stream_telemetry(7, frozenset()), payload(message))
     assert (found.component_id, found.timestamp) == (7, START)
     assert found.metrics == {
         Metric.AC_POWER_ACTIVE: MetricSample(5.0, bounds=(Bounds(None, 9.0),)),
@@ -415,11 +416,11 @@ def test_sensor_telemetry() -> None:
     message.state_snapshots.add(states=[1])
     response = schema.ReceiveSensorTelemetryStreamResponse(telemetry=message)
     request = V1_ALPHA_18.stream_sensor_telemetry(3, frozenset({162}))
-    found = request.decode(response.SerializeToString())
+    found = decode(request, response.SerializeToString())
     assert found.metrics[Metric.SENSOR_TEMPERATURE].value == 21.0
     assert found.states == {SensorStateCode.OK}
     with pytest.raises(UndecodableMessage):
-        request.decode(b"")
+        decode(request, b"")
 
 
 # What there is
