@@ -1,8 +1,10 @@
 """Our client against bare grpcio, in one run: rates, CPU time, memory, delays, as ratios.
 
-Usage: against_grpcio.py [--rounds N] [--seconds S] [--asyncio-python PATH] [ROW ...]. Rows: flat,
-merged, thousand, subscribe, set-power, import. PATH is a Python that has frequenz-client-microgrid
-0.6.1; without it, that client is left out. Prints a table, and JSON in the last line.
+Usage: against_grpcio.py [--rounds N] [--seconds S] [--interval S] [--asyncio-python PATH]
+[--alpha-python PATH] [ROW ...]. Rows: flat, merged, thousand, subscribe, set-power, import.
+``--asyncio-python`` is a Python that has frequenz-client-microgrid 0.6.1, ``--alpha-python`` one
+that has 0.18.4; without them, those clients are left out. ``--interval`` is that of the batches, 2
+ms unless given. Prints a table, and JSON in the last line.
 
 The server is not in Python, and its messages are serialised beforehand. A round in which it took
 more than 80 % of a core says nothing about the clients, and is called void.
@@ -28,6 +30,10 @@ from microgrid_sync.wire import v0_15_schema as schema
 
 READER = Path(__file__).with_name("reader.py")
 
+SOURCES = (
+    ("v0.15", "meter"), ("v0.15", "ev_charger"), ("v1alpha18", "meter"), ("v1alpha18", "ev_charger")
+)  # fmt: skip
+
 
 @dataclass
 class Row:
@@ -44,11 +50,33 @@ class Row:
     """The part of a core that the server took at the most."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is read: how many streams, at what rate, of which generation and category."""
+
+    streams: int
+    rate: float
+    api: str = "v0.15"
+    category: str = "meter"
+
+    @property
+    def label(self) -> str:
+        """What the table calls it."""
+        return f"{self.api}, {'chargers' if self.category == 'ev_charger' else 'meters'}"
+
+
 def read(
-    kind: str, server: FastServer, streams: int, seconds: float, python: str = sys.executable
+    kind: str,
+    server: FastServer,
+    setup: Setup,
+    options: argparse.Namespace,
+    python: str = sys.executable,
 ) -> tuple[dict[str, Any], float]:
     """Let a reader read; give what it measured, and what the server took."""
-    command = [python, str(READER), kind, str(server.port), str(streams), str(seconds)]
+    command = [
+        python, str(READER), kind, str(server.port), str(setup.streams), str(options.seconds),
+        "--api", setup.api, "--category", setup.category, "--interval", str(options.interval),
+    ]  # fmt: skip
     reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert reader.stdin is not None
     assert reader.stdout is not None
@@ -65,23 +93,33 @@ def read(
     reader.wait(30)
     result["subscribed"] = subscribed
     result["sent_rate"] = work.sent / work.at
+    # Dropped messages do not count.
+    result["rate"] -= result.get("dropped", 0) / options.seconds
     return result, work.share
 
 
+Results = dict[str, list[dict[str, Any]]]
+
+
 def compare(
-    streams: int, rate: float, seconds: float, rounds: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
-    """Measure both in turns: give what ours and bare grpcio measured, and the server's share."""
-    ours: list[dict[str, Any]] = []
-    bare: list[dict[str, Any]] = []
+    setup: Setup, options: argparse.Namespace, *kinds: str, peer: str | None = None
+) -> tuple[Results, float]:
+    """Let readers read in turns: give what each has measured, and the server's share.
+
+    The kind ``asyncio`` runs in the Python `peer`, and is left out without one.
+    """
+    results: Results = {kind: [] for kind in kinds if kind != "asyncio" or peer}
     shares: list[float] = []
-    for _ in range(rounds):
-        for kind, results in (("bare", bare), ("ours", ours)):
-            with fast_server(streams, rate) as server:
-                result, share = read(kind, server, streams, seconds)
-            results.append(result)
+    for _ in range(options.rounds):
+        for kind, found in results.items():
+            python = peer if kind == "asyncio" and peer else sys.executable
+            with fast_server(
+                setup.streams, setup.rate, api=setup.api, category=setup.category
+            ) as server:
+                result, share = read(kind, server, setup, options, python)
+            found.append(result)
             shares.append(share)
-    return ours, bare, max(shares)
+    return results, max(shares)
 
 
 def median_ratio(ours: list[dict[str, Any]], bare: list[dict[str, Any]], key: str) -> float:
@@ -95,60 +133,105 @@ def middle(results: list[dict[str, Any]], key: str) -> float:
 
 
 def flat(options: argparse.Namespace) -> list[Row]:
-    """One stream read as fast as it comes; dropped messages do not count."""
-    ours, bare, server = compare(1, 0.0, options.seconds, options.rounds)
-    for result in ours:
-        result["rate"] -= result["dropped"] / options.seconds
-    ratio = median_ratio(ours, bare, "rate")
-    rows = [row("one stream flat out", ours, bare, "rate", "messages/s", ratio, ">= 0.75", server)]
-    if options.asyncio_python:
-        theirs = []
-        for _ in range(options.rounds):
-            with fast_server(1, 0.0) as fast:
-                theirs.append(read("asyncio", fast, 1, options.seconds, options.asyncio_python)[0])
-        ratio = median_ratio(ours, theirs, "rate")
-        work = "... against the asyncio client"
-        rows.append(row(work, ours, theirs, "rate", "messages/s", ratio, ">= 4", server))
+    """One stream read as fast as it comes, woken for each value and in batches."""
+    rows = []
+    for api, category in SOURCES:
+        setup = Setup(1, 0.0, api, category)
+        # A peer of each generation: client 0.6.1 speaks v0.15 alone, 0.18.4 only v1alpha18.
+        peer = options.asyncio_python if api == "v0.15" else options.alpha_python
+        found, server = compare(setup, options, "bare", "ours", "batches", "asyncio", peer=peer)
+
+        def against(
+            work: str,
+            one: str,
+            other: str,
+            to_reach: str,
+            found: Results = found,
+            server: float = server,
+        ) -> Row:
+            ratio = median_ratio(found[one], found[other], "rate")
+            unit = "messages/s"
+            return row(work, found[one], found[other], "rate", unit, ratio, to_reach, server)
+
+        rows.append(against(f"flat out, {setup.label}", "ours", "bare", ">= 0.75"))
+        rows.append(against("... in batches, against woken", "batches", "ours", ">= 1"))
+        if peer:
+            rows.append(against("... woken, against asyncio", "ours", "asyncio", ">= 4"))
+            rows.append(against("... in batches, against asyncio", "batches", "asyncio", ">= 5"))
     return rows
 
 
 def merged(options: argparse.Namespace) -> list[Row]:
     """A hundred streams at 10 Hz in one reader."""
-    ours, bare, server = compare(100, 10.0, options.seconds, options.rounds)
-    cost = median_ratio(ours, bare, "cpu_per_message")
-    late = median_ratio(ours, bare, "p99")
-    for result in (*ours, *bare):
-        result["cpu_per_message"] *= 1e6
-        result["p99"] *= 1e3
-    name = "100 streams at 10 Hz, merged"
-    return [
-        row(name, ours, bare, "cpu_per_message", "CPU us/message", cost, "<= 1.3", server),
-        row("... delay, p99", ours, bare, "p99", "ms", late, "<= 1.3", server),
-    ]
+    rows = []
+    for api, category in SOURCES:
+        setup = Setup(100, 10.0, api, category)
+        found, server = compare(setup, options, "bare", "ours")
+        ours, bare = found["ours"], found["bare"]
+        cost = median_ratio(ours, bare, "cpu_per_message")
+        late = median_ratio(ours, bare, "p99")
+        in_units(found)
+        name = f"100 at 10 Hz, {setup.label}"
+        rows += [
+            row(name, ours, bare, "cpu_per_message", "CPU us/message", cost, "<= 1.3", server),
+            row("... delay, p99", ours, bare, "p99", "ms", late, "<= 1.3", server),
+        ]
+    return rows
 
 
 def thousand(options: argparse.Namespace) -> list[Row]:
-    """A thousand streams at 3 Hz."""
-    ours, bare, server = compare(1000, 3.0, options.seconds, options.rounds)
-    cost = median_ratio(ours, bare, "cpu_per_message")
-    memory = median_ratio(ours, bare, "resident")
-    rate = statistics.median(result["rate"] / 3000 for result in ours)
-    for result in (*ours, *bare):
-        result["cpu_per_message"] *= 1e6
-        result["resident"] /= 2**20
-    name = "1,000 streams at 3 Hz"
-    return [
-        row(f"{name}: rate", ours, bare, "rate", "messages/s", rate, ">= 0.99", server),
-        row("... CPU", ours, bare, "cpu_per_message", "CPU us/message", cost, "<= 1.2", server),
-        row("... memory", ours, bare, "resident", "MiB", memory, "<= 1.3", server),
-    ]
+    """A thousand streams at 3 Hz, merged: woken for each value, and in batches.
+
+    Batches are compared with bare grpcio that parses in its streams' threads and hands nothing
+    over.
+    """
+    rows = []
+    for api, category in SOURCES:
+        setup = Setup(1000, 3.0, api, category)
+        found, server = compare(setup, options, "bare", "parsed", "ours", "batches")
+        ours, bare, batches, parsed = (
+            found[kind] for kind in ("ours", "bare", "batches", "parsed")
+        )
+        cost = median_ratio(ours, bare, "cpu_per_message")
+        memory = median_ratio(ours, bare, "resident")
+        rate = statistics.median(result["rate"] / 3000 for result in ours)
+        of_batches = median_ratio(batches, parsed, "cpu_per_message")
+        in_units(found)
+        late = middle(batches, "p99")
+        name, unit = f"1,000 at 3 Hz, {setup.label}", "CPU us/message"
+        rows += [
+            row(f"{name}: rate", ours, bare, "rate", "messages/s", rate, ">= 0.99", server),
+            row("... CPU", ours, bare, "cpu_per_message", unit, cost, "<= 1.2", server),
+            row("... memory", ours, bare, "resident", "MiB", memory, "<= 1.3", server),
+            row(
+                "... in batches, bare parses only: CPU",
+                batches,
+                parsed,
+                "cpu_per_message",
+                unit,
+                of_batches,
+                "<= 1.2",
+                server,
+            ),
+            row("... in batches: delay, p99", batches, parsed, "p99", "ms", late, "<= 25", server),
+        ]
+    return rows
+
+
+def in_units(found: Results) -> None:
+    """Turn seconds and bytes into the table's units."""
+    for results in found.values():
+        for result in results:
+            result["cpu_per_message"] *= 1e6
+            result["p99"] *= 1e3
+            result["resident"] /= 2**20
 
 
 def subscribe(options: argparse.Namespace) -> list[Row]:
     """A thousand subscriptions."""
-    del options
-    with fast_server(1000, 1.0) as server:
-        result, share = read("ours", server, 1000, 1.0)
+    setup = Setup(1000, 1.0)
+    with fast_server(setup.streams, setup.rate) as server:
+        result, share = read("ours", server, setup, options)
         lists = server.work().lists
     taken = result["subscribed"]
     return [
@@ -242,19 +325,21 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--interval", type=float, default=0.002)
     parser.add_argument("--asyncio-python")
+    parser.add_argument("--alpha-python")
     options = parser.parse_args()
     unknown = set(options.rows) - set(ROWS)
     if unknown:
         parser.error(f"{', '.join(unknown)}: the rows are {', '.join(ROWS)}")
     rows: list[Row] = []
-    print(f"{'work':34} {'ours':>10} {'other':>10} {'':15} {'ratio':>7} {'to reach':>9}   server")
+    print(f"{'work':40} {'ours':>10} {'other':>10} {'':15} {'ratio':>7} {'to reach':>9}   server")
     for name in options.rows or ROWS:
         for line in ROWS[name](options):
             rows.append(line)
             verdict = "void" if line.server > BUSY else "met" if line.met else "NOT MET"
             print(
-                f"{line.work:34} {line.ours:10.1f} {line.bare:10.1f} {line.unit:15} "
+                f"{line.work:40} {line.ours:10.1f} {line.bare:10.1f} {line.unit:15} "
                 f"{line.ratio:7.2f} {line.to_reach:>9}   {line.server:.0%} of a core, {verdict}",
                 flush=True,
             )

@@ -1,12 +1,12 @@
 // A cheap server of the Microgrid service, for benchmarks: messages that are serialised already, no
-// Python. Usage: fast_server RATE BODY_FILE LIST_FILE
+// Python. Usage: fast_server RATE API BODY_FILE LIST_FILE
 //
 // Prints its port; serves until its standard input is closed. For each line on its standard input it
 // prints the CPU time that it has taken, in seconds, how many samples it has sent, and how often it
-// was asked for its components. BODY_FILE has
-// what every sample says besides time and ID; LIST_FILE is the answer of ListComponents. RATE is
-// samples a second of each stream; 0 sends as fast as they are read. All calls besides streams
-// succeed with an empty answer.
+// was asked for its components. API is v0.15 or v1alpha18. BODY_FILE has what every sample says
+// besides time and ID (in v1alpha18, besides the ID and one more metric with the time); LIST_FILE is
+// the answer to who asks for the components. RATE is samples a second of each stream; 0 sends as
+// fast as they are read. All calls besides streams succeed with an empty answer.
 
 #include <sys/resource.h>
 #include <time.h>
@@ -35,6 +35,7 @@ using grpc::Status;
 Slice body, components;
 std::atomic<long> sent{0}, lists{0};
 double rate = 0;
+bool is_alpha = false;
 
 void PutVarint(std::string* to, uint64_t value) {
   while (value >= 128) {
@@ -44,24 +45,45 @@ void PutVarint(std::string* to, uint64_t value) {
   to->push_back(static_cast<char>(value));
 }
 
-// The time now and the component's ID, as the fields of ComponentData that they are.
-Slice Header(uint64_t id) {
+// A field that is a message.
+std::string Nested(char tag, const std::string& message) {
+  std::string field(1, tag);
+  PutVarint(&field, message.size());
+  return field + message;
+}
+
+std::string Now() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  std::string stamp, header;
+  std::string stamp;
   stamp.push_back(0x08);
   PutVarint(&stamp, now.tv_sec);
   stamp.push_back(0x10);
   PutVarint(&stamp, now.tv_nsec);
-  header.push_back(0x0a);
-  PutVarint(&header, stamp.size());
-  header += stamp;
-  header.push_back(0x10);
-  PutVarint(&header, id);
-  return Slice(header);
+  return stamp;
 }
 
-// The ID that a ComponentIdParam carries: its first field, a varint.
+// The time now and the component's ID, as the fields that they are. Fields of a message may be
+// spread over several pieces, which a reader joins: in ComponentData, which begins with this one,
+// and in the telemetry of v1alpha18, which ends with it (the newest sample has the time that counts).
+Slice TimeAndId(uint64_t id) {
+  std::string field;
+  if (!is_alpha) {
+    field = Nested(0x0a, Now());
+    field.push_back(0x10);
+    PutVarint(&field, id);
+    return Slice(field);
+  }
+  // The metric 33, 0.0 VAr.
+  const std::string value{0x1a, 0x02, 0x0a, 0x00};
+  const std::string sample = Nested(0x0a, Now()) + std::string{0x10, 33} + value;
+  field.push_back(0x08);
+  PutVarint(&field, id);
+  field += Nested(0x12, sample);
+  return Slice(Nested(0x0a, field));
+}
+
+// The ID that a request carries: its first field, a varint.
 uint64_t ParseId(const ByteBuffer& request) {
   std::vector<Slice> slices;
   request.Dump(&slices);
@@ -105,7 +127,8 @@ class Stream : public grpc::ServerGenericBidiReactor {
   // Send a sample, unless the one before is still under way.
   void Write() {
     if (busy_.exchange(true)) return;
-    Slice parts[] = {Header(id_), body};
+    Slice parts[] = {TimeAndId(id_), body};
+    if (is_alpha) std::swap(parts[0], parts[1]);
     answer_ = ByteBuffer(parts, 2);
     StartWrite(&answer_);
   }
@@ -147,8 +170,8 @@ class Service : public grpc::CallbackGenericService {
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
     const std::string& method = context->method();
     const std::string name = method.substr(method.rfind('/') + 1);
-    auto* stream = new Stream(name == "StreamComponentData");
-    stream->is_list = name == "ListComponents";
+    auto* stream = new Stream(name == "StreamComponentData" || name == "ReceiveElectricalComponentTelemetryStream");
+    stream->is_list = name == "ListComponents" || name == "ListElectricalComponents";
     return stream;
   }
 };
@@ -182,10 +205,11 @@ double CpuTime() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   rate = std::stod(argv[1]);
-  body = ReadFile(argv[2]);
-  components = ReadFile(argv[3]);
+  is_alpha = std::string(argv[2]) != "v0.15";
+  body = ReadFile(argv[3]);
+  components = ReadFile(argv[4]);
   Service service;
   grpc::ServerBuilder builder;
   int port = 0;

@@ -1,9 +1,8 @@
 """Hands what one writer sends to any number of receivers."""
 
 import threading
-import weakref
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from microgrid_sync.receiver import Receiver, Writer
 from microgrid_sync.undecoded import Undecoded
@@ -11,19 +10,15 @@ from microgrid_sync.undecoded import Undecoded
 T = TypeVar("T")
 
 
-class _Reader(NamedTuple, Generic[T]):
-    """One receiver, as the one who writes knows it."""
-
-    writer: Writer[T]
-    receiver: "weakref.ref[Receiver[T]]"
-
-
 class FanOut(Generic[T]):
     """Hands what one writer sends to any number of receivers, until it ends.
 
-    It knows its receivers weakly, so that one which its owner forgot to close does not keep the
-    writer busy. Any thread may subscribe and close; one thread writes.
+    It knows the writers' side of its receivers alone, so that one which its owner forgot to close
+    does not keep it busy. Any thread may subscribe and close; one thread writes.
     """
+
+    # As of `Writer`: cold memory at each message of many streams.
+    __slots__ = ("_has_ended", "_lock", "_name", "_on_empty", "_writers")
 
     def __init__(self, name: str, *, on_empty: Callable[[], None] | None = None) -> None:
         """Make a fan-out without receivers.
@@ -34,10 +29,10 @@ class FanOut(Generic[T]):
         """
         self._name = name
         self._on_empty = on_empty
-        # Protects replacing the readers, which is done as a whole, and the end; the readers are
-        # read without it.
+        # Protects replacing the writers, which is done as a whole, and the end; they are read
+        # without it.
         self._lock = threading.Lock()
-        self._readers: tuple[_Reader[T], ...] = ()
+        self._writers: tuple[Writer[T], ...] = ()
         self._has_ended = False
 
     def subscribe(
@@ -60,19 +55,17 @@ class FanOut(Generic[T]):
         with self._lock:
             if self._has_ended:
                 return None
-            readers = (reader for reader in self._readers if reader.receiver() is not None)
-            self._readers = (*readers, _Reader(writer, weakref.ref(receiver)))
+            writers = (known for known in self._writers if not known.is_forgotten)
+            self._writers = (*writers, writer)
         return receiver
 
     def remove(self, writer: Writer[T] | None = None) -> None:
         """Drop a receiver, and those whose owners have forgotten them."""
         with self._lock:
-            self._readers = tuple(
-                reader
-                for reader in self._readers
-                if reader.writer is not writer and reader.receiver() is not None
+            self._writers = tuple(
+                known for known in self._writers if known is not writer and not known.is_forgotten
             )
-            empty = not self._readers
+            empty = not self._writers
         if empty and self._on_empty is not None:
             self._on_empty()
 
@@ -84,8 +77,8 @@ class FanOut(Generic[T]):
         """
         dropped = 0
         forgotten = False
-        for writer, receiver in self._readers:
-            if receiver() is None:
+        for writer in self._writers:
+            if writer.is_forgotten:
                 forgotten = True
             else:
                 dropped += writer.put(value)
@@ -97,9 +90,9 @@ class FanOut(Generic[T]):
         """Tell all receivers that nothing more will come, and why; refuse new ones."""
         with self._lock:
             self._has_ended = True
-        for reader in self._readers:
-            reader.writer.end(error)
+        for writer in self._writers:
+            writer.end(error)
 
     def __len__(self) -> int:
         """Count the receivers that are not closed."""
-        return sum(reader.receiver() is not None for reader in self._readers)
+        return sum(not writer.is_forgotten for writer in self._writers)

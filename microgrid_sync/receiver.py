@@ -57,6 +57,24 @@ class Writer(Generic[T]):
     from its queue.
     """
 
+    # Of a thousand streams, the memory of each has left the processor's caches by the time its next
+    # message comes: the less there is of it, the cheaper.
+    __slots__ = (
+        "_last_logged",
+        "dropped",
+        "end_signal",
+        "error",
+        "has_ended",
+        "is_forgotten",
+        "latest",
+        "latest_asked",
+        "lock",
+        "maxsize",
+        "merged_into",
+        "name",
+        "queue",
+    )
+
     def __init__(self, maxsize: int, name: str) -> None:
         """Make an empty queue.
 
@@ -72,7 +90,7 @@ class Writer(Generic[T]):
         self.name = name
         self.maxsize = maxsize
         # Serializes writing, closing and merging: nothing is put behind the end of the queue, or
-        # into the queue of a receiver that has been merged. Reading needs no lock. The lock of the
+        # into the queue of a receiver that is being merged. Reading needs no lock. The lock of the
         # writer that this one has been merged into is taken inside it, never the other way round.
         self.lock = threading.Lock()
         # Not a deque with a condition: this one wakes a reader in C, which makes a message that is
@@ -85,6 +103,8 @@ class Writer(Generic[T]):
         self.latest_asked = False
         self.dropped = 0
         self.has_ended = False
+        self.is_forgotten = False
+        """Whether nobody refers to the receiver any more."""
         self.error: BaseException | None = None
         self.merged_into: _MergedWriter[T] | None = None
         self._last_logged = -math.inf
@@ -98,23 +118,32 @@ class Writer(Generic[T]):
         Returns:
             How many values were dropped for it, 0 or 1.
         """
+        if self.merged_into is not None:
+            return self._put_merged(value, self.merged_into)
         with self.lock:
             if self.has_ended:
                 return 0
-            self.latest = value
             merged_into = self.merged_into
             if merged_into is None:
+                self.latest = value
                 self.queue.put(value)
                 if self.queue.qsize() <= self.maxsize:
                     return 0
                 dropped, log_due = self._drop_oldest()
         if merged_into is not None:
-            return merged_into.put(value)
+            return self._put_merged(value, merged_into)
         if log_due:
             _logger.warning(
                 "%s: nobody reads fast enough; %d values dropped so far", self.name, self.dropped
             )
         return dropped
+
+    def _put_merged(self, value: T | Undecoded[T], merged_into: "_MergedWriter[T]") -> int:
+        # Without the lock: where it goes never changes again, and nothing comes before it.
+        if self.has_ended:
+            return 0
+        self.latest = value
+        return merged_into.put(value)
 
     def _drop_oldest(self) -> tuple[int, bool]:
         """Drop a value under the lock; tell how many were and whether to log it."""
@@ -170,10 +199,11 @@ class Writer(Generic[T]):
     def merge_into(self, target: "_MergedWriter[T]") -> bool:
         """Send what is waiting and all that comes to another writer; tell if it has ended."""
         with self.lock:
-            self.merged_into = target
             # The target's lock inside this one, so that the order of the values is kept.
             for value in self.take_all():
                 target.put(value)
+            # Only now: who writes looks at it before he takes the lock.
+            self.merged_into = target
             # For those who read from this one: they are told to read from the other.
             self._put_end()
             return self.has_ended
@@ -206,6 +236,10 @@ class Receiver(Generic[T]):
         self._on_close = on_close
         self._keeps = keeps
         self._latest: T | None = None
+
+    def __del__(self) -> None:
+        """Tell the writer that nobody will read; it finds out when the next value comes."""
+        self._writer.is_forgotten = True
 
     def __repr__(self) -> str:
         """Say what it receives and how full it is."""
@@ -407,7 +441,9 @@ def take_all(receiver: Receiver[T]) -> list[T] | None:
 
 
 class _MergedWriter(Writer[T]):
-    """What several sources write into. It knows its receiver weakly, as all writers do."""
+    """What several sources write into. It knows its receiver weakly."""
+
+    __slots__ = ("_open_sources", "receiver")
 
     def __init__(self, sources: tuple[Receiver[T], ...]) -> None:
         super().__init__(

@@ -299,18 +299,14 @@ class Generation(ApiGeneration):
         self, component_id: int, metrics: Sequence[int], make: Callable[[Any], T]
     ) -> StreamRequest[T]:
         parse = schema.ReceiveElectricalComponentTelemetryStreamResponse.FromString
-        wanted = frozenset(metrics)
+        wanted = _set_of(tuple(metrics))
 
         def read(payload: bytes) -> Any:
             try:
                 telemetry = parse(payload).telemetry
-                samples = telemetry.metric_samples
-                # A message of a state alone is one: a component in error may have no values.
-                if telemetry.electrical_component_id == component_id and (
-                    telemetry.state_snapshots
-                    or any(not wanted or sample.metric in wanted for sample in samples)
+                if telemetry.electrical_component_id == component_id and _says_something(
+                    telemetry, wanted
                 ):
-                    check_time(_stamp(telemetry))
                     return telemetry
             except (DecodeError, ValueError) as error:
                 raise UndecodableMessage(f"it cannot be decoded: {error}") from error
@@ -357,6 +353,36 @@ class Generation(ApiGeneration):
             read=read,
             make=_sensor_telemetry,
         )
+
+
+@functools.cache
+def _set_of(metrics: tuple[int, ...]) -> frozenset[int]:
+    """Give one set to all streams of a category."""
+    return frozenset(metrics)
+
+
+def _says_something(telemetry: Any, wanted: frozenset[int]) -> bool:
+    """Tell whether a message has a metric that was asked for, or a state; and check its time.
+
+    Raises:
+        ValueError: If the time is no time.
+    """
+    samples = telemetry.metric_samples
+    if not samples:
+        # A message of a state alone is one: a component in error may have no values.
+        snapshots = telemetry.state_snapshots
+        if snapshots:
+            check_time(snapshots[-1].origin_time)
+        return bool(snapshots)
+    newest = samples[-1]
+    check_time(newest.sample_time)
+    # The newest one is looked at first: it is at hand.
+    return (
+        not wanted
+        or newest.metric in wanted
+        or bool(telemetry.state_snapshots)
+        or any(sample.metric in wanted for sample in samples)
+    )
 
 
 def _lasting(lifetime: int | None) -> str:
