@@ -141,24 +141,21 @@ def flat(options: argparse.Namespace) -> list[Row]:
         peer = options.asyncio_python if api == "v0.15" else options.alpha_python
         found, server = compare(setup, options, "bare", "ours", "batches", "asyncio", peer=peer)
 
-        def against(
-            work: str,
-            one: str,
-            other: str,
-            to_reach: str,
-            found: Results = found,
-            server: float = server,
-        ) -> Row:
-            ratio = median_ratio(found[one], found[other], "rate")
-            unit = "messages/s"
-            return row(work, found[one], found[other], "rate", unit, ratio, to_reach, server)
-
-        rows.append(against(f"flat out, {setup.label}", "ours", "bare", ">= 0.75"))
-        rows.append(against("... in batches, against woken", "batches", "ours", ">= 1"))
+        rows.append(rates(f"flat out, {setup.label}", found, "ours/bare", ">= 0.75", server))
+        rows.append(rates("... in batches, or woken", found, "batches/ours", ">= 1", server))
         if peer:
-            rows.append(against("... woken, against asyncio", "ours", "asyncio", ">= 4"))
-            rows.append(against("... in batches, against asyncio", "batches", "asyncio", ">= 5"))
+            rows.append(rates("... woken, or asyncio", found, "ours/asyncio", ">= 4", server))
+            rows.append(
+                rates("... in batches, or asyncio", found, "batches/asyncio", ">= 5", server)
+            )
     return rows
+
+
+def rates(work: str, found: Results, kinds: str, to_reach: str, server: float) -> Row:
+    """Compare the rates of two readers, such as ``ours/bare``."""
+    one, other = (found[kind] for kind in kinds.split("/"))
+    ratio = median_ratio(one, other, "rate")
+    return row(work, one, other, "rate", "messages/s", ratio, to_reach, server)
 
 
 def merged(options: argparse.Namespace) -> list[Row]:

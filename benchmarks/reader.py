@@ -145,7 +145,7 @@ def bare_messages(options: argparse.Namespace, source: Source) -> Callable[[int]
     channel = grpc.insecure_channel(f"127.0.0.1:{options.port}", options=[option])
     kept.append(channel)
     call: Any = channel.unary_stream(source.path, None, source.parse)
-    return lambda number: call(source.request(number))  # type: ignore[no-any-return] # grpc is untyped
+    return lambda number: call(source.request(number))
 
 
 def bare(options: argparse.Namespace, source: Source) -> Dropped:

@@ -239,7 +239,10 @@ class Receiver(Generic[T]):
 
     def __del__(self) -> None:
         """Tell the writer that nobody will read; it finds out when the next value comes."""
-        self._writer.is_forgotten = True
+        writer = getattr(self, "_writer", None)
+        # One that could not be made has none.
+        if writer is not None:
+            writer.is_forgotten = True
 
     def __repr__(self) -> str:
         """Say what it receives and how full it is."""

@@ -1,5 +1,6 @@
 """Serves a simulated microgrid until Ctrl-C: ``microgrid-sync simulate``."""
 
+import logging
 import math
 import shlex
 import signal
@@ -52,6 +53,7 @@ from microgrid_sync.wire import API_NAMES
     help="The generations of the API to speak, with commas between them.",
 )
 @click.option("--tls", is_flag=True, help="Encrypt, with a certificate that is made on the spot.")
+@click.option("--verbose", "-v", is_flag=True, help="Say who connects, and which set-points come.")
 def simulate(
     *,
     site: str,
@@ -63,6 +65,7 @@ def simulate(
     sample_interval: float | None,
     api: str,
     tls: bool,
+    verbose: bool,
 ) -> None:
     """Serve a simulated microgrid until Ctrl-C.
 
@@ -70,6 +73,8 @@ def simulate(
     """
     if not math.isfinite(speed):
         raise click.BadParameter(f"{speed} is no speed", param_hint="--speed")
+    if verbose:
+        _log_calls()
     try:
         simulator = Simulator(
             site,
@@ -99,6 +104,15 @@ def simulate(
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
+
+
+def _log_calls() -> None:
+    """Write what the simulator tells the log to the standard error output."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("microgrid_sync.simulator")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _interrupt(*_: object) -> None:

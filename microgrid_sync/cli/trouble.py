@@ -2,17 +2,24 @@
 
 import contextlib
 import math
+import typing
 from collections.abc import Iterator
 from typing import Any
 
 import click
 import grpc
+from msgspec import Meta
 
 from microgrid_sync.exceptions import escaped
-from microgrid_sync.simulator import FaultKind, TroubleMaker
+from microgrid_sync.simulator import TroubleMaker
+from microgrid_sync.simulator.tables import fields_of, taken_apart
+from microgrid_sync.simulator.trouble.fault import KINDS, field_names, summary
 from microgrid_sync.transport.channel import open_channel, parse_url
 
 _TIMEOUT = 10.0
+
+_MOST_NAMED = 4
+"""Kinds that an option's help names, if only they have it."""
 
 
 @click.group()
@@ -31,59 +38,56 @@ def trouble(context: click.Context, url: str) -> None:
     context.obj = url
 
 
-@trouble.command()
-@click.argument("kind", metavar="KIND", type=click.Choice([kind.value for kind in FaultKind]))
-@click.option(
-    "--component", "components", multiple=True, type=int, help="About this component; repeatable."
-)
-@click.option("--at", help="When it begins, from now.")
-@click.option("--lasts", help="How long it lasts; until it is ended unless given.")
-@click.option("--seconds", help="late, delayed, restart: how late, or how long it is gone.")
-@click.option("--status", help="refused, stream-end: the gRPC status, such as INTERNAL.")
-@click.option("--code", help="error: what the component reports, such as HIGH_TEMPERATURE.")
-@click.option("--not-recoverable", is_flag=True, help="error: it cannot be acknowledged.")
-@click.option(
-    "--field",
-    "fields",
-    multiple=True,
-    help="wrong-enum, missing, nan: such as data.ac.power_active; repeatable.",
-)
-@click.option("--number", type=int, help="wrong-enum: the number instead of the state.")
-@click.option(
-    "--method", "methods", multiple=True, help="unanswered: such as SetPowerActive; repeatable."
-)
-@click.pass_obj
-def add(url: str, /, *, not_recoverable: bool, **given: Any) -> None:
-    """Add a fault; prints its number.
+def fault_options() -> list[click.Parameter]:
+    """Make the options of `add`: those that some kind of fault has a field for."""
+    return [_option(name) for name in field_names()]
 
-    \b
-    KIND is one of
-      error       a component is in error: no power, set-points refused
-      silent      its streams stay open and send nothing
-      late        its timestamps lie back
-      disordered  of every two of its samples, the newer one comes first
-      wrong-enum  a state in its samples has another number
-      missing     parts of its samples are left out
-      nan         numbers in its samples are none
-      refused     its set-points fail
-      delayed     its set-points take effect, and are answered, later
-      lost        its set-points are answered and have no effect
-      rejected    its set-points are rejected
-      failed      its set-points are accepted, and fail
-      overridden  its set-points are accepted, and overridden
-      unanswered  calls are never answered
-      stream-end  its streams end, once unless it lasts
-      restart     the server cuts all calls off and is gone for a while
-    """  # noqa: D301 - click takes a real backspace as "leave these lines alone"
-    values = {name: value for name, value in given.items() if value not in {None, ()}}
-    for name in ("at", "lasts", "seconds"):
-        if name in values:
-            values[name] = _number_or_text(values[name])
-    for name in ("components", "fields", "methods"):
-        if name in values:
-            values[name] = list(values[name])
-    if not_recoverable:
-        values["recoverable"] = False
+
+def _option(name: str) -> click.Option:
+    """Make the option of a field, whatever kinds have it."""
+    uses = {
+        kind: taken_apart(fields_of(cls)[name][0])
+        for kind, cls in KINDS.items()
+        if name in fields_of(cls)
+    }
+    by_text: dict[str, list[str]] = {}
+    for kind, (_, extras) in uses.items():
+        texts = [e.description for e in extras if isinstance(e, Meta) and e.description]
+        by_text.setdefault(texts[0] if texts else name, []).append(kind)
+    if len(uses) == len(KINDS) or len(uses) > _MOST_NAMED:
+        help_text = "; or ".join(by_text)
+    else:
+        help_text = "; ".join(f"{', '.join(kinds)}: {text}" for text, kinds in by_text.items())
+    plain = next(iter(uses.values()))[0]
+    if plain is bool:
+        return click.Option([f"--{name}/--not-{name}"], default=None, help=f"{help_text}.")
+    if typing.get_origin(plain) in {tuple, frozenset}:
+        element = int if typing.get_args(plain)[0] is int else str
+        singular = f"--{name.removesuffix('s')}"
+        text = f"{help_text}; repeatable."
+        return click.Option([singular, name], multiple=True, type=element, help=text)
+    return click.Option([f"--{name}"], type=int if plain is int else str, help=f"{help_text}.")
+
+
+def _kinds_help() -> str:
+    # The backspace tells click to leave the lines as they are.
+    width = max(len(kind) for kind in KINDS)
+    lines = [f"  {kind:{width}}  {summary(cls)}" for kind, cls in KINDS.items()]
+    return "\n".join(["Add a fault; prints its number.", "", "\b", "KIND is one of", *lines])
+
+
+@trouble.command(params=fault_options(), help=_kinds_help())
+@click.argument("kind", metavar="KIND", type=click.Choice([*KINDS]))
+@click.pass_obj
+def add(url: str, /, **given: Any) -> None:
+    """Add a fault; prints its number."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, tuple):
+            if value:
+                values[name] = list(value)
+        elif value is not None:
+            values[name] = _number_or_text(value) if isinstance(value, str) else value
     with _trouble_maker(url) as maker:
         click.echo(maker.add(values))
 
@@ -95,7 +99,7 @@ def list_(url: str) -> None:
     with _trouble_maker(url) as maker:
         for number, fault in maker.planned().items():
             kind = fault.pop("kind")
-            rest = ", ".join(f"{name} {value}" for name, value in sorted(fault.items()))
+            rest = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(fault.items()))
             click.echo(escaped(f"{number}: {kind}" + (f" ({rest})" if rest else "")))
 
 
@@ -114,6 +118,10 @@ def clear(url: str) -> None:
     """End all faults."""
     with _trouble_maker(url) as maker:
         maker.clear()
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number_or_text(value: str) -> float | str:

@@ -1,13 +1,17 @@
-"""Simulates a microgrid: a site that behaves, and misbehaves on request, served over gRPC."""
+"""Simulates a microgrid: a site that behaves, and misbehaves on request, served over gRPC.
 
-from microgrid_sync.simulator.cars import Car
-from microgrid_sync.simulator.control import TroubleMaker
-from microgrid_sync.simulator.description import load_site, shipped_sites
-from microgrid_sync.simulator.fault_tables import fault_from
-from microgrid_sync.simulator.faults import Fault, FaultKind, Faults
-from microgrid_sync.simulator.server import Simulator
-from microgrid_sync.simulator.site import Site
+Its rooms, from the ground up: ``physics``, ``trouble``, ``description``, ``life``, ``serving``.
+"""
+
+from microgrid_sync.simulator.description.load import load_site, shipped_sites
+from microgrid_sync.simulator.physics.cars import Car
+from microgrid_sync.simulator.physics.site import Site
+from microgrid_sync.simulator.serving.faults import Faults
+from microgrid_sync.simulator.serving.server import Simulator
+from microgrid_sync.simulator.serving.trouble_service import TroubleMaker
 from microgrid_sync.simulator.tables import SiteError
+from microgrid_sync.simulator.trouble.fault import Fault, fault_from
+from microgrid_sync.simulator.trouble.kinds import FaultKind
 
 __all__ = [
     "Car",

@@ -1,29 +1,64 @@
-"""Reads tables of a description: each value by its key, with a word about what is wrong."""
+"""Reads tables of a description into typed values, and names all that is wrong with them.
 
+What a value may be is said by the type of a dataclass's field; msgspec checks it.
+"""
+
+import dataclasses
+import difflib
+import functools
 import math
 import re
 import reprlib
-from collections.abc import Collection, Mapping, Sequence
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, time
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from microgrid_sync.simulator.cars import Range, seconds_of_day
+import msgspec
+from msgspec import Meta
+
+T = TypeVar("T")
 
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
-
-_LARGEST = 1e18
 
 LONGEST = 10 * 365 * 86_400.0
 """Seconds: no duration is longer."""
 
-_NOT_WITH = {"arrives": {"stays", "away"}, "stays": {"arrives", "leaves"}}
-"""Keys that are known, only not beside these."""
+LARGEST_ID = 2**63 - 1
 
 _YEARS = range(1970, 2200)
 
 
 class SiteError(ValueError):
-    """A description of a site is wrong; the text says where, and what would be right."""
+    """A description of a site is wrong; the text says where, and what would be right.
+
+    A line for each mistake.
+    """
+
+
+class Mistakes:
+    """All that is wrong with one description."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._texts: list[str] = []
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._texts)
+
+    def add(self, *words: str) -> None:
+        """Add one: the table, the key if it is about one, and what is wrong and would be right."""
+        self._texts.append(": ".join(word for word in words if word))
+
+    def error(self) -> SiteError:
+        """Give an error with all of them, each in a line."""
+        return SiteError("\n".join(dict.fromkeys(self._texts)))
+
+    def raise_any(self) -> None:
+        """Raise that error, if there are any."""
+        if self._texts:
+            raise self.error()
 
 
 def shown(value: object) -> str:
@@ -33,6 +68,32 @@ def shown(value: object) -> str:
     except ValueError:
         # Python refuses to write integers of very many digits.
         return "a number with thousands of digits"
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Give a hint at the known word that is most like another one; nothing if none is."""
+    close = difflib.get_close_matches(str(word), list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def none_of(word: object, known: Collection[str]) -> str:
+    """Say that a word is none of some."""
+    return f"{shown(word)} is none of {', '.join(known)}{did_you_mean(word, known)}"
+
+
+# Types of values. Those that msgspec has no word for are read by a function.
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadBy:
+    """Stands in a type: the function that reads such a value, and raises `ValueError`."""
+
+    function: Callable[[Any], Any]
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_list(value: object) -> bool:
@@ -61,212 +122,250 @@ def duration(value: object) -> float:
     return seconds
 
 
-class Table:
-    """One table of a description. What has been read is noted; `end` refuses what has not."""
-
-    def __init__(self, values: object, where: str) -> None:
-        """Take a table.
-
-        Args:
-            values: The table.
-            where: What to call it in errors.
-        """
-        if not isinstance(values, Mapping):
-            raise SiteError(f"{where}: must be a table, not {shown(values)}")
-        self._values: Mapping[str, Any] = values
-        self._unread = set(values)
-        self._known: set[str] = set()
-        self.where = where
-
-    def error(self, key: str, problem: str) -> SiteError:
-        """Make the error of a key."""
-        return SiteError(f"{self.where}: {key}: {problem}")
-
-    def has(self, key: str) -> bool:
-        """Tell whether a key is there."""
-        return key in self._values
-
-    def raw(self, key: str, default: Any = None) -> Any:
-        """Read whatever a key has."""
-        self._unread.discard(key)
-        self._known.add(key)
-        return self._values.get(key, default)
-
-    def required(self, key: str) -> Any:
-        """Read whatever a key has, which must be there."""
-        if key not in self._values:
-            raise self.error(key, "is missing")
-        return self.raw(key)
-
-    def number(
-        self,
-        key: str,
-        default: float | None = None,
-        *,
-        least: float = -math.inf,
-        most: float = math.inf,
-        above: float = -math.inf,
-    ) -> float:
-        """Read a finite number.
-
-        Args:
-            key: The key.
-            default: What holds without the key; ``None`` if it must be there.
-            least: The least that it may be.
-            most: The most that it may be.
-            above: What it must be more than.
-        """
-        value = self.required(key) if default is None else self.raw(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.error(key, f"must be a number, not {shown(value)}")
-        # Compared before it is made a float, which not every integer can be.
-        if not (abs(value) <= _LARGEST and least <= value <= most and value > above):
-            raise self.error(key, f"must be {_range(least, most, above)}, not {shown(value)}")
-        return float(value)
-
-    def whole(self, key: str, default: int | None = None, *, least: int, most: int) -> int:
-        """Read a whole number."""
-        value = self.required(key) if default is None else self.raw(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.error(
-                key, f"must be a whole number from {least} to {most}, not {shown(value)}"
-            )
-        return value
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """Read a truth value."""
-        value = self.raw(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, not {shown(value)}")
-        return value
-
-    def word(
-        self, key: str, default: str | None = None, *, among: Collection[str] | None = None
-    ) -> str:
-        """Read a string, one of a few if they are given."""
-        value = self.required(key) if default is None else self.raw(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, f"must be a string, not {shown(value)}")
-        if among is not None and value not in among:
-            raise self.error(key, f"{shown(value)} is none of {', '.join(among)}")
-        if not value.isprintable():
-            raise self.error(key, f"must be printable, not {shown(value)}")
-        return value
-
-    def seconds(self, key: str, default: float | None = None) -> float:
-        """Read a duration: seconds, or ``"HH:MM:SS"``."""
-        value = self.required(key) if default is None else self.raw(key, default)
-        try:
-            return duration(value)
-        except ValueError as error:
-            raise self.error(key, str(error)) from None
-
-    def interval(self, key: str, default: float | None = None) -> float:
-        """Read a duration of whole milliseconds, at least ten of them."""
-        value = self.seconds(key, default)
-        if value < 0.01 or not math.isclose(value * 1000, round(value * 1000), rel_tol=1e-9):
-            raise self.error(
-                key, f"must be whole milliseconds, at least 0.01 s, not {shown(value)}"
-            )
-        return value
-
-    def whole_numbers(self, key: str, default: Sequence[int] | None = None) -> list[int]:
-        """Read a list of whole numbers that are all different."""
-        value = self.required(key) if default is None else self.raw(key, default)
-        if not is_list(value):
-            raise self.error(key, f"must be a list of whole numbers, not {shown(value)}")
-        for number in value:
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise self.error(key, f"must be a list of whole numbers, not {shown(value)}")
-        if len(set(value)) != len(value):
-            raise self.error(key, f"names something twice: {shown(value)}")
-        return list(value)
-
-    def range(self, key: str, default: float | None = None, *, least: float, most: float) -> Range:
-        """Read a number, or the two ends of a range of numbers."""
-        value = self.required(key) if default is None else self.raw(key, default)
-        ends = value if is_list(value) else [value] * 2
-        if len(ends) != 2 or not all(
-            isinstance(end, int | float) and not isinstance(end, bool) and least <= end <= most
-            for end in ends
-        ):
-            problem = f"must be a number from {least:g} to {most:g}, or a list of two"
-            raise self.error(key, f"{problem}, not {shown(value)}")
-        if ends[0] > ends[1]:
-            raise self.error(key, f"must begin with the lower number, not {shown(value)}")
-        return float(ends[0]), float(ends[1])
-
-    def day_range(self, key: str) -> Range:
-        """Read a time of the day, or the earliest and the latest: as seconds of the day."""
-        value = self.required(key)
-        ends = value if is_list(value) else [value] * 2
-        try:
-            first, last = (_time_of_day(end) for end in ends)
-        except ValueError:
-            problem = f"must be a time such as '17:30', or a list of two, not {shown(value)}"
-            raise self.error(key, problem) from None
-        if first > last:
-            raise self.error(key, f"must begin with the earlier time, not {shown(value)}")
-        return first, last
-
-    def time_of_day(self, key: str) -> float:
-        """Read one time of the day, as seconds of the day."""
-        first, last = self.day_range(key)
-        if is_list(self.raw(key)):
-            raise self.error(key, "must be one time, not a list")
-        del last
-        return first
-
-    def moment(self, key: str) -> datetime | None:
-        """Read a date and time with a UTC offset, if it is there."""
-        value = self.raw(key)
-        if value is None:
-            return None
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            problem = "must be a date and time with a UTC offset such as 2026-06-21T04:00:00Z"
-            raise self.error(key, f"{problem}, not {shown(value)}")
-        if value.year not in _YEARS:
-            raise self.error(key, f"must be in the years {_YEARS[0]} to {_YEARS[-1]}, not {value}")
-        return value
-
-    def table(self, key: str) -> "Table":
-        """Read a table in this one; an empty one if it is not there."""
-        return Table(self.raw(key, {}), f"{self.where}: {key}")
-
-    def tables(self, key: str) -> "list[Table]":
-        """Read a list of tables; an empty one if it is not there."""
-        value = self.raw(key, [])
-        if not is_list(value):
-            raise self.error(key, f"must be a list of tables, not {shown(value)}")
-        return [Table(v, f"{self.where}: {key} {n}") for n, v in enumerate(value, 1)]
-
-    def end(self) -> None:
-        """Refuse keys that nobody knows.
-
-        Raises:
-            SiteError: If there are any.
-        """
-        if self._unread:
-            key = min(self._unread, key=str)
-            for read, others in _NOT_WITH.items():
-                if key in others and read in self._known and self.has(read):
-                    raise self.error(key, f"cannot be used together with {read!r}")
-            raise self.error(
-                str(key), f"is unknown here; known are {', '.join(sorted(self._known))}"
-            )
+def _positive_duration(value: object) -> float:
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError("must be more than 0")
+    return seconds
 
 
-def _range(least: float, most: float, above: float) -> str:
-    if above > -math.inf:
-        return f"more than {above:g}" + (f" and at most {most:g}" if most < math.inf else "")
-    if most < math.inf and least > -math.inf:
-        return f"from {least:g} to {most:g}"
-    return f"at least {least:g}" if least > -math.inf else "finite"
+def _interval(value: object) -> float:
+    seconds = duration(value)
+    if seconds < 0.01 or not math.isclose(seconds * 1000, round(seconds * 1000), rel_tol=1e-9):
+        raise ValueError(f"must be whole milliseconds, at least 0.01 s, not {shown(seconds)}")
+    return seconds
 
 
-def _time_of_day(value: object) -> float:
+def _percentages(value: object) -> tuple[float, float]:
+    ends = value if isinstance(value, list | tuple) else (value, value)
+    if len(ends) != 2 or not all(is_number(end) and 0 <= end <= 100 for end in ends):
+        raise ValueError(f"must be a number from 0 to 100, or a list of two, not {shown(value)}")
+    lower, upper = ends
+    if lower > upper:
+        raise ValueError(f"must begin with the lower number, not {shown(value)}")
+    return float(lower), float(upper)
+
+
+def _seconds_of_day(value: object) -> float:
     if isinstance(value, str):
         value = time.fromisoformat(value)
     if not isinstance(value, time) or value.tzinfo is not None:
         raise ValueError(value)
-    return seconds_of_day(value)
+    return value.hour * 3600.0 + value.minute * 60.0 + value.second
+
+
+def _times_of_day(value: object) -> tuple[float, float]:
+    ends = value if isinstance(value, list | tuple) else (value, value)
+    try:
+        first, last = (_seconds_of_day(end) for end in ends)
+    except ValueError:
+        problem = f"must be a time such as '17:30', or a list of two, not {shown(value)}"
+        raise ValueError(problem) from None
+    if first > last:
+        raise ValueError(f"must begin with the earlier time, not {shown(value)}")
+    return first, last
+
+
+def _time_of_day(value: object) -> float:
+    first, _ = _times_of_day(value)
+    if is_list(value):
+        raise ValueError("must be one time, not a list")
+    return first
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        problem = "must be a date and time with a UTC offset such as 2026-06-21T04:00:00Z"
+        raise ValueError(f"{problem}, not {shown(value)}")
+    if value.year not in _YEARS:
+        raise ValueError(f"must be in the years {_YEARS[0]} to {_YEARS[-1]}, not {value}")
+    return value
+
+
+def _printable(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {shown(value)}")  # noqa: TRY004 - as all others
+    if not value.isprintable():
+        raise ValueError(f"must be printable, not {shown(value)}")
+    return value
+
+
+def _different_numbers(value: object) -> tuple[int, ...]:
+    if not is_list(value):
+        raise ValueError(f"must be a list of whole numbers, not {shown(value)}")
+    try:
+        numbers = msgspec.convert(value, tuple[int, ...])
+    except msgspec.ValidationError:
+        raise ValueError(f"must be a list of whole numbers, not {shown(value)}") from None
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"names something twice: {shown(value)}")
+    return numbers
+
+
+def _phases(value: object) -> tuple[int, ...]:
+    phases = _different_numbers(value)
+    if not phases or not set(phases) <= {1, 2, 3}:
+        raise ValueError(f"must be some of 1, 2 and 3, not {shown(value)}")
+    return phases
+
+
+Seconds = Annotated[float, ReadBy(duration)]
+PositiveSeconds = Annotated[float, ReadBy(_positive_duration)]
+Interval = Annotated[float, ReadBy(_interval)]
+Percentages = Annotated[tuple[float, float], ReadBy(_percentages)]
+TimesOfDay = Annotated[tuple[float, float], ReadBy(_times_of_day)]
+TimeOfDay = Annotated[float, ReadBy(_time_of_day)]
+Moment = Annotated[datetime, ReadBy(_moment)]
+Text = Annotated[str, ReadBy(_printable)]
+DifferentNumbers = Annotated[tuple[int, ...], ReadBy(_different_numbers)]
+Phases = Annotated[tuple[int, ...], ReadBy(_phases)]
+ComponentNumber = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+
+
+# Reading
+
+
+Check = Callable[[dict[str, Any]], Iterator[tuple[str, str]]]
+"""Checks values of a table against each other. It is given those that are right, those unless given
+among them, and gives keys and what is wrong with them."""
+
+
+def no_check(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find nothing wrong."""
+    del values
+    yield from ()
+
+
+def read_table(
+    kind: Callable[..., T],
+    values: object,
+    where: str,
+    mistakes: Mistakes,
+    *,
+    beside: Collection[str] = (),
+    check: Check = no_check,
+) -> T | None:
+    """Read a table into a dataclass.
+
+    Args:
+        kind: The dataclass.
+        values: The table.
+        where: What to call it in errors.
+        mistakes: Where to add what is wrong.
+        beside: Keys that are known, too, and read by somebody else.
+        check: Checks the values against each other, also when some of them are wrong.
+
+    Returns:
+        The value; ``None`` if something is wrong.
+    """
+    if not isinstance(values, Mapping):
+        mistakes.add(where, f"must be a table, not {shown(values)}")
+        return None
+    before = len(mistakes)
+    found = read_fields(kind, values, where, mistakes)
+    known = sorted({*fields_of(kind), *beside})
+    for key in values:
+        if key not in known:
+            unknown = f"is unknown here; known are {', '.join(known)}{did_you_mean(key, known)}"
+            mistakes.add(where, str(key), unknown)
+    for key, problem in check({**_unless_given(kind, values), **found}):
+        mistakes.add(where, key, problem)
+    return kind(**found) if len(mistakes) == before else None
+
+
+def right_ones(kind: Callable[..., T], values: object) -> T:
+    """Read a table whose keys may all be absent; what is wrong is as if it were absent."""
+    if not isinstance(values, Mapping):
+        return kind()
+    return kind(**read_fields(kind, values, "", Mistakes()))
+
+
+def _unless_given(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.name not in values and field.default is not dataclasses.MISSING
+    }
+
+
+def read_fields(
+    kind: Callable[..., object], values: Mapping[str, Any], where: str, mistakes: Mistakes
+) -> dict[str, Any]:
+    """Read those fields of a dataclass that a table has."""
+    found = {}
+    for name, (wanted, is_required) in fields_of(kind).items():
+        if name in values:
+            try:
+                found[name] = read_value(wanted, values[name])
+            except ValueError as error:
+                mistakes.add(where, name, str(error))
+        elif is_required:
+            mistakes.add(where, name, "is missing")
+    return found
+
+
+@functools.lru_cache(maxsize=1000)
+def _fields_of(kind: Any) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        field.name: (
+            hints[field.name],
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(kind)
+    }
+
+
+def fields_of(kind: Callable[..., object]) -> dict[str, tuple[Any, bool]]:
+    """Give the type of each field of a dataclass, and whether it must be there."""
+    return _fields_of(kind)
+
+
+def read_value(wanted: Any, value: object) -> Any:
+    """Read a value of a type.
+
+    Raises:
+        ValueError: If it is none; the text says what would be right.
+    """
+    kind, extras = taken_apart(wanted)
+    for extra in extras:
+        if isinstance(extra, ReadBy):
+            return extra.function(value)
+    limits = tuple(extra for extra in extras if isinstance(extra, Meta))
+    annotated: Any = Annotated[(kind, *limits)] if limits else kind
+    try:
+        return msgspec.convert(value, annotated)
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError(_problem(kind, limits, value)) from None
+
+
+def taken_apart(wanted: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Give the plain type of what is there when something is there, and what is said of it."""
+    extras: tuple[Any, ...] = getattr(wanted, "__metadata__", ())
+    kind = wanted.__origin__ if extras else wanted
+    present = [each for each in typing.get_args(kind) if each is not type(None)]
+    if type(None) in typing.get_args(kind) and len(present) == 1:
+        # In a table nothing is None: a key that may be absent is absent.
+        kind, inner = taken_apart(present[0])
+        extras = (*inner, *extras)
+    return kind, extras
+
+
+def _problem(kind: Any, limits: tuple[Meta, ...], value: object) -> str:
+    """Say what a value should be and is not."""
+    if typing.get_origin(kind) is typing.Literal:
+        if not isinstance(value, str):
+            return f"must be a string, not {shown(value)}"
+        return none_of(value, typing.get_args(kind))
+    if kind is float and is_number(value):
+        return f"must be {_range(limits[0])}, not {shown(value)}"
+    if kind is int:
+        return f"must be a whole number from {limits[0].ge} to {limits[0].le}, not {shown(value)}"
+    words = {float: "a number", bool: "true or false", str: "a string"}
+    return f"must be {words[kind]}, not {shown(value)}"
+
+
+def _range(meta: Meta) -> str:
+    if meta.gt is not None:
+        return f"more than {meta.gt:g}" + (f" and at most {meta.le:g}" if meta.le else "")
+    return f"from {meta.ge:g} to {meta.le:g}"

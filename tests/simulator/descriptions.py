@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from microgrid_sync.simulator import Site, load_site
-from microgrid_sync.simulator.site import SiteCategory
+from microgrid_sync.simulator.description.load import DescribedSite
+from microgrid_sync.simulator.physics.components import SiteCategory
 
 NOON = datetime(2026, 6, 21, 11, 0, tzinfo=UTC)
 """About noon by the sun where the sites lie that say nothing about it; in summer."""
@@ -20,7 +21,7 @@ def description(*parts: dict[str, Any], **rest: Any) -> dict[str, Any]:
     return {"component": components, "connections": connections, "start": NOON} | rest
 
 
-def small_site(*parts: dict[str, Any], **rest: Any) -> Site:
+def small_site(*parts: dict[str, Any], **rest: Any) -> DescribedSite:
     return load_site(description(*parts, **rest))
 
 

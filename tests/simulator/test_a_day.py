@@ -15,8 +15,8 @@ from microgrid_sync import (
     MicrogridApiClient,
 )
 from microgrid_sync.simulator import Simulator, Site
-from microgrid_sync.simulator.faults import METHODS
-from microgrid_sync.simulator.site import STREAMING
+from microgrid_sync.simulator.physics.components import STREAMING
+from microgrid_sync.simulator.trouble.methods import METHODS
 from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import imbalance
 from tests.support.stub import ANSWERS, Stub

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microgrid_sync.simulator import Car, Site
-from microgrid_sync.simulator.cars import daily
-from microgrid_sync.simulator.randomness import generator
+from microgrid_sync.simulator.physics.cars import daily
+from microgrid_sync.simulator.physics.randomness import generator
 from tests.simulator.descriptions import CHARGER, STIFF, small_site
 
 FOREVER = 1e9

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from microgrid_sync.simulator import Simulator, TroubleMaker
+from microgrid_sync.simulator import Fault, Simulator, TroubleMaker
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.microgrid(speed=0)
@@ -23,8 +23,7 @@ def test_fault_is_added_listed_and_ended(microgrid: Simulator, maker: TroubleMak
     second = maker.add({"kind": "silent"})
     assert maker.planned() == {number: table | {"at": 60}, second: {"kind": "silent"}}
     planned = microgrid.faults.planned()
-    assert planned[number].components == {7, 8}
-    assert planned[number].delay == 2.5
+    assert planned[number] == Fault(kind="late", components=[7, 8], at=60.0, seconds=2.5)
     maker.end(number)
     assert set(maker.planned()) == {second}
     maker.clear()

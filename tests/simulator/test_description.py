@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from microgrid_sync.simulator import SiteError, load_site, shipped_sites
-from microgrid_sync.simulator.site import SiteCategory
+from microgrid_sync.simulator.physics.components import SiteCategory
 from tests.simulator.descriptions import (
     BATTERY,
     BATTERY_INVERTER,

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microgrid_sync.simulator import Car, Site
-from microgrid_sync.simulator.inverters import NotPossible
-from microgrid_sync.simulator.site import ComponentError
+from microgrid_sync.simulator.physics.components import ComponentError
+from microgrid_sync.simulator.physics.inverters import NotPossible
 from tests.simulator.descriptions import (
     BATTERY,
     BATTERY_INVERTER,

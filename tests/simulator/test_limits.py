@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from microgrid_sync.simulator.limits import Limits, OutOfBounds
+from microgrid_sync.simulator.physics.limits import Limits, OutOfBounds
 
 
 def test_set_point_is_forgotten_when_its_time_is_over() -> None:

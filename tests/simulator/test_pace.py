@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from microgrid_sync.simulator.pace import LONGEST_LAG, Pace
+from microgrid_sync.simulator.life.pace import LONGEST_LAG, Pace
 
 
 @pytest.mark.parametrize("speed", [0.1, 1.0, 600.0])

@@ -11,7 +11,7 @@ import pytest
 
 from microgrid_sync import InverterComponentState, MicrogridApiClient
 from microgrid_sync.simulator import Simulator, Site, load_site
-from microgrid_sync.simulator.site import STREAMING, SiteCategory
+from microgrid_sync.simulator.physics.components import STREAMING, SiteCategory
 from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CLEAR, NOON, description
 from tests.support.stub import Stub

@@ -1,7 +1,9 @@
 """The simulator as a whole: its clocks, its start and its end."""
 
+import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ import grpc.experimental
 import pytest
 
 from microgrid_sync import (
+    ApiClientError,
     ComponentCategory,
     EntityNotFound,
     MicrogridApiClient,
@@ -17,6 +20,9 @@ from microgrid_sync import (
     Receiver,
 )
 from microgrid_sync.simulator import Fault, Simulator, load_site
+from microgrid_sync.simulator.physics.readings import Reading
+from microgrid_sync.simulator.serving import v0_15
+from microgrid_sync.simulator.serving.v0_15_messages import encode
 from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CHARGER, NOON, description
 from tests.support.stub import Stub
@@ -75,7 +81,7 @@ def test_clock_stands_until_it_is_stepped() -> None:
 def test_client_that_is_stuck_does_not_hold_up_the_clock_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.simulator.running_site._PATIENCE", 0.2)
+    monkeypatch.setattr("microgrid_sync.simulator.life.running_site._PATIENCE", 0.2)
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
     with (
         Simulator("depot", speed=0) as simulator,
@@ -363,3 +369,79 @@ def test_faults_do_not_set_the_clock_back() -> None:
             number = simulator.faults.add(Fault(kind="late", components=[101]))
             simulator.faults.end(number)
         assert simulator.time - begin > timedelta(seconds=10)
+
+
+def test_step_may_wait_until_all_has_been_sent() -> None:
+    with (
+        Simulator("depot", speed=0) as simulator,
+        MicrogridApiClient(simulator.url) as client,
+    ):
+        receivers = [client.ev_charger_data(number) for number in range(101, 107)]
+        for receiver in receivers:
+            receiver.receive(PATIENCE)
+        streams = simulator._running_site._streams_of
+        for _ in range(20):
+            simulator.step(3.0, until_sent=PATIENCE)
+            assert all(s.wait_until_at_most(0, 0.0) for of in streams.values() for s in of.open)
+        assert eventually(lambda: all(receiver.latest() for receiver in receivers))
+        assert eventually(lambda: [s.messages for s in client.stats().streams] == [61] * 6)
+        with pytest.raises(ValueError, match="until_sent must be"):
+            simulator.step(1.0, until_sent=-1.0)
+
+
+def test_step_does_not_wait_for_ever_until_all_has_been_sent() -> None:
+    with Simulator("depot", speed=0) as simulator:
+        # A call that sends nothing.
+        with simulator._running_site.stream(2):
+            simulator.step(1.0)
+            with pytest.raises(TimeoutError, match=r"could be sent within 0\.1 s"):
+                simulator.step(1.0, until_sent=0.1)
+        simulator.step(1.0, until_sent=PATIENCE)
+
+
+def test_only_what_somebody_listens_to_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+
+    def counting(encode: Callable[[Reading], bytes]) -> Callable[[Reading], bytes]:
+        def count(reading: Reading) -> bytes:
+            encoded.append(reading.component_id)
+            return encode(reading)
+
+        return count
+
+    monkeypatch.setattr(v0_15, "encode", counting(encode))
+    with Simulator("depot", speed=0, sample_interval=1.0) as simulator:
+        simulator.step(60.0)
+        assert encoded == []
+        url = f"{simulator.url}?api=v0.15"
+        with MicrogridApiClient(url) as one, MicrogridApiClient(url) as other:
+            receivers = [client.ev_charger_data(101) for client in (one, other)]
+            for receiver in receivers:
+                receiver.receive(PATIENCE)
+            for _ in range(10):
+                simulator.step(1.0, until_sent=PATIENCE)
+            for receiver in receivers:
+                for _ in range(10):
+                    receiver.receive(PATIENCE)
+    # Once for both, but for two who ask at the same time.
+    assert set(encoded) == {101}
+    assert 11 <= len(encoded) <= 22
+
+
+def test_log_says_who_connects_and_what_is_commanded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="microgrid_sync.simulator")
+    with (
+        Simulator(speed=0) as simulator,
+        MicrogridApiClient(simulator.url) as client,
+    ):
+        client.set_power(7, 5000.0)
+        client.set_reactive_power(8, 100.0)
+        client.set_bounds(7, 0.0, 9000.0)
+        with pytest.raises(ApiClientError):
+            client.set_power(7, 1e6)
+    text = caplog.text
+    assert "connected, speaks v1alpha18" in text
+    assert "component 7: set-point of 5000 W" in text
+    assert "component 8: set-point of -100 VAr" in text
+    assert "component 7: bounds of 0 to 9000" in text
+    assert "answered with FAILED_PRECONDITION: component 7: 1000000.0 is not between" in text

@@ -1,14 +1,17 @@
 """Whole sites: what flows where, voltages, loads, and one seed that is one life."""
 
 import statistics
+import struct
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from microgrid_sync.simulator import Site, load_site, shipped_sites
-from microgrid_sync.simulator.devices import PROFILES, profile_at
-from microgrid_sync.simulator.messages import body_of, data_message
-from microgrid_sync.simulator.site import STREAMING, ComponentError, SiteCategory
+from microgrid_sync.simulator.physics.components import STREAMING, ComponentError, SiteCategory
+from microgrid_sync.simulator.physics.devices import PROFILES, profile_at
+from microgrid_sync.simulator.physics.readings import read
+from microgrid_sync.simulator.serving.v0_15_messages import encode
+from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CHARGER, METER, imbalance, small_site
 
 DAY = 86_400
@@ -36,8 +39,8 @@ def told_imbalance(site: Site) -> float:
     powers: dict[int, float] = {}
     for component_id, component in site.components.items():
         if component.category in STREAMING - {SiteCategory.BATTERY, SiteCategory.SENSOR}:
-            message = data_message(site, component)
-            powers[component_id] = body_of(message, component).data.ac.power_active.value
+            power = read(site, component).values["data"]["ac"]["power_active"]["value"]
+            powers[component_id] = struct.unpack("f", struct.pack("f", power))[0]
         elif component.category is SiteCategory.UNSPECIFIED:
             powers[component_id] = 0.0
     return max(
@@ -54,11 +57,11 @@ def test_one_seed_is_one_life(name: str) -> None:
     def lived(seed: int) -> list[bytes]:
         site = load_site(name, seed=seed, start=datetime(2026, 6, 22, tzinfo=UTC))
         streaming = [c for c in site.components.values() if c.category in STREAMING]
-        messages = []
+        messages: list[bytes] = []
         for _ in range(DAY // 900):
             site.advance(900.0)
-            messages += [data_message(site, component) for component in streaming]
-        return [message.SerializeToString(deterministic=True) for message in messages]
+            messages += [encode(read(site, component)) for component in streaming]
+        return messages
 
     life = lived(1)
     assert life == lived(1)
@@ -178,7 +181,7 @@ def test_error_stops_a_device_until_it_is_over() -> None:
     site.fail(7, ComponentError("OVERCURRENT", "too much"))
     site.advance(1.0)
     assert site.flows[2].power == 0.0
-    message = data_message(site, site.components[7])
+    message = schema.ComponentData.FromString(encode(read(site, site.components[7])))
     assert [(e.code, e.msg) for e in message.ev_charger.errors] == [(4, "too much")]
     site.recover(7)
     site.advance(1.0)

@@ -207,7 +207,8 @@ def test_delayed_set_point_is_answered_when_it_takes_effect(
 
     thread = threading.Thread(target=command)
     thread.start()
-    assert eventually(lambda: microgrid.change(lambda _: bool(microgrid._running_site._agenda)))
+    clock = microgrid._running_site._clock
+    assert eventually(lambda: microgrid.change(lambda _: clock.next_action() < math.inf))
     microgrid.step(9.0)
     assert not answered.is_set()
     assert set_point(microgrid) is None

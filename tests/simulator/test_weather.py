@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from microgrid_sync.simulator.randomness import Fluctuation, generator
-from microgrid_sync.simulator.weather import Weather, clear_sky_irradiance, sun_height
+from microgrid_sync.simulator.physics.randomness import Fluctuation, generator
+from microgrid_sync.simulator.physics.weather import Weather, clear_sky_irradiance, sun_height
 
 TILT = 23.44
 """Degrees: the obliquity of the ecliptic."""

@@ -12,10 +12,10 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from microgrid_sync.simulator.translation import component_message, telemetry_message
 from microgrid_sync.wire import v0_15_schema as schema
 from microgrid_sync.wire import v1alpha18_schema as alpha
 from tests.support.messages import CATEGORIES, component, data
+from tests.support.translation import component_message, telemetry_message
 
 Unary = Callable[[Any, grpc.ServicerContext], Any]
 Stream = Callable[[int, grpc.ServicerContext], Iterator[bytes]]

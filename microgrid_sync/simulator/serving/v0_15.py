@@ -2,45 +2,52 @@
 
 import functools
 import math
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import BoolValue
 
-from microgrid_sync.simulator.devices import Commanded, Device
-from microgrid_sync.simulator.faults import ASKED_FOR, FaultKind
-from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
-from microgrid_sync.simulator.limits import Limits, OutOfBounds
-from microgrid_sync.simulator.messages import component_message
-from microgrid_sync.simulator.running_site import RunningSite
-from microgrid_sync.simulator.site import STREAMING, Site, SiteComponent
-from microgrid_sync.simulator.streams import End
+from microgrid_sync.simulator.life.running_site import RunningSite
+from microgrid_sync.simulator.physics.components import STREAMING
+from microgrid_sync.simulator.physics.devices import Commanded
+from microgrid_sync.simulator.physics.inverters import Inverter
+from microgrid_sync.simulator.physics.limits import Limits, OutOfBounds
+from microgrid_sync.simulator.physics.site import Site
+from microgrid_sync.simulator.serving.calls import (
+    Calls,
+    Problem,
+    abort,
+    active_limits,
+    apply_set_point,
+    parse,
+    reactive_limits,
+    refuse_category,
+)
+from microgrid_sync.simulator.serving.v0_15_messages import component_message, encode
+from microgrid_sync.simulator.trouble.fault import ASKED_FOR
 from microgrid_sync.wire import v0_15_schema as schema
-
-T = TypeVar("T", bound=Message)
 
 _NAME = "frequenz.api.microgrid.Microgrid"
 
 _Context = grpc.ServicerContext
 _IdParam = schema.ComponentIdParam
 
-
-class Problem(NamedTuple):
-    """Why a call fails."""
-
-    status: grpc.StatusCode
-    details: str
+_STATUS_OF = {
+    "rejected": grpc.StatusCode.FAILED_PRECONDITION,
+    "failed": grpc.StatusCode.INTERNAL,
+    "overridden": grpc.StatusCode.ABORTED,
+}
+"""How this version says what later ones have words for."""
 
 
 def v0_15_service(running_site: RunningSite) -> grpc.GenericRpcHandler:
     """Make the service of a site, as version 0.15 has it."""
-    service = Service(running_site)
+    service = _Service(running_site, "v0.15")
     unary: dict[str, tuple[type[Message], Callable[[Any, _Context], Message]]] = {
         "GetMicrogridMetadata": (Empty, service.metadata),
         "ListComponents": (schema.ComponentFilter, service.components),
@@ -68,43 +75,8 @@ def v0_15_service(running_site: RunningSite) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(_NAME, handlers)
 
 
-def parse(request: type[T], data: bytes, context: _Context) -> T:
-    """Read a request; one that is none ends the call."""
-    try:
-        return request.FromString(data)
-    except DecodeError:
-        details = f"the request is no {request.DESCRIPTOR.full_name}"
-        abort(context, grpc.StatusCode.INVALID_ARGUMENT, details)
-
-
-class Service:
-    """Answers the calls. Each call has a thread of its own."""
-
-    def __init__(self, running_site: RunningSite) -> None:
-        """Answer for a site."""
-        self.running_site = running_site
-
-    def answer(
-        self,
-        name: str,
-        request: type[Message],
-        answer: Callable[[Any, _Context], Message],
-        data: bytes,
-        context: _Context,
-    ) -> Message:
-        """Answer a call, unless a fault keeps it from being answered."""
-        self.hold(name, context)
-        return answer(parse(request, data, context), context)
-
-    def hold(self, name: str, context: _Context) -> None:
-        """Wait until the client has given up, if the call is never to be answered."""
-        faults = self.running_site.faults.active(FaultKind.UNANSWERED).values()
-        if any(fault.names_call(name) for fault in faults):
-            gone = threading.Event()
-            # Ends the wait without a deadline: every call ends, at the latest with the server.
-            if context.add_callback(gone.set):
-                gone.wait()
-            abort(context, grpc.StatusCode.CANCELLED, ASKED_FOR)
+class _Service(Calls):
+    """Answers the calls."""
 
     # What there is
 
@@ -154,21 +126,18 @@ class Service:
         component = self.component(request.id, context)
         if component.category not in STREAMING:
             refuse_category(component, context)
-        with self.running_site.stream(request.id) as stream:
-            if not context.add_callback(lambda: stream.end(End())):
-                return
-            yield from stream.samples(lambda end: abort(context, end.status, end.details))
+        yield from self.samples(request.id, encode, context)
 
     # Set-points and bounds
 
     def set_active(self, request: Any, context: _Context) -> Message:
         """Set a device's active power for a while."""
-        self._command(request.component_id, request.power, context, active_limits)
+        self._command(request.component_id, request.power, context, active_limits, "W")
         return Empty()
 
     def set_reactive(self, request: Any, context: _Context) -> Message:
         """Set a device's reactive power for a while."""
-        self._command(request.component_id, request.power, context, reactive_limits)
+        self._command(request.component_id, request.power, context, reactive_limits, "VAr")
         return Empty()
 
     def add_inclusion_bounds(self, request: Any, context: _Context) -> Message:
@@ -185,47 +154,28 @@ class Service:
         power: float,
         context: _Context,
         limits_of: Callable[[Commanded], Limits],
+        unit: str,
     ) -> None:
+        self.told(f"set-point of {power:g} {unit}", component_id, context)
         device = self.commanded(component_id, context)
         if not math.isfinite(power):
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a power of {power}")
-        faults = self.running_site.faults
-        for fault in faults.active(FaultKind.REFUSED, component_id).values():
-            abort(context, fault.status_code, ASKED_FOR)
-        for kind, status in _STATUS_OF_FAULT.items():
-            if faults.active(kind, component_id):
-                abort(context, status, ASKED_FOR)
-        if faults.active(FaultKind.LOST, component_id):
+        fate = self.fate(component_id, context)
+        if fate.said is not None:
+            abort(context, _STATUS_OF[fate.said], ASKED_FOR)
+        if fate.is_lost:
             return
 
         def apply(site: Site, now: float) -> Problem | None:
             lifetime = site.set_point_lifetime
             return apply_set_point(device, limits_of(device), power, now, lifetime)
 
-        delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id).values()]
-        if delays:
-            problem = self.delayed(max(delays), context, lambda: self.running_site.at_clock(apply))
+        if fate.seconds:
+            problem = self.delayed(fate.seconds, context, lambda: self.running_site.at_clock(apply))
         else:
             problem = self.running_site.at_clock(apply)
         if problem is not None:
             abort(context, problem.status, f"component {component_id}: {problem.details}")
-
-    def delayed(
-        self, seconds: float, context: _Context, apply: Callable[[], Problem | None]
-    ) -> Problem | None:
-        """Apply a set-point later, whether or not its client still waits then."""
-        done = threading.Event()
-        problems: list[Problem | None] = []
-
-        def act() -> None:
-            problems.append(apply())
-            done.set()
-
-        self.running_site.later(seconds, act)
-        # Ends the wait without a deadline, as for calls that are never answered.
-        if context.add_callback(done.set):
-            done.wait()
-        return problems[0] if problems else None
 
     def _add_bounds(
         self,
@@ -235,6 +185,7 @@ class Service:
     ) -> Timestamp:
         device = self.commanded(request.component_id, context)
         lower, upper = request.bounds.lower, request.bounds.upper
+        self.told(f"bounds of {lower:g} to {upper:g}", request.component_id, context)
         if not request.HasField("bounds"):
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, "no bounds")
         if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
@@ -264,111 +215,29 @@ class Service:
 
     def start(self, request: Any, context: _Context) -> Message:
         """Start an inverter or close a battery's relays."""
-        return self.switch(
-            request.id,
-            context,
-            lambda part, site, now: part.start(now, site.set_point_lifetime),
-            Inverter | Battery,
-        )
+        self.start_component(request.id, context)
+        return Empty()
 
     def hot_standby(self, request: Any, context: _Context) -> Message:
         """Bring an inverter to hot standby."""
-        return self.switch(request.id, context, lambda part, *_: part.hot_standby(), Inverter)
+        action = Inverter.hot_standby
+        self.switch(request.id, context, lambda part, *_: action(part), Inverter, "hot standby")
+        return Empty()
 
     def cold_standby(self, request: Any, context: _Context) -> Message:
         """Bring an inverter to cold standby."""
-        return self.switch(request.id, context, lambda part, *_: part.cold_standby(), Inverter)
+        self.cold_standby_of_component(request.id, context)
+        return Empty()
 
     def stop(self, request: Any, context: _Context) -> Message:
         """Stop an inverter or open a battery's relays."""
-        return self.switch(request.id, context, lambda part, *_: part.stop(), Inverter | Battery)
+        self.stop_component(request.id, context)
+        return Empty()
 
     def acknowledge(self, request: Any, context: _Context) -> Message:
         """Acknowledge a component's error."""
-        component = self.component(request.id, context)
-        if component.category not in STREAMING:
-            refuse_category(component, context)
-        self._try(request.id, context, lambda *_: self.running_site.acknowledge(request.id))
+        self.acknowledge_component(request.id, context)
         return Empty()
-
-    def switch(
-        self,
-        component_id: int,
-        context: _Context,
-        action: Callable[[Any, Site, float], None],
-        kinds: Any,
-    ) -> Message:
-        """Let a part of the site do something, if it is of the right kind."""
-        component = self.component(component_id, context)
-        part = self.running_site.ask(lambda site: _part(site, component_id))
-        if not isinstance(part, kinds):
-            refuse_category(component, context)
-        self._try(component_id, context, lambda site, now: action(part, site, now))
-        return Empty()
-
-    def _try(
-        self, component_id: int, context: _Context, action: Callable[[Site, float], None]
-    ) -> None:
-        try:
-            self.running_site.at_clock(action)
-        except NotPossible as error:
-            details = f"component {component_id}: {error}"
-            abort(context, grpc.StatusCode.FAILED_PRECONDITION, details)
-
-    # Helpers
-
-    def component(self, component_id: int, context: _Context) -> SiteComponent:
-        """Give a component; the call ends if there is none."""
-        component = self.running_site.ask(lambda site: site.components.get(component_id))
-        if component is None:
-            abort(context, grpc.StatusCode.NOT_FOUND, f"there is no component {component_id}")
-        return component
-
-    def commanded(self, component_id: int, context: _Context) -> Commanded:
-        """Give a device that takes set-points; the call ends if there is none."""
-        component = self.component(component_id, context)
-        device = self.running_site.ask(lambda site: site.devices.get(component_id))
-        if not isinstance(device, Commanded):
-            refuse_category(component, context)
-        return device
-
-
-_STATUS_OF_FAULT = {
-    FaultKind.REJECTED: grpc.StatusCode.FAILED_PRECONDITION,
-    FaultKind.FAILED: grpc.StatusCode.INTERNAL,
-    FaultKind.OVERRIDDEN: grpc.StatusCode.ABORTED,
-}
-"""How version 0.15 says what later ones have words for."""
-
-
-def active_limits(device: Commanded) -> Limits:
-    """Give the limits of active power."""
-    return device.active
-
-
-def reactive_limits(device: Commanded) -> Limits:
-    """Give the limits of reactive power."""
-    return device.reactive
-
-
-def apply_set_point(
-    device: Commanded, limits: Limits, power: float, now: float, lifetime: float
-) -> Problem | None:
-    """Let a device take a set-point for some seconds; tell why not, if it does not."""
-    device.forget(now)
-    problem = device.check_operational()
-    if problem is not None:
-        return Problem(grpc.StatusCode.FAILED_PRECONDITION, problem)
-    try:
-        limits.check(power)
-        limits.command(device.floored(power), now + lifetime)
-    except OutOfBounds as error:
-        return Problem(grpc.StatusCode.OUT_OF_RANGE, str(error))
-    return None
-
-
-def _part(site: Site, component_id: int) -> Device | Battery | None:
-    return site.devices.get(component_id) or site.batteries.get(component_id)
 
 
 def _limits_of(device: Commanded, metric: int) -> Limits | None:
@@ -382,16 +251,3 @@ def _limits_of(device: Commanded, metric: int) -> Limits | None:
         6: device.reactive,
     }
     return limits.get(metric)
-
-
-def refuse_category(component: SiteComponent, context: _Context) -> NoReturn:
-    """End a call that a component of this category cannot answer."""
-    name = component.category.name
-    details = f"component {component.component_id} is of category {name}, which cannot do this"
-    abort(context, grpc.StatusCode.UNIMPLEMENTED, details)
-
-
-def abort(context: _Context, code: grpc.StatusCode, details: str) -> NoReturn:
-    """End a call with a status."""
-    context.abort(code, details)
-    raise AssertionError("abort() raises")

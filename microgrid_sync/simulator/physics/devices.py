@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from microgrid_sync.simulator.electricity import (
+from microgrid_sync.simulator.physics.electricity import (
     ALL_PHASES,
     NO_FLOW,
     NO_POWER,
@@ -18,9 +18,9 @@ from microgrid_sync.simulator.electricity import (
     PerPhase,
     spread,
 )
-from microgrid_sync.simulator.limits import Limits
-from microgrid_sync.simulator.randomness import Fluctuation, generator
-from microgrid_sync.simulator.weather import Sky
+from microgrid_sync.simulator.physics.limits import Limits
+from microgrid_sync.simulator.physics.randomness import Fluctuation, generator
+from microgrid_sync.simulator.physics.weather import Sky
 
 
 class Moment(NamedTuple):

@@ -1,40 +1,44 @@
 """Takes trouble from another process: a small gRPC service beside the simulated one.
 
-Requests and answers are ``google.protobuf.Struct`` messages: the tables of a site's description.
+Requests and answers are JSON: the tables of a site's description.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct
 
-from microgrid_sync.simulator.fault_tables import fault_from
-from microgrid_sync.simulator.faults import Faults
-from microgrid_sync.simulator.tables import Table
+from microgrid_sync.simulator.serving.faults import Faults
+from microgrid_sync.simulator.tables import shown
+from microgrid_sync.simulator.trouble.fault import fault_from
 
 _NAME = "microgrid_sync.simulator.Trouble"
 
+Values = dict[str, Any]
 
-def control_service(faults: Faults) -> grpc.GenericRpcHandler:
+
+def trouble_service(faults: Faults) -> grpc.GenericRpcHandler:
     """Make the service that adds, lists and ends a simulator's faults."""
 
-    def add(values: dict[str, Any]) -> dict[str, Any]:
+    def add(values: Values) -> Values:
         return {"number": faults.add(fault_from(values))}
 
-    def planned(values: dict[str, Any]) -> dict[str, Any]:
+    def planned(values: Values) -> Values:
         del values
         return {str(number): fault.describe() for number, fault in faults.planned().items()}
 
-    def end(values: dict[str, Any]) -> dict[str, Any]:
+    def end(values: Values) -> Values:
+        number = values.get("number")
+        if not isinstance(number, int):
+            raise ValueError(f"number: must be a whole number, not {shown(number)}")  # noqa: TRY004
         try:
-            faults.end(Table(values, "fault").whole("number", least=0, most=2**53))
-        except KeyError as error:
-            raise ValueError(f"there is no fault {error}, or it is over") from None
+            faults.end(number)
+        except KeyError:
+            raise ValueError(f"there is no fault {number}, or it is over") from None
         return {}
 
-    def clear(values: dict[str, Any]) -> dict[str, Any]:
+    def clear(values: Values) -> Values:
         del values
         faults.clear()
         return {}
@@ -45,41 +49,30 @@ def control_service(faults: Faults) -> grpc.GenericRpcHandler:
     )
 
 
-def _handler(
-    answer: Callable[[dict[str, Any]], dict[str, Any]],
-) -> "grpc.RpcMethodHandler[Struct, Struct]":
-    def call(request: Struct, context: grpc.ServicerContext) -> Struct:
+def _handler(answer: Callable[[Values], Values]) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def call(request: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return _struct(answer(_values(request)))
+            return _written(answer(_read(request)))
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
 
-    return grpc.unary_unary_rpc_method_handler(
-        call,
-        request_deserializer=Struct.FromString,
-        response_serializer=Struct.SerializeToString,
-    )
+    return grpc.unary_unary_rpc_method_handler(call)
 
 
-def _struct(values: Mapping[str, Any]) -> Struct:
-    message = Struct()
-    message.update(values)
-    return message
+def _written(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values).encode()
 
 
-def _values(message: Struct) -> dict[str, Any]:
-    """Turn a message into plain values; its numbers are floats, so whole ones become whole."""
-    values: dict[str, Any] = _whole(json_format.MessageToDict(message))
+def _read(message: bytes) -> Values:
+    """Read a JSON object; `ValueError` if it is none."""
+    try:
+        values = json.loads(message)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"must be a JSON object, not {shown(values)}")  # noqa: TRY004 - as above
     return values
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _whole(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_whole(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class UnexpectedAnswerError(ValueError):
@@ -134,14 +127,14 @@ class TroubleMaker:
         self._call("Clear", {})
 
     def _call(self, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        call = self._channel.unary_unary(
-            f"/{_NAME}/{method}",
-            request_serializer=Struct.SerializeToString,
-            response_deserializer=Struct.FromString,
-        )
+        call: Any = self._channel.unary_unary(f"/{_NAME}/{method}", None, None)
         try:
-            return _values(call(_struct(values), timeout=self._timeout))
+            answer = call(_written(values), timeout=self._timeout)
         except grpc.RpcError as error:
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise ValueError(error.details()) from None
             raise
+        try:
+            return _read(answer)
+        except ValueError:
+            raise UnexpectedAnswerError(method) from None

@@ -9,15 +9,16 @@ from typing import Self, TypeVar
 
 import grpc
 
-from microgrid_sync.simulator.call_threads import ThreadPerCall, is_call_thread
-from microgrid_sync.simulator.control import control_service
-from microgrid_sync.simulator.description import SiteSource, load_site
-from microgrid_sync.simulator.faults import Faults
-from microgrid_sync.simulator.running_site import RunningSite
-from microgrid_sync.simulator.service import v0_15_service
-from microgrid_sync.simulator.service_v1alpha18 import v1alpha18_service
-from microgrid_sync.simulator.site import Site
-from microgrid_sync.simulator.tls import Certificate
+from microgrid_sync.simulator.description.load import DescribedSite, SiteSource, load_site
+from microgrid_sync.simulator.life.running_site import Event, Restart, RunningSite
+from microgrid_sync.simulator.life.streams import End
+from microgrid_sync.simulator.physics.site import Site
+from microgrid_sync.simulator.serving.call_threads import ThreadPerCall, is_call_thread
+from microgrid_sync.simulator.serving.faults import Faults
+from microgrid_sync.simulator.serving.tls import Certificate
+from microgrid_sync.simulator.serving.trouble_service import trouble_service
+from microgrid_sync.simulator.serving.v0_15 import v0_15_service
+from microgrid_sync.simulator.serving.v1alpha18 import v1alpha18_service
 from microgrid_sync.wire import API_NAMES
 
 T = TypeVar("T")
@@ -103,7 +104,10 @@ class Simulator:
         self._speed = speed
         self._api = tuple(name for name in API_NAMES if name in api)
         self._certificate = Certificate(host) if tls else None
-        self._running_site = RunningSite(site, speed=speed, restart=self._go_away)
+        scheduled = site.scheduled_faults if isinstance(site, DescribedSite) else ()
+        self._running_site = RunningSite(site, speed=speed, scheduled_faults=scheduled)
+        self._faults = Faults(self._running_site, self._do)
+        self._clock_thread: threading.Thread | None = None
         # One thread at a time starts or stops the simulator, and has it done when it goes on.
         # Taken before all other locks. Re-entrant, so that a signal handler may stop it.
         self._lifecycle = threading.RLock()
@@ -127,7 +131,7 @@ class Simulator:
     @property
     def faults(self) -> Faults:
         """What goes wrong at the site; may be changed at any time."""
-        return self._running_site.faults
+        return self._faults
 
     @property
     def time(self) -> datetime:
@@ -145,19 +149,25 @@ class Simulator:
         """
         return self._running_site.ask(change)
 
-    def step(self, seconds: float) -> None:
+    def step(self, seconds: float, *, until_sent: float | None = None) -> None:
         """Let a standing clock go on, through every sample and fault on its way.
 
         It takes as long as the machine needs. Clients are waited for when they are far behind.
 
         Args:
             seconds: Seconds of the site's clock.
+            until_sent: Wait until all samples have been sent, too, for so many seconds of the
+                machine's at the most. What has been sent to a client on the same machine is there a
+                moment later. Unless given, what is to be sent waits for its clients.
 
         Raises:
-            ValueError: If that is negative or not finite.
+            ValueError: If one of them is negative or not finite.
+            TimeoutError: If not all samples could be sent in time, because a client does not read.
             RuntimeError: If the clock runs by itself, or the simulator has not been started or is
                 stopped meanwhile.
         """
+        if until_sent is not None and not (math.isfinite(until_sent) and until_sent >= 0):
+            raise ValueError(f"until_sent must be 0 or more seconds, not {until_sent!r}")
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         self._refuse_within_change("step")
@@ -165,7 +175,11 @@ class Simulator:
             raise RuntimeError(f"the clock runs by itself, at speed {self._speed:g}")
         if not self._is_running:
             raise RuntimeError("the simulator has not been started")
-        self._running_site.step(seconds)
+        for events in self._running_site.steps(seconds):
+            self._do(events)
+            self._running_site.let_clients_keep_up()
+        if until_sent is not None and not self._running_site.wait_until_sent(until_sent):
+            raise TimeoutError(f"not all samples could be sent within {until_sent:g} s")
 
     def start(self) -> Self:
         """Serve; on the same port as before if it has been stopped.
@@ -185,7 +199,13 @@ class Simulator:
                 self._listen()
                 self._is_running = True
                 self._gone_until = 0.0
-            self._running_site.start()
+            events = self._running_site.start()
+            if self._speed:
+                self._clock_thread = threading.Thread(
+                    target=self._run_clock, name="simulator-clock", daemon=True
+                )
+                self._clock_thread.start()
+            self._do(events)
         return self
 
     def stop(self) -> None:
@@ -201,6 +221,9 @@ class Simulator:
                 server, self._server = self._server, None
             # Streams end by themselves, in good order, before what is still open is cut off.
             self._running_site.stop()
+            thread, self._clock_thread = self._clock_thread, None
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(_STOP_TIMEOUT)
             if server is not None:
                 server.stop(_GRACE).wait(_STOP_TIMEOUT)
 
@@ -229,7 +252,7 @@ class Simulator:
             v0_15_service(site) if name == "v0.15" else v1alpha18_service(site, name)
             for name in self._api
         ]
-        handlers.append(control_service(self.faults))
+        handlers.append(trouble_service(self._faults))
         server = grpc.server(ThreadPerCall(), handlers=handlers, options=options)
         address = f"{self._host}:{self._port}"
         try:
@@ -244,6 +267,27 @@ class Simulator:
             ) from error
         server.start()
         self._server = server
+
+    # The clock
+
+    def _run_clock(self) -> None:
+        try:
+            while (events := self._running_site.wait_and_advance()) is not None:
+                self._do(events)
+                self._running_site.let_clients_keep_up()
+        except Exception:
+            # A defect of ours, or a device that was changed into something impossible: nobody
+            # must wait for a site that will not move again.
+            _LOGGER.exception("The simulated site cannot go on")
+            self._running_site.stop(End("INTERNAL", "the simulated site has failed"))
+
+    def _do(self, events: list[Event]) -> None:
+        """Do what the clock has come to, in the thread that has moved it."""
+        for event in events:
+            if isinstance(event, Restart):
+                self._go_away(event.seconds)
+            else:
+                event()
 
     def _go_away(self, seconds: float) -> None:
         """Cut all calls off, and serve again after some seconds of the site's clock."""

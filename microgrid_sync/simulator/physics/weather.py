@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from microgrid_sync.simulator.randomness import Fluctuation, generator
+from microgrid_sync.simulator.physics.randomness import Fluctuation, generator
 
 _J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState
-from microgrid_sync.simulator.cars import Car, ScheduledCar, Visit
-from microgrid_sync.simulator.devices import Commanded, Moment
-from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line
+from microgrid_sync.simulator.physics.cars import Car, ScheduledCar, Visit
+from microgrid_sync.simulator.physics.devices import Commanded, Moment
+from microgrid_sync.simulator.physics.electricity import NO_FLOW, Flow, Line
 
 MINIMUM_CHARGING_CURRENT = 6.0
 """A: the least that a car can be offered (IEC 61851-1)."""

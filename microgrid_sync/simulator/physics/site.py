@@ -1,117 +1,17 @@
 """Simulates a site: components, connected, on one clock of their own."""
 
-import enum
+import graphlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from microgrid_sync.simulator.charger import EVCharger
-from microgrid_sync.simulator.devices import Commanded, Device, Load, Moment
-from microgrid_sync.simulator.electricity import ALL_PHASES, NO_FLOW, Flow, Line, total
-from microgrid_sync.simulator.faults import Fault
-from microgrid_sync.simulator.inverters import Battery, Inverter, NotPossible
-from microgrid_sync.simulator.randomness import Fluctuation, generator
-from microgrid_sync.simulator.weather import Sky, Weather
-
-
-class SiteCategory(enum.IntEnum):
-    """Every category that the API has a number for."""
-
-    UNSPECIFIED = 0
-    GRID = 1
-    METER = 2
-    INVERTER = 3
-    CONVERTER = 4
-    BATTERY = 5
-    EV_CHARGER = 6
-    SENSOR = 7
-    CRYPTO_MINER = 8
-    ELECTROLYZER = 9
-    CHP = 10
-    RELAY = 11
-    PRECHARGE_MODULE = 12
-
-
-STREAMING = frozenset(
-    {
-        SiteCategory.METER,
-        SiteCategory.INVERTER,
-        SiteCategory.BATTERY,
-        SiteCategory.EV_CHARGER,
-        SiteCategory.SENSOR,
-    }
-)
-"""The categories that the API has data of."""
-
-
-@dataclass(frozen=True)
-class SiteComponent:
-    """A component as it is listed."""
-
-    component_id: int
-    category: SiteCategory
-    name: str
-    type: str | None = None
-    """The API's word for its type, such as ``solar``; ``None`` if it has none."""
-
-    fuse: float | None = None
-    """A: a grid connection's rated fuse current."""
-
-    sample_interval: float = 1.0
-    """Seconds between two samples of its data."""
-
-
-@dataclass(frozen=True)
-class ComponentError:
-    """An error that a component reports."""
-
-    code: str = "UNSPECIFIED"
-    """The API's name of the code, without its prefix."""
-
-    message: str = ""
-    recoverable: bool = True
-    """Whether it ends when it is acknowledged."""
-
-
-class Supply:
-    """The public grid at the site's connection."""
-
-    def __init__(self, seed: int, *, voltage: float, frequency: float, resistance: float) -> None:
-        """Make a grid.
-
-        Args:
-            seed: The site's seed.
-            voltage: Between each phase and neutral when nothing flows, in V.
-            frequency: The nominal frequency, in Hz.
-            resistance: Of each phase up to the site, in ohm: what makes the voltage sag.
-        """
-        self._voltage = voltage
-        self._frequency = frequency
-        self._resistance = resistance
-        chance = generator(seed, "supply")
-        self._common = Fluctuation(chance, deviation=0.005 * voltage, persistence=900.0)
-        self._phases = [
-            Fluctuation(chance, deviation=0.002 * voltage, persistence=20.0) for _ in ALL_PHASES
-        ]
-        self._frequency_drift = Fluctuation(chance, deviation=0.015, persistence=30.0)
-
-    def advance(self, seconds: float, drawn: Flow) -> Line:
-        """Live on for some seconds; give what is offered while some power is drawn.
-
-        The current in each phase, its sign included, takes its part of the voltage away; never
-        more than half of it, and adds no more than that.
-        """
-        common = self._common.advance(seconds)
-        drops = (self._resistance * power / self._voltage for power in drawn.active)
-        one, two, three = (
-            min(
-                max(self._voltage + common + phase.advance(seconds) - drop, self._voltage / 2),
-                self._voltage * 1.5,
-            )
-            for phase, drop in zip(self._phases, drops, strict=True)
-        )
-        return Line((one, two, three), self._frequency + self._frequency_drift.advance(seconds))
+from microgrid_sync.simulator.physics.charger import EVCharger
+from microgrid_sync.simulator.physics.components import ComponentError, SiteCategory, SiteComponent
+from microgrid_sync.simulator.physics.devices import Commanded, Device, Load, Moment
+from microgrid_sync.simulator.physics.electricity import NO_FLOW, Flow, Line, total
+from microgrid_sync.simulator.physics.inverters import Battery, Inverter, NotPossible
+from microgrid_sync.simulator.physics.supply import Supply
+from microgrid_sync.simulator.physics.weather import Sky, Weather
 
 
 class Site:
@@ -136,7 +36,6 @@ class Site:
         components: Sequence[SiteComponent],
         connections: Sequence[tuple[int, int]],
         devices: Iterable[Device],
-        faults: Sequence[Fault],
         set_point_lifetime: float,
         bounds_lifetime: float,
     ) -> None:
@@ -157,7 +56,6 @@ class Site:
             if isinstance(device, Inverter)
             for battery in device.batteries
         }
-        self.scheduled_faults = faults
         self.set_point_lifetime = set_point_lifetime
         self.bounds_lifetime = bounds_lifetime
         self.errors: dict[int, ComponentError] = {}
@@ -174,7 +72,8 @@ class Site:
         self._successors: dict[int, list[int]] = {i: [] for i in self.components}
         for begin, end in connections:
             self._successors[begin].append(end)
-        self._outwards = self._order()
+        # Each comes after all that it feeds.
+        self._outwards = tuple(graphlib.TopologicalSorter(self._successors).static_order())
         self._grids = [c.component_id for c in components if c.category is SiteCategory.GRID]
         self.now = 0.0
         """Seconds since its clock began."""
@@ -250,20 +149,6 @@ class Site:
             else:
                 flows[component_id] = total([flows[i] for i in behind]) if behind else NO_FLOW
         self.flows = flows
-
-    def _order(self) -> list[int]:
-        """Put the components in an order in which each comes after all that it feeds."""
-        order: dict[int, None] = {}
-        for root in self.components:
-            stack = [root]
-            while stack:
-                component_id = stack[-1]
-                waiting = [i for i in self._successors[component_id] if i not in order]
-                if waiting:
-                    stack.extend(waiting)
-                else:
-                    order.setdefault(stack.pop())
-        return list(order)
 
     def charger(self, component_id: int) -> EVCharger:
         """Give an EV charger; `KeyError` if there is none of that ID."""

@@ -13,15 +13,14 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from microgrid_sync.model.telemetry_codes import Metric
-from microgrid_sync.simulator.devices import Commanded
-from microgrid_sync.simulator.faults import ASKED_FOR, FaultKind
-from microgrid_sync.simulator.inverters import Battery, Inverter
-from microgrid_sync.simulator.limits import Limits, OutOfBounds
-from microgrid_sync.simulator.messages import component_message
-from microgrid_sync.simulator.running_site import RunningSite
-from microgrid_sync.simulator.service import (
+from microgrid_sync.simulator.life.running_site import RunningSite
+from microgrid_sync.simulator.physics.components import STREAMING, SiteCategory, SiteComponent
+from microgrid_sync.simulator.physics.devices import Commanded
+from microgrid_sync.simulator.physics.limits import Limits, OutOfBounds
+from microgrid_sync.simulator.physics.site import Site
+from microgrid_sync.simulator.serving.calls import (
+    Calls,
     Problem,
-    Service,
     abort,
     active_limits,
     apply_set_point,
@@ -29,17 +28,11 @@ from microgrid_sync.simulator.service import (
     reactive_limits,
     refuse_category,
 )
-from microgrid_sync.simulator.site import STREAMING, Site, SiteCategory, SiteComponent
-from microgrid_sync.simulator.streams import End
-from microgrid_sync.simulator.translation import (
-    component_message as translated_component,
-)
-from microgrid_sync.simulator.translation import (
+from microgrid_sync.simulator.serving.v1alpha18_messages import (
+    component_message,
+    encoder,
     sensor_message,
-    sensor_telemetry_message,
-    telemetry_message,
 )
-from microgrid_sync.wire import v0_15_schema
 from microgrid_sync.wire import v1alpha18_schema as schema
 
 _Context = grpc.ServicerContext
@@ -47,7 +40,8 @@ _Context = grpc.ServicerContext
 _SHORTEST_SET_POINT, _SHORTEST_BOUNDS, _LONGEST = 10, 5, 900
 """Seconds that commands hold, at the least and at the most."""
 
-_ACCEPTED, _REJECTED, _FAILED, _SUCCESS, _OVERRIDDEN = 1, 2, 3, 4, 5
+_ACCEPTED, _SUCCESS = 1, 4
+_STATUS_OF = {"rejected": 2, "failed": 3, "overridden": 5}
 """What is said of a set-point."""
 
 
@@ -58,7 +52,7 @@ def v1alpha18_service(running_site: RunningSite, api: str) -> grpc.GenericRpcHan
         running_site: The site.
         api: ``v1alpha18`` or ``v1alpha19``.
     """
-    service = _Service(running_site)
+    service = _Service(running_site, api)
     unary: dict[str, tuple[Any, Callable[[Any, _Context], Any]]] = {
         "GetMicrogrid": (Empty, service.microgrid),
         "ListElectricalComponents": (schema.ListElectricalComponentsRequest, service.list_all),
@@ -116,11 +110,12 @@ def v1alpha18_service(running_site: RunningSite, api: str) -> grpc.GenericRpcHan
 
 
 def _bytes(message: Any) -> bytes:
-    serialized: bytes = message.SerializeToString()
+    # Samples are bytes already: all streams of a component send the same.
+    serialized: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return serialized
 
 
-class _Service(Service):
+class _Service(Calls):
     """Answers the calls. Each call has a thread of its own."""
 
     def answer_all(
@@ -158,9 +153,7 @@ class _Service(Service):
         categories = set(request.electrical_component_categories)
         listed = self.running_site.ask(
             lambda site: [
-                translated_component(
-                    component_message(component), site.microgrid_id, _rating(site, component)
-                )
+                component_message(component, site.microgrid_id, _rating(site, component))
                 for component in site.components.values()
                 if component.category is not SiteCategory.SENSOR
             ]
@@ -181,7 +174,7 @@ class _Service(Service):
         return self.running_site.ask(
             lambda site: schema.ListSensorsResponse(
                 sensors=[
-                    sensor_message(component_message(component), site.microgrid_id)
+                    sensor_message(component, site.microgrid_id)
                     for component in site.components.values()
                     if component.category is SiteCategory.SENSOR
                     and (not ids or component.component_id in ids)
@@ -204,41 +197,29 @@ class _Service(Service):
             ]
         )
 
-    def telemetry(self, request: Any, context: _Context) -> Iterator[Any]:
+    def telemetry(self, request: Any, context: _Context) -> Iterator[bytes]:
         """Send a component's samples until the client has enough."""
         component = self.component(request.electrical_component_id, context)
         if component.category not in STREAMING or component.category is SiteCategory.SENSOR:
             refuse_category(component, context)
-        metrics = _metrics(request, context)
-        for message in self._samples(component.component_id, context):
-            yield schema.ReceiveElectricalComponentTelemetryStreamResponse(
-                telemetry=telemetry_message(message, metrics)
-            )
+        encode = encoder(_metrics(request, context))
+        yield from self.samples(component.component_id, encode, context)
 
-    def sensor_telemetry(self, request: Any, context: _Context) -> Iterator[Any]:
+    def sensor_telemetry(self, request: Any, context: _Context) -> Iterator[bytes]:
         """Send a sensor's samples until the client has enough."""
         component = self.component(request.sensor_id, context)
         if component.category is not SiteCategory.SENSOR:
             abort(context, grpc.StatusCode.NOT_FOUND, f"there is no sensor {request.sensor_id}")
-        metrics = _metrics(request, context)
-        for message in self._samples(component.component_id, context):
-            yield schema.ReceiveSensorTelemetryStreamResponse(
-                telemetry=sensor_telemetry_message(message, metrics)
-            )
-
-    def _samples(self, component_id: int, context: _Context) -> Iterator[Any]:
-        """Give a component's samples, in version 0.15."""
-        with self.running_site.stream(component_id) as stream:
-            if not context.add_callback(lambda: stream.end(End())):
-                return
-            for sample in stream.samples(lambda end: abort(context, end.status, end.details)):
-                yield v0_15_schema.ComponentData.FromString(sample)
+        encode = encoder(_metrics(request, context))
+        yield from self.samples(component.component_id, encode, context)
 
     # Set-points and bounds
 
     def set_power(self, request: Any, context: _Context) -> Iterator[Any]:
         """Set a device's power for a while, and tell what becomes of that."""
         component_id, power = request.electrical_component_id, request.power
+        unit = "VAr" if request.power_type == 2 else "W"
+        self.told(f"set-point of {power:g} {unit}", component_id, context)
         device = self.commanded(component_id, context)
         if request.power_type not in (1, 2):
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"power type {request.power_type}")
@@ -249,26 +230,20 @@ class _Service(Service):
         if request.power_type == 2:
             # What is inductive is positive here, and negative in the site.
             limits, power = reactive_limits(device), 0.0 - power
-        faults = self.running_site.faults
-        for fault in faults.active(FaultKind.REFUSED, component_id).values():
-            abort(context, fault.status_code, ASKED_FOR)
-        if faults.active(FaultKind.REJECTED, component_id):
-            yield schema.SetElectricalComponentPowerResponse(status=_REJECTED)
-            return
-        for kind, status in ((FaultKind.FAILED, _FAILED), (FaultKind.OVERRIDDEN, _OVERRIDDEN)):
-            if faults.active(kind, component_id):
+        fate = self.fate(component_id, context)
+        if fate.said is not None:
+            if fate.said != "rejected":
                 yield self._said(_ACCEPTED, lifetime)
-                yield schema.SetElectricalComponentPowerResponse(status=status)
-                return
+            yield schema.SetElectricalComponentPowerResponse(status=_STATUS_OF[fate.said])
+            return
 
         def apply(site: Site, now: float) -> Problem | None:
             seconds = site.set_point_lifetime if lifetime is None else lifetime
             return apply_set_point(device, limits, power, now, seconds)
 
-        if faults.active(FaultKind.LOST, component_id):
+        if fate.is_lost:
             apply = _do_nothing
-        delays = [fault.delay for fault in faults.active(FaultKind.DELAYED, component_id).values()]
-        if not delays:
+        if not fate.seconds:
             self._check(self.running_site.at_clock(apply), component_id, context)
             yield self._said(_ACCEPTED, lifetime)
         else:
@@ -280,7 +255,7 @@ class _Service(Service):
                 problems.append(self.running_site.at_clock(apply))
                 done.set()
 
-            self.running_site.later(max(delays), act)
+            self.running_site.later(fate.seconds, act)
             yield self._said(_ACCEPTED, lifetime)
             # Ends the wait without a deadline, as for calls that are never answered.
             if context.add_callback(done.set):
@@ -314,6 +289,8 @@ class _Service(Service):
             details = f"no metric that can have bounds: {request.target_metric}"
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, details)
         ranges = _ranges(request, context)
+        text = f"bounds of {', '.join(f'{lower:g} to {upper:g}' for lower, upper in ranges)}"
+        self.told(text, request.electrical_component_id, context)
         token = request.bounds_token if request.HasField("bounds_token") else None
 
         def apply(site: Site, now: float) -> Timestamp | str:
@@ -348,36 +325,23 @@ class _Service(Service):
 
     def start_one(self, request: Any, context: _Context) -> Any:
         """Start an inverter or close a battery's relays."""
-        return self.switch(
-            request.electrical_component_id,
-            context,
-            lambda part, site, now: part.start(now, site.set_point_lifetime),
-            Inverter | Battery,
-        )
+        self.start_component(request.electrical_component_id, context)
+        return Empty()
 
     def put_in_standby(self, request: Any, context: _Context) -> Any:
         """Bring an inverter to cold standby."""
-        return self.switch(
-            request.electrical_component_id,
-            context,
-            lambda part, *_: part.cold_standby(),
-            Inverter,
-        )
+        self.cold_standby_of_component(request.electrical_component_id, context)
+        return Empty()
 
     def stop_one(self, request: Any, context: _Context) -> Any:
         """Stop an inverter or open a battery's relays."""
-        return self.switch(
-            request.electrical_component_id,
-            context,
-            lambda part, *_: part.stop(),
-            Inverter | Battery,
-        )
+        self.stop_component(request.electrical_component_id, context)
+        return Empty()
 
     def acknowledge_one(self, request: Any, context: _Context) -> Any:
         """Acknowledge a component's error."""
-        return self.acknowledge(
-            v0_15_schema.ComponentIdParam(id=request.electrical_component_id), context
-        )
+        self.acknowledge_component(request.electrical_component_id, context)
+        return Empty()
 
 
 def _do_nothing(site: Site, now: float) -> Problem | None:

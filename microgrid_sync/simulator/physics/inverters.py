@@ -9,8 +9,8 @@ from microgrid_sync.model import (
     BatteryRelayState,
     InverterComponentState,
 )
-from microgrid_sync.simulator.devices import Commanded, Moment
-from microgrid_sync.simulator.electricity import NO_FLOW, Flow, Line, spread
+from microgrid_sync.simulator.physics.devices import Commanded, Moment
+from microgrid_sync.simulator.physics.electricity import NO_FLOW, Flow, Line, spread
 
 _PRECHARGING = 3.0
 """Seconds that a battery's relays take to close."""

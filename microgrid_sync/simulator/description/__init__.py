@@ -1,0 +1,1 @@
+"""Makes a site of its description, in TOML or as a mapping."""

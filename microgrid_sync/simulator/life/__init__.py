@@ -1,0 +1,1 @@
+"""Runs a site: its clock, what is planned, and who listens."""

@@ -1,0 +1,1 @@
+"""Serves a running site over gRPC, in every generation of the API."""

@@ -1,0 +1,1 @@
+"""Defines what can go wrong: one class for each kind of fault."""
