@@ -13,6 +13,7 @@ import grpc.experimental
 from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync.wire import v0_15_schema as schema
+from microgrid_sync.wire import v1alpha18_schema as alpha
 
 SERVICE = "/frequenz.api.microgrid.Microgrid/"
 
@@ -26,16 +27,30 @@ def bare_channel(port: int) -> grpc.Channel:
 def read_bare_streams(
     port: int,
     numbers: Iterable[int],
-    take: Callable[[Any], object] = lambda message: None,
+    take: Callable[[int], object] = lambda component_id: None,
+    *,
+    api: str = "v0.15",
 ) -> grpc.Channel:
-    """Read streams with grpcio, a daemon thread each, until the channel is closed."""
+    """Read streams with grpcio, a daemon thread each, until the channel is closed.
+
+    Each message is parsed; `take` is told whose it was.
+    """
     channel = bare_channel(port)
-    stream = bare_stream(channel)
+    if api == "v0.15":
+        stream, kind, name = bare_stream(channel), schema.ComponentIdParam, "id"
+    else:
+        stream = channel.unary_stream(
+            f"/frequenz.api.microgrid.{api}.Microgrid/ReceiveElectricalComponentTelemetryStream",
+            serialized,
+            alpha.ReceiveElectricalComponentTelemetryStreamResponse.FromString,
+        )
+        kind = alpha.ReceiveElectricalComponentTelemetryStreamRequest
+        name = "electrical_component_id"
 
     def read(component_id: int) -> None:
         try:
-            for message in stream(schema.ComponentIdParam(id=component_id)):
-                take(message)
+            for _ in stream(kind(**{name: component_id})):
+                take(component_id)
         except grpc.RpcError:
             return
 

@@ -243,8 +243,9 @@ class ComponentStream:
             on_empty=self._stop_if_empty,
         )
         # Protects the two below: the thread skips messages, and so do readers who cannot decode
-        # them. Re-entrant, because a signal handler may read. Nothing is logged under it.
-        self._skipping = threading.RLock()
+        # them. Readers do not wait for it, because one may be a handler. Nothing is logged under
+        # it.
+        self._skipping = threading.Lock()
         self._undecodable = 0
         self._undecodable_logged_at = -math.inf
         # Written by the thread alone.
@@ -375,7 +376,7 @@ class ComponentStream:
     def _read_request(self, request: StreamRequest[Any]) -> ApiClientError | None:
         connection = self._connection
         connection.reachability.asked()
-        read, make, skip = request.read, request.make, self._skip
+        read, make, skip_late = request.read, request.make, self._skip_late
         place = connection.places.take(self)
         call: Any = None
         try:
@@ -392,9 +393,9 @@ class ComponentStream:
                 try:
                     message = read(payload)
                 except UndecodableMessage as error:
-                    skip(error)
+                    self._skip(error)
                 else:
-                    self._hand_over(Undecoded(message, make, skip))
+                    self._hand_over(Undecoded(message, make, skip_late))
         except grpc.RpcError as error:
             if place.is_given_up:
                 return None
@@ -441,22 +442,41 @@ class ComponentStream:
         self._dropped += self._receivers.put(message)
 
     def _skip(self, error: Exception) -> None:
-        """Count a message that says nothing. In the thread, or in that of a reader."""
-        now = time.monotonic()
+        """Count a message that says nothing, and tell the log of it now and then."""
         with self._skipping:
-            self._undecodable += 1
-            so_far = self._undecodable
-            is_logged = now - self._undecodable_logged_at >= _UNDECODABLE_LOG_INTERVAL
-            if is_logged:
-                self._undecodable_logged_at = now
+            is_logged = self._count_skipped()
         if is_logged:
-            _logger.warning(
-                "Skipped a message of component %s on %s, %d so far: %s",
-                self.component_id,
-                self._connection.server_url,
-                so_far,
-                error,
-            )
+            self._log_skipped(error)
+
+    def _skip_late(self, error: Exception) -> None:
+        """Do the same in the thread of a reader, who could not decode it."""
+        if not self._skipping.acquire(blocking=False):
+            hand_over(lambda: self._skip(error))
+            return
+        try:
+            is_logged = self._count_skipped()
+        finally:
+            self._skipping.release()
+        if is_logged:
+            self._log_skipped(error)
+
+    def _count_skipped(self) -> bool:
+        """Count one more, under the lock; tell whether the log is to be told."""
+        self._undecodable += 1
+        now = time.monotonic()
+        if now - self._undecodable_logged_at < _UNDECODABLE_LOG_INTERVAL:
+            return False
+        self._undecodable_logged_at = now
+        return True
+
+    def _log_skipped(self, error: Exception) -> None:
+        _logger.warning(
+            "Skipped a message of component %s on %s, %d so far: %s",
+            self.component_id,
+            self._connection.server_url,
+            self._undecodable,
+            error,
+        )
 
 
 class Streams:
