@@ -1,10 +1,9 @@
 """Our client against bare grpcio, in one run: rates, CPU time, memory, delays, as ratios.
 
-Usage: against_grpcio.py [--rounds N] [--seconds S] [--interval S] [--asyncio-python PATH]
-[--alpha-python PATH] [ROW ...]. Rows: flat, merged, thousand, subscribe, set-power, import.
-``--asyncio-python`` is a Python that has frequenz-client-microgrid 0.6.1, ``--alpha-python`` one
-that has 0.18.4; without them, those clients are left out. ``--interval`` is that of the batches, 2
-ms unless given. Prints a table, and JSON in the last line.
+Usage: against_grpcio.py [--rounds N] [--seconds S] [--asyncio-python PATH] [--alpha-python PATH]
+[ROW ...]. Rows: flat, merged, thousand, subscribe, set-power, import. ``--asyncio-python`` is a
+Python that has frequenz-client-microgrid 0.6.1, ``--alpha-python`` one that has 0.18.4; without
+them, those clients are left out. Prints a table, and JSON in the last line.
 
 The server is not in Python, and its messages are serialised beforehand. A round in which it took
 more than 80 % of a core says nothing about the clients, and is called void.
@@ -52,12 +51,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is read: how many streams, at what rate, of which generation and category."""
+    """What is read: how many streams, at what rate, of which generation and category, and how."""
 
     streams: int
     rate: float
     api: str = "v0.15"
     category: str = "meter"
+    interval: float = 0.002
+    """Seconds of a batch."""
 
     @property
     def label(self) -> str:
@@ -75,7 +76,7 @@ def read(
     """Let a reader read; give what it measured, and what the server took."""
     command = [
         python, str(READER), kind, str(server.port), str(setup.streams), str(options.seconds),
-        "--api", setup.api, "--category", setup.category, "--interval", str(options.interval),
+        "--api", setup.api, "--category", setup.category, "--interval", str(setup.interval),
     ]  # fmt: skip
     reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert reader.stdin is not None
@@ -179,12 +180,12 @@ def merged(options: argparse.Namespace) -> list[Row]:
 def thousand(options: argparse.Namespace) -> list[Row]:
     """A thousand streams at 3 Hz, merged: woken for each value, and in batches.
 
-    Batches are compared with bare grpcio that parses in its streams' threads and hands nothing
-    over.
+    Batches, of 20 ms, are compared with bare grpcio that parses in its streams' threads and hands
+    nothing over.
     """
     rows = []
     for api, category in SOURCES:
-        setup = Setup(1000, 3.0, api, category)
+        setup = Setup(1000, 3.0, api, category, interval=0.02)
         found, server = compare(setup, options, "bare", "parsed", "ours", "batches")
         ours, bare, batches, parsed = (
             found[kind] for kind in ("ours", "bare", "batches", "parsed")
@@ -322,7 +323,6 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--interval", type=float, default=0.002)
     parser.add_argument("--asyncio-python")
     parser.add_argument("--alpha-python")
     options = parser.parse_args()

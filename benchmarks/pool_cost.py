@@ -1,7 +1,7 @@
 """CPU time of a microgrid with 100 chargers at 1 Hz, against bare grpcio with a thread each.
 
 The microgrid runs a pool's total and its status on top of the streams. Each reader is a process of
-its own; the server is another. Measured in turns.
+its own; the server is another. Measured in turns, in both generations of the API.
 """
 
 import subprocess
@@ -44,16 +44,16 @@ def serve() -> None:
         sys.stdin.read()
 
 
-def read_bare(port: int) -> None:
+def read_bare(port: int, api: str) -> None:
     """Read all streams with the stub, a thread each."""
-    channel = read_bare_streams(port, range(FIRST, FIRST + CHARGERS))
+    channel = read_bare_streams(port, range(FIRST, FIRST + CHARGERS), api=api)
     measure()
     channel.close()
 
 
-def read_ours(port: int) -> None:
+def read_ours(port: int, api: str) -> None:
     """Follow a pool's total and status, and keep a proposal."""
-    with Microgrid(f"grpc://127.0.0.1:{port}") as microgrid:
+    with Microgrid(f"grpc://127.0.0.1:{port}?api={api}") as microgrid:
         pool = microgrid.new_ev_charger_pool(priority=1)
         total = pool.power.new_receiver()
         status = pool.power_status.new_receiver()
@@ -81,26 +81,32 @@ def main() -> None:
         case ["serve"]:
             serve()
             return
-        case ["bare", given]:
-            read_bare(int(given))
+        case ["bare", given, api]:
+            read_bare(int(given), api)
             return
-        case ["ours", given]:
-            read_ours(int(given))
+        case ["ours", given, api]:
+            read_ours(int(given), api)
             return
     server, port = start_serving(__file__)
+    for api in ("v0.15", "v1alpha18"):
+        compare(port, api)
+    server.kill()
+    server.wait(10)
+
+
+def compare(port: int, api: str) -> None:
+    """Measure both in turns in a generation of the API, and print."""
     bare: list[float] = []
     ours: list[float] = []
     late: list[float] = []
     for _ in range(ROUNDS):
         for which in ("bare", "ours"):
-            command = [sys.executable, __file__, which, str(port)]
+            command = [sys.executable, __file__, which, str(port), api]
             found = [float(line) for line in subprocess.check_output(command, text=True).split()]
             (bare if which == "bare" else ours).append(found[0])
             late += found[1:]
-    server.kill()
-    server.wait(10)
     one, two = (min(found) / SECONDS * 100 for found in (bare, ours))
-    print(f"{CHARGERS} chargers at 1 Hz: bare {one:.1f} % of a core, a pool {two:.1f} %")
+    print(f"{CHARGERS} chargers at 1 Hz, {api}: bare {one:.1f} % of a core, a pool {two:.1f} %")
     print(f"more: {two - one:.1f} % of a core (at most 8 % are wanted)")
     print(f"the latest sample came {max(late) * 1000:.0f} ms late (less than 100 ms is wanted)")
 

@@ -39,7 +39,7 @@ def reading_of(message: Any) -> Reading | None:
         error.setdefault("level", 0)
         error.setdefault("msg", "")
     time = message.ts.ToDatetime(UTC)
-    return Reading(message.id, category, time, values)
+    return Reading(message.id, category, time, lambda: values)
 
 
 def telemetry_message(message: Any) -> Any:
@@ -47,7 +47,8 @@ def telemetry_message(message: Any) -> Any:
     reading = reading_of(message)
     if reading is None:
         return alpha.ElectricalComponentTelemetry(electrical_component_id=message.id)
-    return v1alpha18_messages.telemetry_message(reading)
+    response = alpha.ReceiveElectricalComponentTelemetryStreamResponse
+    return response.FromString(v1alpha18_messages.encoder(frozenset())(reading)).telemetry
 
 
 def component_message(

@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from microgrid_sync.simulator.life.clock import Action, Clock
-from microgrid_sync.simulator.life.streams import ComponentStreams, End, Sample, SampleStream
+from microgrid_sync.simulator.life.streams import (
+    ComponentStreams,
+    Encode,
+    End,
+    Sample,
+    SampleStream,
+)
 from microgrid_sync.simulator.physics.components import STREAMING, ComponentError
 from microgrid_sync.simulator.physics.readings import read
 from microgrid_sync.simulator.physics.site import Site
@@ -300,9 +306,9 @@ class RunningSite:
             if not streams.open:
                 continue
             faults = self._faults.active(component_id).values()
-            if any(fault.is_silent() for fault in faults):
+            if faults and any(fault.is_silent() for fault in faults):
                 continue
-            disordered = any(fault.is_disordered() for fault in faults)
+            disordered = bool(faults) and any(fault.is_disordered() for fault in faults)
             streams.newest = self._sample(component_id)
             for stream in streams.open:
                 stream.put(streams.newest, disordered=disordered)
@@ -330,8 +336,9 @@ class RunningSite:
         """Say what a component measures, as faults let it. The lock is held."""
         reading = read(self._site, self._site.components[component_id])
         faults = self._faults.active(component_id).values()
-        for fault in sorted(faults, key=lambda fault: fault.comes_last):
-            fault.change(reading)
+        if faults:
+            for fault in sorted(faults, key=lambda fault: fault.comes_last):
+                fault.change(reading)
         return Sample(reading)
 
     def _end_streams(self, end: End, component_id: int) -> None:
@@ -377,9 +384,9 @@ class RunningSite:
             self._changed.notify_all()
 
     @contextlib.contextmanager
-    def stream(self, component_id: int) -> Iterator[SampleStream]:
+    def stream(self, component_id: int, encode: Encode) -> Iterator[SampleStream]:
         """Follow a component: its newest sample at once, then each new one."""
-        stream = SampleStream()
+        stream = SampleStream(encode)
         streams = self._streams_of[component_id]
         with self._changed:
             faults = self._faults.active(component_id).values()

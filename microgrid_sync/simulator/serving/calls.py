@@ -91,13 +91,12 @@ class Calls:
 
     def samples(self, component_id: int, encode: Encode, context: _Context) -> Iterator[bytes]:
         """Send a component's samples until the client has enough."""
-        with self.running_site.stream(component_id) as stream:
+        with self.running_site.stream(component_id, encode) as stream:
             if not context.add_callback(lambda: stream.end(End())):
                 return
-            for sample in stream.samples(
+            yield from stream.messages(
                 lambda end: abort(context, grpc.StatusCode[end.status], end.details)
-            ):
-                yield sample.encoded(encode)
+            )
 
     def fate(self, component_id: int, context: _Context) -> Fate:
         """Tell what becomes of a set-point; the call ends if a fault refuses it."""

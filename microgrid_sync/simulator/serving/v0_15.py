@@ -126,7 +126,7 @@ class _Service(Calls):
         component = self.component(request.id, context)
         if component.category not in STREAMING:
             refuse_category(component, context)
-        yield from self.samples(request.id, encode, context)
+        return self.samples(request.id, encode, context)
 
     # Set-points and bounds
 

@@ -1,5 +1,7 @@
 """Makes the messages of version 0.15 of a site's components and of what they say."""
 
+import functools
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -45,16 +47,22 @@ def component_message(component: SiteComponent) -> Any:
     return message
 
 
+@functools.lru_cache(maxsize=16)
+def stamp_of(time: datetime) -> Timestamp:
+    """Give a time as a message, which is copied where it is put in: a site has few at once."""
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
 def encode(reading: Reading) -> bytes:
     """Say what a component has measured. A reading has the names of the message's fields."""
-    stamp = Timestamp()
-    stamp.FromDatetime(reading.time)
-    values = reading.values
+    values = reading.said()
     if "errors" in values:
         codes = ERROR_CODES[reading.category]
         errors = [{**error, "code": codes.index(error["code"])} for error in values["errors"]]
         values = {**values, "errors": errors}
     body = {BODIES[reading.category]: values}
-    message = schema.ComponentData(ts=stamp, id=reading.component_id, **body)
+    message = schema.ComponentData(ts=stamp_of(reading.time), id=reading.component_id, **body)
     serialized: bytes = message.SerializeToString(deterministic=True)
     return serialized

@@ -128,7 +128,7 @@ class _Service(Calls):
     ) -> Iterator[Any]:
         """Answer a call that has several answers, unless a fault keeps it from being answered."""
         self.hold(name, context)
-        yield from answer(parse(request, data, context), context)
+        return answer(parse(request, data, context), context)
 
     # What there is
 
@@ -203,7 +203,7 @@ class _Service(Calls):
         if component.category not in STREAMING or component.category is SiteCategory.SENSOR:
             refuse_category(component, context)
         encode = encoder(_metrics(request, context))
-        yield from self.samples(component.component_id, encode, context)
+        return self.samples(component.component_id, encode, context)
 
     def sensor_telemetry(self, request: Any, context: _Context) -> Iterator[bytes]:
         """Send a sensor's samples until the client has enough."""
@@ -211,7 +211,7 @@ class _Service(Calls):
         if component.category is not SiteCategory.SENSOR:
             abort(context, grpc.StatusCode.NOT_FOUND, f"there is no sensor {request.sensor_id}")
         encode = encoder(_metrics(request, context))
-        yield from self.samples(component.component_id, encode, context)
+        return self.samples(component.component_id, encode, context)
 
     # Set-points and bounds
 

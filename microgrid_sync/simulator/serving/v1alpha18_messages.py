@@ -25,7 +25,7 @@ from microgrid_sync.model.telemetry_codes import (
 )
 from microgrid_sync.simulator.physics.components import SiteCategory, SiteComponent
 from microgrid_sync.simulator.physics.readings import Reading, Values
-from microgrid_sync.simulator.serving.v0_15_messages import type_number
+from microgrid_sync.simulator.serving.v0_15_messages import stamp_of, type_number
 from microgrid_sync.simulator.trouble.paths import BODIES
 from microgrid_sync.wire import v1alpha18_schema as schema
 
@@ -240,13 +240,12 @@ def encoder(metrics: frozenset[int]) -> Callable[[Reading], bytes]:
     """
 
     def encode(reading: Reading) -> bytes:
-        is_sensor = reading.category is SiteCategory.SENSOR
         response: Any
-        if is_sensor:
-            telemetry = sensor_telemetry_message(reading, metrics)
+        if reading.category is SiteCategory.SENSOR:
+            telemetry = _sensor_telemetry(reading, metrics)
             response = schema.ReceiveSensorTelemetryStreamResponse(telemetry=telemetry)
         else:
-            telemetry = telemetry_message(reading, metrics)
+            telemetry = _telemetry(reading, metrics)
             response = schema.ReceiveElectricalComponentTelemetryStreamResponse(telemetry=telemetry)
         serialized: bytes = response.SerializeToString()
         return serialized
@@ -254,60 +253,65 @@ def encoder(metrics: frozenset[int]) -> Callable[[Reading], bytes]:
     return encode
 
 
-def telemetry_message(reading: Reading, metrics: frozenset[int] = frozenset()) -> Any:
-    """Say what a component has measured; not a sensor.
+# Messages are made of dictionaries at once: half the work of setting field by field.
 
-    Args:
-        reading: What it has measured.
-        metrics: What somebody wants to know; none means all.
-    """
-    stamp = Timestamp()
-    stamp.FromDatetime(reading.time)
-    telemetry = schema.ElectricalComponentTelemetry(electrical_component_id=reading.component_id)
-    values, category = reading.values, reading.category
+
+def _telemetry(reading: Reading, metrics: frozenset[int]) -> Values:
+    """Say what a component has measured; not a sensor."""
+    stamp = stamp_of(reading.time)
+    values, category = reading.said(), reading.category
     is_battery = category is SiteCategory.BATTERY
     samples = _samples_of_battery(values) if is_battery else _samples_of_ac(values)
-    _add_samples(telemetry.metric_samples, stamp, metrics, samples)
+    telemetry: Values = {
+        "electrical_component_id": reading.component_id,
+        "metric_samples": _metric_samples(stamp, metrics, samples),
+    }
     state = values.get("state", {})
     states = list(_STATES_OF[category](state))
-    errors = values.get("errors", ())
-    relay_failed = is_battery and state.get("relay_state") == BatteryRelayState.ERROR.value
-    rejected = category is SiteCategory.EV_CHARGER and (
-        state.get("component_state") == EVChargerComponentState.AUTHORIZATION_REJECTED.value
-    )
-    if states or errors or relay_failed or rejected:
-        snapshot = telemetry.state_snapshots.add(origin_time=stamp, states=states)
-        if relay_failed:
-            snapshot.errors.add(diagnostic_code=DiagnosticCode.BATTERY_RELAY_ERROR)
-        if rejected:
-            snapshot.errors.add(diagnostic_code=DiagnosticCode.UNAUTHORIZED)
-        for error in errors:
-            told = snapshot.warnings if error["level"] == _WARN else snapshot.errors
-            code = _ERRORS.get(category, {}).get(error["code"], DiagnosticCode.UNKNOWN)
-            told.add(diagnostic_code=code, message=error["msg"])
+    errors: list[Values] = []
+    warnings: list[Values] = []
+    if is_battery and state.get("relay_state") == BatteryRelayState.ERROR.value:
+        errors.append({"diagnostic_code": DiagnosticCode.BATTERY_RELAY_ERROR})
+    rejected = EVChargerComponentState.AUTHORIZATION_REJECTED.value
+    if category is SiteCategory.EV_CHARGER and state.get("component_state") == rejected:
+        errors.append({"diagnostic_code": DiagnosticCode.UNAUTHORIZED})
+    for error in values.get("errors", ()):
+        told = warnings if error["level"] == _WARN else errors
+        code = _ERRORS.get(category, {}).get(error["code"], DiagnosticCode.UNKNOWN)
+        told.append({"diagnostic_code": code, "message": error["msg"]})
+    if states or errors or warnings:
+        snapshot = {
+            "origin_time": stamp,
+            "states": states,
+            "errors": errors,
+            "warnings": warnings,
+        }
+        telemetry["state_snapshots"] = [snapshot]
     return telemetry
 
 
-def sensor_telemetry_message(reading: Reading, metrics: frozenset[int] = frozenset()) -> Any:
+def _sensor_telemetry(reading: Reading, metrics: frozenset[int]) -> Values:
     """Say what a sensor has measured."""
-    stamp = Timestamp()
-    stamp.FromDatetime(reading.time)
-    telemetry = schema.SensorTelemetry(sensor_id=reading.component_id)
-    values = reading.values
+    stamp = stamp_of(reading.time)
+    values = reading.said()
     samples = (
         (_SENSOR_METRICS[measured["sensor_metric"]], measured["value"], ())
         for measured in values.get("data", {}).get("sensor_data", ())
     )
-    _add_samples(telemetry.metric_samples, stamp, metrics, samples)
+    telemetry: Values = {
+        "sensor_id": reading.component_id,
+        "metric_samples": _metric_samples(stamp, metrics, samples),
+    }
     state = values.get("state", {}).get("component_state", 0)
-    errors = values.get("errors", ())
+    errors = [
+        {"diagnostic_code": SensorDiagnosticCode.UNKNOWN, "message": error["msg"]}
+        for error in values.get("errors", ())
+    ]
     if state or errors:
-        snapshot = telemetry.state_snapshots.add(origin_time=stamp)
-        if state:
-            # The same numbers in both.
-            snapshot.states.append(state)
-        for error in errors:
-            snapshot.errors.add(diagnostic_code=SensorDiagnosticCode.UNKNOWN, message=error["msg"])
+        # The same numbers of states in both generations.
+        states = [state] if state else []
+        snapshot = {"origin_time": stamp, "states": states, "errors": errors}
+        telemetry["state_snapshots"] = [snapshot]
     return telemetry
 
 
@@ -316,17 +320,19 @@ _Sample = tuple[int, float, _Ranges]
 """A metric, its value, and the ranges that are allowed, if they are said."""
 
 
-def _add_samples(
-    metric_samples: Any, stamp: Timestamp, wanted: frozenset[int], samples: Iterable[_Sample]
-) -> None:
-    add = metric_samples.add
-    for metric, value, ranges in samples:
-        if wanted and metric not in wanted:
-            continue
-        sample = add(sample_time=stamp, metric=metric)
-        sample.value.simple_metric.value = value
-        for lower, upper in ranges:
-            sample.bounds.add(lower=lower, upper=upper)
+def _metric_samples(
+    stamp: Timestamp, wanted: frozenset[int], samples: Iterable[_Sample]
+) -> list[Values]:
+    return [
+        {
+            "sample_time": stamp,
+            "metric": metric,
+            "value": {"simple_metric": {"value": value}},
+            "bounds": [{"lower": lower, "upper": upper} for lower, upper in ranges],
+        }
+        for metric, value, ranges in samples
+        if not wanted or metric in wanted
+    ]
 
 
 def _ranges_of(measured: Values, *, negated: bool = False) -> list[tuple[float, float]]:

@@ -74,6 +74,8 @@ class Plan:
         Args:
             component_id: Only those about this component, if it is given.
         """
+        if not self._active:
+            return {}
         return {
             number: fault
             for number, fault in self._active.items()
