@@ -68,11 +68,18 @@ def shown(value: object) -> str:
     except ValueError:
         # Python refuses to write integers of very many digits.
         return "a number with thousands of digits"
+    except Exception:  # noqa: BLE001 - whatever a program hands over, its own error must not hide ours
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def shown_key(key: object) -> str:
+    """Write a key for an error's text."""
+    return key if isinstance(key, str) and key.isprintable() else shown(key)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Give a hint at the known word that is most like another one; nothing if none is."""
-    close = difflib.get_close_matches(str(word), list(known), 1)
+    close = difflib.get_close_matches(word, list(known), 1) if isinstance(word, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -267,7 +274,7 @@ def read_table(
     for key in values:
         if key not in known:
             unknown = f"is unknown here; known are {', '.join(known)}{did_you_mean(key, known)}"
-            mistakes.add(where, str(key), unknown)
+            mistakes.add(where, shown_key(key), unknown)
     for key, problem in check({**_unless_given(kind, values), **found}):
         mistakes.add(where, key, problem)
     return kind(**found) if len(mistakes) == before else None

@@ -1,6 +1,7 @@
 """Site files with many mistakes: all of them are named at once, each with its place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,3 +186,47 @@ def test_every_mistake_is_named_with_its_place(
     assert all(line.startswith(f"{file}: ") for line in lines)
     # No mistake follows from another one: a misspelt key is missing, too, at the most.
     assert len(lines) <= 2 * len(mistakes)
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, -(10**5000), {10**5000: 1}, nested(100_000), Unshowable(), b"x", None, {"a": {}}],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize(
+    "place",
+    ["location", "component", "connections", "car", "fault", "type", "kind", "status", "code",
+     "fields", "methods", "key", "category", "id"],
+)  # fmt: skip
+def test_whatever_a_program_hands_over_is_a_mistake(place: str, value: object) -> None:
+    site: dict[Any, Any] = {"component": [{"id": 1, "category": "grid"}]}
+    if place in {"location", "component", "connections", "car", "fault"}:
+        site[place] = value
+    elif place == "key":
+        if isinstance(value, dict | list):
+            pytest.skip("cannot be a key")
+        site[value] = 1
+    elif place == "type":
+        site["component"].append({"id": 2, "category": "inverter", "type": value})
+    elif place in {"category", "id"}:
+        site["component"].append({"id": 2, "category": "meter"} | {place: value})
+    else:
+        kinds = {"status": "refused", "code": "error", "fields": "nan", "methods": "unanswered"}
+        site["fault"] = [{"kind": kinds.get(place, "")} | {place: value}]
+    if value is None and place in {"status", "code", "fields", "methods"}:
+        assert load_site(site).scheduled_faults
+        return
+    with pytest.raises(SiteError):
+        load_site(site)

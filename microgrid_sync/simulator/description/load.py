@@ -281,12 +281,12 @@ class _Reader:
             if component_id is not None:
                 self._unreadable.add(component_id)
             return
-        word = category.name.lower()
         if component_id is not None:
-            here = f"{self._where}: component {component_id} ({word})"
+            here = f"{self._where}: component {component_id} ({category.name.lower()})"
         kind = TABLES.get(category, ComponentTable)
         if category is SiteCategory.INVERTER:
-            kind = INVERTER_TABLES.get(str(values.get("type")), kind)
+            type_ = values.get("type")
+            kind = INVERTER_TABLES.get(type_, kind) if isinstance(type_, str) else kind
         checked = {key: value for key, value in values.items() if key != "id"}
         # The ID has been read already, and is what it is even if the table is known by its place.
         before = len(self._mistakes)

@@ -20,6 +20,7 @@ from microgrid_sync.simulator.tables import (
     none_of,
     read_fields,
     shown,
+    shown_key,
 )
 
 ASKED_FOR = "a fault was asked for"
@@ -100,7 +101,7 @@ class Fault:
         given = {name: value for name, value in fields.items() if value is not None}
         known = fields_of(type(self))
         for name in [name for name in given if name not in known]:
-            mistakes.add(where, name, self._refusal(name))
+            mistakes.add(where, shown_key(name), self._refusal(name))
         found = read_fields(type(self), given, where, mistakes)
         for name, value in found.items():
             # The others are what they are in the class. Frozen for everybody else.

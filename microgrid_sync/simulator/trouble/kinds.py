@@ -18,7 +18,7 @@ from microgrid_sync.simulator.physics.components import (
     SiteComponent,
 )
 from microgrid_sync.simulator.physics.readings import Reading, Values
-from microgrid_sync.simulator.tables import ReadBy, Seconds, none_of
+from microgrid_sync.simulator.tables import ReadBy, Seconds, did_you_mean, none_of, shown
 from microgrid_sync.simulator.trouble.fault import ASKED_FOR, KINDS, Fate, Fault, names_from
 from microgrid_sync.simulator.trouble.methods import METHODS, same_methods
 from microgrid_sync.simulator.trouble.paths import is_number, is_state, path_problem
@@ -49,15 +49,16 @@ def _methods(value: object) -> frozenset[str]:
 
 
 def _status(value: object) -> str:
-    status = str(value).upper()
+    status = value.upper() if isinstance(value, str) else ""
     if status not in grpc.StatusCode.__members__:
-        raise ValueError(f"{value!r} is no gRPC status such as INTERNAL")
+        hint = did_you_mean(status, grpc.StatusCode.__members__)
+        raise ValueError(f"{shown(value)} is no gRPC status such as INTERNAL{hint}")
     return status
 
 
 def _code(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be a string, not {value!r}")  # noqa: TRY004 - as all others
+        raise ValueError(f"must be a string, not {shown(value)}")  # noqa: TRY004 - as all others
     return value.upper()
 
 
