@@ -311,6 +311,7 @@ class Receiver(Generic[T]):
                 made: T = value.value()
             except NoValue:
                 continue
+            self._latest = made
             return made
 
     def _raise_the_end(self) -> NoReturn:
@@ -343,7 +344,7 @@ class Receiver(Generic[T]):
         """
         self._writer.latest_asked = True
         newest = decoded([self._writer.latest])
-        # In place of one that cannot be decoded stands the one before that was asked for.
+        # In place of one that cannot be decoded stands the one that was taken last.
         self._latest = newest[0] if newest else self._latest
         return self._latest
 
@@ -354,7 +355,10 @@ class Receiver(Generic[T]):
             RuntimeError: If the receiver has been merged into another one.
         """
         self._raise_if_merged()
-        return decoded(self._writer.take_all())
+        values: list[T] = decoded(self._writer.take_all())
+        if values:
+            self._latest = values[-1]
+        return values
 
     def batches(self, interval: float) -> Iterator[list[T]]:
         """Take what has come in lists, with one wake-up an interval at the most.

@@ -1,6 +1,7 @@
 """Holds a message of a stream until somebody wants its value."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -38,24 +39,32 @@ class Undecoded(Generic[T]):
         Raises:
             NoValue: If it cannot be decoded.
         """
-        outcomes: dict[str, T | NoValue] = vars(self)
+        outcomes: dict[str, T | _Failure] = vars(self)
         if "outcome" not in outcomes:
-            outcome, failure = self._decode()
+            outcome = self._decode()
             # Without a lock, which a signal handler that reads could wait for in vain: two readers
             # may both decode; who comes first with it decides for both.
             is_first = outcomes.setdefault("outcome", outcome) is outcome
-            if failure is not None and is_first:
-                self._on_failure(failure)
+            if isinstance(outcome, _Failure) and is_first:
+                self._on_failure(ValueError(outcome.reason))
         outcome = outcomes["outcome"]
-        if isinstance(outcome, NoValue):
-            raise outcome.with_traceback(None)
+        if isinstance(outcome, _Failure):
+            raise NoValue(outcome.reason)
         return outcome
 
-    def _decode(self) -> tuple[T | NoValue, Exception | None]:
+    def _decode(self) -> "T | _Failure":
         try:
-            return self._make(self._message), None
+            return self._make(self._message)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and not a reader's
-            return NoValue(str(error)), error
+            # Not the error itself: its traceback would keep this alive.
+            return _Failure(f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Stands for the value of a message that has none."""
+
+    reason: str
 
 
 def decoded(items: Iterable[Any]) -> list[Any]:

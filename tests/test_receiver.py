@@ -467,14 +467,14 @@ def test_message_that_cannot_be_decoded_is_skipped_and_told_once() -> None:
     assert receiver.receive(timeout=0) == 1
     assert receiver.receive(timeout=0) == 3
     # The newest that there is.
-    assert receiver.latest() == 1
+    assert receiver.latest() == 3
     with pytest.raises(TimeoutError):
         receiver.receive(timeout=0)
     assert other.drain() == [1, 3]
     assert [str(failure) for failure in failures] == [
-        "-2 has no value",
-        "-5 has no value",
-        "-4 has no value",
+        "ValueError: -2 has no value",
+        "ValueError: -5 has no value",
+        "ValueError: -4 has no value",
     ]
 
 

@@ -144,7 +144,9 @@ def _trouble_maker(url: str) -> Iterator[TroubleMaker]:
         with open_channel(target) as channel:
             yield TroubleMaker(channel, timeout=_TIMEOUT)
     except ValueError as error:
-        raise click.ClickException(escaped(str(error))) from error
+        # A line for each mistake.
+        lines = [escaped(line) for line in str(error).splitlines()]
+        raise click.ClickException("\n".join(lines)) from error
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else None
         if code is grpc.StatusCode.UNIMPLEMENTED:

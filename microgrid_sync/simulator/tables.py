@@ -204,6 +204,8 @@ def _different_numbers(value: object) -> tuple[int, ...]:
         numbers = msgspec.convert(value, tuple[int, ...])
     except msgspec.ValidationError:
         raise ValueError(f"must be a list of whole numbers, not {shown(value)}") from None
+    if not all(0 <= number <= LARGEST_ID for number in numbers):
+        raise ValueError(f"must be numbers from 0 to {LARGEST_ID}, not {shown(value)}")
     if len(set(numbers)) != len(numbers):
         raise ValueError(f"names something twice: {shown(value)}")
     return numbers

@@ -285,6 +285,17 @@ def test_trouble_that_makes_no_sense_is_refused(
     assert "Traceback" not in result.stderr
 
 
+def test_each_mistake_of_trouble_has_a_line(simulate: "subprocess.Popen[str]") -> None:
+    assert simulate.stdout is not None
+    url = simulate.stdout.readline().strip()
+    wrong = ["--seconds", "x", "--at", "y"]
+    result = _run("trouble", "--url", url, "add", "late", "--component", "7", *wrong)
+    lines = result.stderr.splitlines()
+    assert (result.returncode, len(lines)) == (1, 2)
+    assert "at: must be seconds" in lines[0]
+    assert "seconds: must be seconds" in lines[1]
+
+
 def test_every_kind_of_trouble_is_explained() -> None:
     text = _run("trouble", "add", "--help").stdout
     for kind in FaultKind:

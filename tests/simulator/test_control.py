@@ -47,6 +47,21 @@ def test_impossible_fault_is_refused(
     assert microgrid.faults.planned() == {}
 
 
+def test_text_that_is_too_long_is_cut(maker: TroubleMaker) -> None:
+    with pytest.raises(ValueError, match=r"there is no component 1001[\s\S]* \.\.\.$"):
+        maker.add({"kind": "refused", "components": [*range(1001, 1401)]})
+
+
+@pytest.mark.parametrize("number", [True, "1", None, 1.0])
+def test_number_that_is_none_ends_nothing(
+    microgrid: Simulator, maker: TroubleMaker, number: object
+) -> None:
+    maker.add({"kind": "silent"})
+    with pytest.raises(ValueError, match="number: must be a whole number"):
+        maker._call("End", {"number": number})
+    assert len(microgrid.faults.planned()) == 1
+
+
 def test_fault_that_is_not_there_cannot_be_ended(maker: TroubleMaker) -> None:
     with pytest.raises(ValueError, match="there is no fault 7"):
         maker.end(7)

@@ -16,7 +16,7 @@ from microgrid_sync.simulator import Fault, FaultKind, Simulator, Site, SiteErro
 from microgrid_sync.simulator.physics.readings import Reading, read
 from microgrid_sync.simulator.serving.v0_15_messages import encode
 from microgrid_sync.simulator.trouble.fault import KINDS, Fate, field_names
-from microgrid_sync.simulator.trouble.kinds import fate_of
+from microgrid_sync.simulator.trouble.kinds import LateFault, fate_of
 from microgrid_sync.simulator.trouble.plan import Plan
 from microgrid_sync.wire import v0_15_schema as schema
 from tests.simulator.descriptions import CHARGER, description, small_site
@@ -167,6 +167,15 @@ def test_all_that_is_wrong_with_a_fault_is_told() -> None:
         Fault(kind="late", seconds=-1, at="soon", components=[], wrong=1)
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["wrong", "at", "components", "seconds"]
+
+
+def test_class_of_a_kind_is_of_no_other() -> None:
+    assert LateFault(kind="late", seconds=3.0) == LateFault(seconds=3.0)
+    with pytest.raises(ValueError, match="a LateFault is 'late', not 'silent'"):
+        LateFault(kind="silent")
+    late: Any = LateFault(components=[7])
+    with pytest.raises(ValueError, match="a LateFault is 'late', not 'silent'"):
+        replace(late, kind="silent")
 
 
 @pytest.mark.parametrize(

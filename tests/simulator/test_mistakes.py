@@ -230,3 +230,86 @@ def test_whatever_a_program_hands_over_is_a_mistake(place: str, value: object) -
         return
     with pytest.raises(SiteError):
         load_site(site)
+
+
+GRID = {"id": 1, "category": "grid"}
+METER = {"id": 2, "category": "meter"}
+CHARGER = {"id": 7, "category": "ev_charger"}
+PARTS = [GRID, METER, CHARGER]
+PAIRS = [[1, 2], [2, 7]]
+SOLAR = {"id": 3, "category": "inverter", "type": "Solar", "peak": 9}
+WITHOUT_TYPE = {"id": 3, "category": "inverter", "rating": 9}
+
+
+@pytest.mark.parametrize(
+    ("site", "words"),
+    [
+        # One mistake, and nothing that follows from it.
+        ({"component": GRID, "connections": [[1, 2]]}, ["component: must be a list of tables"]),
+        ({"component": PARTS, "connections": [[1, "2"]]}, ["number 1 is [1, '2']"]),
+        ({"component": PARTS, "connections": {"a": 1}}, ["connections: must be a list of pairs"]),
+        (
+            {"component": [*PARTS, SOLAR], "connections": [*PAIRS, [2, 3]]},
+            ["'Solar' is none of solar, battery, hybrid; did you mean 'solar'?"],
+        ),
+        (
+            {"component": [*PARTS, WITHOUT_TYPE], "connections": [*PAIRS, [2, 3]]},
+            ["component 3 (inverter): type: is missing"],
+        ),
+        (
+            {
+                "component": [GRID, METER, CHARGER | {"resolution": 3e4}],
+                "connections": PAIRS,
+                "supply": {"voltge": 1000},
+            },
+            ["voltge: is unknown here"],
+        ),
+        # Mistakes that hide no others.
+        (
+            {"component": [GRID, METER | {"category": "metr", "name": 5, "sample_interval": -1}]},
+            ["'metr' is none of", "name: must be a string", "sample_interval: must be"],
+        ),
+        (
+            {
+                "component": PARTS,
+                "connections": PAIRS,
+                "fault": [{"kind": "lat", "at": -1, "lasts": "x", "components": [99]}],
+            },
+            ["kind: 'lat' is none of", "at: must be seconds", "lasts: must be seconds"],
+        ),
+        (
+            {
+                "component": PARTS,
+                "connections": PAIRS,
+                "car": [{"chargers": [7], "power": -1}, {"chargers": [7]}],
+            },
+            ["car 1: power: must be", "car 2: chargers: at charger 7 there is a car that never"],
+        ),
+        (
+            {
+                "component": PARTS,
+                "connections": PAIRS,
+                "nope": 1,
+                "car": [{"chargers": [10**5000]}],
+                "fault": [{"kind": "late", "components": [16**5000]}],
+            },
+            ["nope: is unknown", "car 1: chargers: must be", "fault 1: components: must be IDs"],
+        ),
+        (
+            {
+                "component": PARTS,
+                "connections": PAIRS,
+                "fault": [{"kind": "nan", "components": [7], "fields": ["\ud800"], "zzz": None}],
+            },
+            ["zzz: is unknown here", "is not in a EvCharger message"],
+        ),
+    ],
+    ids=range(11),
+)
+def test_mistakes_neither_hide_nor_make_others(site: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(SiteError) as caught:
+        load_site(site)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(words), lines
+    for text in words:
+        assert any(text in line for line in lines), f"{text!r} is not in {lines}"

@@ -399,6 +399,16 @@ def test_step_does_not_wait_for_ever_until_all_has_been_sent() -> None:
         simulator.step(1.0, until_sent=PATIENCE)
 
 
+def test_step_waits_also_for_streams_that_are_to_end() -> None:
+    with Simulator("depot", speed=0) as simulator:
+        with simulator._running_site.stream(2, encode):
+            simulator.step(1.0)
+            simulator.faults.add(Fault(kind="stream-end"))
+            with pytest.raises(TimeoutError):
+                simulator.step(1.0, until_sent=0.1)
+        simulator.step(1.0, until_sent=PATIENCE)
+
+
 def test_only_what_somebody_listens_to_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
 

@@ -26,7 +26,7 @@ _VISIT_KEYS = ("arrives", "leaves", "stays", "away")
 """Either the first two say when a car comes and goes, or the last two."""
 
 
-def check_of(category: SiteCategory, voltage: float) -> Check:
+def check_of(category: SiteCategory, voltage: float | None) -> Check:
     """Give what checks the values of a component against each other."""
     checks: dict[SiteCategory, Check] = {
         SiteCategory.METER: _check_meter,
@@ -64,8 +64,8 @@ def _check_inverter(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _check_at_most(values, "resolution", rating)
 
 
-def _check_charger(values: dict[str, Any], voltage: float) -> Iterator[tuple[str, str]]:
-    if values.keys() >= {"rated_current", "phases"}:
+def _check_charger(values: dict[str, Any], voltage: float | None) -> Iterator[tuple[str, str]]:
+    if voltage is not None and values.keys() >= {"rated_current", "phases"}:
         rating = values["rated_current"] * len(values["phases"]) * voltage
         yield from _check_at_most(values, "resolution", rating)
 

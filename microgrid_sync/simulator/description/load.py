@@ -56,6 +56,7 @@ from microgrid_sync.simulator.tables import (
     Mistakes,
     SiteError,
     did_you_mean,
+    fields_of,
     is_list,
     none_of,
     read_fields,
@@ -74,6 +75,11 @@ SiteSource = str | Path | Mapping[str, Any]
 _SHIPPED = "sites"
 _CATEGORIES = {category.name.lower(): category for category in SiteCategory}
 _TABLES_BESIDE = ("location", "weather", "supply", "component", "connections", "car", "fault")
+
+_INVERTER_KEYS = frozenset(key for table in INVERTER_TABLES.values() for key in fields_of(table))
+"""What an inverter of any type may have."""
+
+_VISIT_KEYS = ("arrives", "leaves", "stays", "away")
 
 
 class DescribedSite(Site):
@@ -177,6 +183,7 @@ class _Reader:
         # The IDs of components that cannot be read so far that they count as one.
         self._unreadable: set[int] = set()
         self._some_without_id = False
+        self._all_connected = True
         self._connections: list[tuple[int, int]] = []
         self._with_load: set[int] = set()
         self._occupied: set[int] = set()
@@ -191,10 +198,12 @@ class _Reader:
         table = right_ones(SiteTable, self._values)
         location = self._one(LocationTable, "location")
         weather = self._one(WeatherTable, "weather")
+        before = len(mistakes)
         supply = self._one(SupplyTable, "supply")
+        voltage = supply.voltage if len(mistakes) == before else None
         zone = self._zone(location)
         for number, values in enumerate(self._list("component"), 1):
-            self._component(values, number, table, supply.voltage)
+            self._component(values, number, table, voltage)
         self._read_connections()
         check_structure(
             self._where,
@@ -202,6 +211,7 @@ class _Reader:
             self._connections,
             mistakes,
             unreadable=None if self._some_without_id else frozenset(self._unreadable),
+            all_connected=self._all_connected,
         )
         self._check_loads()
         for number, values in enumerate(self._list("car"), 1):
@@ -251,6 +261,8 @@ class _Reader:
         if not is_list(values):
             problem = f"must be a list of tables, not {shown(values)}"
             self._mistakes.add(self._where, key, problem)
+            # Of components that cannot be read nothing is known.
+            self._some_without_id |= key == "component"
             return []
         return list(values)
 
@@ -267,7 +279,9 @@ class _Reader:
 
     # Components
 
-    def _component(self, values: object, number: int, site: SiteTable, voltage: float) -> None:
+    def _component(
+        self, values: object, number: int, site: SiteTable, voltage: float | None
+    ) -> None:
         here = f"{self._where}: component {number}"
         if not isinstance(values, Mapping):
             self._some_without_id = True
@@ -280,6 +294,9 @@ class _Reader:
         if category is None:
             if component_id is not None:
                 self._unreadable.add(component_id)
+            # What components of all categories may have can be checked without one.
+            said = {key: values[key] for key in ("name", "sample_interval") if key in values}
+            read_fields(SiteTable, said, here, self._mistakes)
             return
         if component_id is not None:
             here = f"{self._where}: component {component_id} ({category.name.lower()})"
@@ -288,24 +305,27 @@ class _Reader:
             type_ = values.get("type")
             kind = INVERTER_TABLES.get(type_, kind) if isinstance(type_, str) else kind
         checked = {key: value for key, value in values.items() if key != "id"}
+        # Of a type that nobody knows, what any type may have is known.
+        is_type_unknown = category is SiteCategory.INVERTER and kind is TABLES[category]
+        beside = _INVERTER_KEYS if is_type_unknown else ()
         # The ID has been read already, and is what it is even if the table is known by its place.
-        before = len(self._mistakes)
         table = read_table(
             kind,
             {**checked, "id": component_id or 1},
             here,
             self._mistakes,
+            beside=beside,
             check=check_of(category, voltage),
         )
         if component_id is None:
             return
         if values.get("load") is not None:
             self._with_load.add(component_id)
-        type_ = values.get("type") if "type" in kind.__dataclass_fields__ else None
-        if type_ is not None and len(self._mistakes) > before and kind is TABLES[category]:
-            # A type that nobody knows.
+        if is_type_unknown:
             self._unreadable.add(component_id)
             return
+        type_ = values.get("type") if "type" in kind.__dataclass_fields__ else None
+        type_ = type_ if isinstance(type_, str) else None
         self._list_component(component_id, category, table, site, type_)
 
     def _list_component(
@@ -364,6 +384,7 @@ class _Reader:
         problem = "must be a list of pairs of IDs such as [[1, 2], [2, 3]]"
         if not is_list(values):
             self._mistakes.add(self._where, "connections", f"{problem}, not {shown(values)}")
+            self._all_connected = False
             return
         for number, pair in enumerate(values, 1):
             try:
@@ -371,6 +392,7 @@ class _Reader:
             except ValueError:
                 text = f"{problem}; number {number} is {shown(pair)}"
                 self._mistakes.add(self._where, "connections", text)
+                self._all_connected = False
             else:
                 self._connections.append((start, end))
 
@@ -424,8 +446,9 @@ class _Reader:
         chargers: tuple[int, ...] = ()
         if isinstance(values, Mapping):
             chargers = read_fields(CarTable, values, here, Mistakes()).get("chargers", ())
+        stays_for_ever = isinstance(values, Mapping) and not any(k in values for k in _VISIT_KEYS)
         for charger in chargers:
-            self._check_charger(charger, here)
+            self._check_charger(charger, here, stays_for_ever=stays_for_ever)
         if table is None:
             return
         car = Car(
@@ -442,9 +465,14 @@ class _Reader:
             before = self._scheduled_cars.setdefault(charger, [])
             # Each kind of car draws for itself, also where two share a charger.
             chance = functools.partial(generator, seed, "car", len(before), charger)
-            before.append(ScheduledCar(car, self._visits(table, charger, here, chance)))
+            before.append(ScheduledCar(car, _visits(table, chance)))
 
-    def _check_charger(self, charger: int, here: str) -> None:
+    def _check_charger(self, charger: int, here: str, *, stays_for_ever: bool) -> None:
+        if stays_for_ever and charger in self._occupied:
+            problem = f"at charger {charger} there is a car that never leaves"
+            self._mistakes.add(here, "chargers", problem)
+        if stays_for_ever:
+            self._occupied.add(charger)
         component = self._components.get(charger)
         if component is None:
             if charger not in self._unreadable and not self._some_without_id:
@@ -452,19 +480,6 @@ class _Reader:
         elif component.category is not SiteCategory.EV_CHARGER:
             problem = f"component {charger} is of category {component.category.name}"
             self._mistakes.add(here, "chargers", f"{problem}, not an EV charger")
-
-    def _visits(
-        self, table: CarTable, charger: int, here: str, chance: Callable[..., Any]
-    ) -> Visits:
-        if table.arrives is not None and table.leaves is not None:
-            return daily(table.arrives, table.leaves, table.soc, chance=chance)
-        if table.stays is not None and table.away is not None:
-            return again_and_again(table.stays, table.away, table.soc, chance=chance)
-        if charger in self._occupied:
-            problem = f"at charger {charger} there is a car that never leaves"
-            self._mistakes.add(here, "chargers", problem)
-        self._occupied.add(charger)
-        return always(table.soc, chance=chance)
 
     # Faults
 
@@ -474,3 +489,11 @@ class _Reader:
         fault = read_fault(values, here, self._mistakes, self._components, unread)
         if fault is not None:
             self._faults.append(fault)
+
+
+def _visits(table: CarTable, chance: Callable[..., Any]) -> Visits:
+    if table.arrives is not None and table.leaves is not None:
+        return daily(table.arrives, table.leaves, table.soc, chance=chance)
+    if table.stays is not None and table.away is not None:
+        return again_and_again(table.stays, table.away, table.soc, chance=chance)
+    return always(table.soc, chance=chance)

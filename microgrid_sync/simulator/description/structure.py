@@ -40,6 +40,7 @@ def check_structure(
     mistakes: Mistakes,
     *,
     unreadable: frozenset[int] | None,
+    all_connected: bool,
 ) -> None:
     """Check that power can flow through a site in one way only, and that it makes sense.
 
@@ -51,6 +52,7 @@ def check_structure(
         unreadable: The IDs of components of which nothing else is known, because of other mistakes;
             ``None`` if there are some of which not even that is known. Nothing is held against
             them.
+        all_connected: Whether all connections could be read; without, nobody is missed.
     """
     feeders: dict[int, int] = {}
     for number, (start, end) in enumerate(connections, 1):
@@ -75,9 +77,13 @@ def check_structure(
             if start in components and end in components:
                 _check_pair(here, components[start], components[end], mistakes)
     all_read = unreadable is not None and not unreadable
-    if not _has_cycle(where, feeders, mistakes) and all_read:
+    if not _has_cycle(where, feeders, mistakes) and all_read and all_connected:
         _check_inverters(where, components, feeders, mistakes)
-    _check_roots(where, components, feeders, mistakes, all_read=all_read)
+    grids = [i for i, c in components.items() if c.category is SiteCategory.GRID]
+    if len(grids) > 1 or (not grids and all_read):
+        mistakes.add(where, f"component: there must be one grid connection, not {len(grids)}")
+    if all_connected:
+        _check_all_are_fed(where, components, feeders, mistakes)
 
 
 def _check_pair(here: str, start: SiteComponent, end: SiteComponent, mistakes: Mistakes) -> None:
@@ -101,17 +107,12 @@ def _has_cycle(where: str, feeders: Mapping[int, int], mistakes: Mistakes) -> bo
     return False
 
 
-def _check_roots(
+def _check_all_are_fed(
     where: str,
     components: Mapping[int, SiteComponent],
     feeders: Mapping[int, int],
     mistakes: Mistakes,
-    *,
-    all_read: bool,
 ) -> None:
-    grids = [i for i, c in components.items() if c.category is SiteCategory.GRID]
-    if len(grids) > 1 or (not grids and all_read):
-        mistakes.add(where, f"component: there must be one grid connection, not {len(grids)}")
     for component_id, component in components.items():
         if component.category not in _UNFED and component_id not in feeders:
             mistakes.add(

@@ -75,6 +75,8 @@ class RunningSite:
             for component in site.components.values()
             if component.category in STREAMING
         }
+        # All that are not over, also those that are to end once all has been sent.
+        self._streams: set[SampleStream] = set()
         self._acknowledged: set[tuple[int, int]] = set()
         self._asking: int | None = None
         self._stopping = True
@@ -176,7 +178,7 @@ class RunningSite:
 
     def _open_streams(self) -> list[SampleStream]:
         with self._changed:
-            return [stream for of_one in self._streams_of.values() for stream in of_one.open]
+            return [*self._streams]
 
     def _wait_for(self, stream: SampleStream, count: int, deadline: float) -> bool:
         while not stream.wait_until_at_most(count, min(_SLICE, deadline - time.monotonic())):
@@ -389,6 +391,7 @@ class RunningSite:
         stream = SampleStream(encode)
         streams = self._streams_of[component_id]
         with self._changed:
+            self._streams.add(stream)
             faults = self._faults.active(component_id).values()
             endings = [status for fault in faults if (status := fault.end_of_streams())]
             if self._stopping:
@@ -406,5 +409,6 @@ class RunningSite:
         finally:
             stream.leave()
             with self._changed:
+                self._streams.discard(stream)
                 if stream in streams.open:
                     streams.open.remove(stream)

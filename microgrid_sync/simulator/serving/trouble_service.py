@@ -15,6 +15,9 @@ from microgrid_sync.simulator.trouble.fault import fault_from
 
 _NAME = "microgrid_sync.simulator.Trouble"
 
+_LONGEST_TEXT = 1500
+"""Characters, of four bytes at the most, of which each may become three in gRPC's encoding."""
+
 Values = dict[str, Any]
 
 
@@ -30,7 +33,7 @@ def trouble_service(faults: Faults) -> grpc.GenericRpcHandler:
 
     def end(values: Values) -> Values:
         number = values.get("number")
-        if not isinstance(number, int):
+        if not isinstance(number, int) or isinstance(number, bool):
             raise ValueError(f"number: must be a whole number, not {shown(number)}")  # noqa: TRY004
         try:
             faults.end(number)
@@ -54,10 +57,15 @@ def _handler(answer: Callable[[Values], Values]) -> "grpc.RpcMethodHandler[bytes
         try:
             return _written(answer(_read(request)))
         except ValueError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, _cut(str(error)))
             raise
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _cut(text: str) -> str:
+    """Cut a text that is too long for the end of a call: gRPC drops it, and the call with it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
 
 
 def _written(values: Mapping[str, Any]) -> bytes:
@@ -104,7 +112,7 @@ class TroubleMaker:
             grpc.RpcError: If there is no answer.
         """
         number = self._call("Add", fault).get("number")
-        if not isinstance(number, int):
+        if not isinstance(number, int) or isinstance(number, bool):
             raise UnexpectedAnswerError("Add")
         return number
 

@@ -170,7 +170,7 @@ class _Service(Calls):
             lifetime = site.set_point_lifetime
             return apply_set_point(device, limits_of(device), power, now, lifetime)
 
-        if fate.seconds:
+        if fate.seconds is not None:
             problem = self.delayed(fate.seconds, context, lambda: self.running_site.at_clock(apply))
         else:
             problem = self.running_site.at_clock(apply)

@@ -243,7 +243,7 @@ class _Service(Calls):
 
         if fate.is_lost:
             apply = _do_nothing
-        if not fate.seconds:
+        if fate.seconds is None:
             self._check(self.running_site.at_clock(apply), component_id, context)
             yield self._said(_ACCEPTED, lifetime)
         else:

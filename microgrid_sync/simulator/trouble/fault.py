@@ -12,6 +12,7 @@ from msgspec import Meta
 from microgrid_sync.simulator.physics.components import ComponentError, SiteComponent
 from microgrid_sync.simulator.physics.readings import Reading
 from microgrid_sync.simulator.tables import (
+    LARGEST_ID,
     Mistakes,
     Seconds,
     SiteError,
@@ -40,8 +41,8 @@ class Fate(NamedTuple):
     is_lost: bool = False
     """Whether they are answered with success and have no effect."""
 
-    seconds: float = 0.0
-    """How much later they take effect, and are answered."""
+    seconds: float | None = None
+    """How much later they take effect, and are answered, if they do."""
 
 
 @dataclass(frozen=True, init=False)
@@ -79,7 +80,13 @@ class Fault:
     def __new__(cls, *, kind: str | None = None, **fields: Any) -> "Fault":
         """Make a fault of a kind; see `__init__`."""
         del fields
-        return object.__new__(cls if kind is None and cls.kind else _class_of(kind))
+        if cls.kind and kind in {None, cls.kind}:
+            return object.__new__(cls)
+        found = _class_of(kind)
+        if not issubclass(found, cls):
+            # Python would not initialize an object of a class that is none of this one.
+            raise SiteError(f"kind: a {cls.__name__} is {cls.kind!r}, not {kind!r}")
+        return object.__new__(found)
 
     def __init__(self, *, kind: str | None = None, **fields: Any) -> None:
         """Make a fault.
@@ -100,7 +107,10 @@ class Fault:
         """Take the fields that are right, and add what is wrong; give the names of those."""
         given = {name: value for name, value in fields.items() if value is not None}
         known = fields_of(type(self))
-        for name in [name for name in given if name not in known]:
+        elsewhere = field_names()
+        for name in fields:
+            if name in known or (name in elsewhere and name not in given):
+                continue
             mistakes.add(where, shown_key(name), self._refusal(name))
         found = read_fields(type(self), given, where, mistakes)
         for name, value in found.items():
@@ -248,6 +258,8 @@ def read_fault(
         fault = object.__new__(_class_of(values.get("kind")))
     except SiteError as error:
         mistakes.add(where, str(error))
+        # What all kinds have can be checked without one.
+        read_fields(Fault, fields, where, mistakes)
         return None
     wrong = fault._take(fields, where, mistakes)
     if components is not None and "components" not in wrong:
@@ -283,6 +295,8 @@ def names_from(value: object, kind: type, what: str) -> tuple[Any, ...]:
         raise ValueError(f"must be a list of {what}, not {shown(value)}")
     if not _each(value):
         raise ValueError("is empty; leave it out for all")
+    if kind is int and not all(1 <= each <= LARGEST_ID for each in _each(value)):
+        raise ValueError(f"must be IDs from 1 to {LARGEST_ID}, not {shown(value)}")
     return _each(value)
 
 

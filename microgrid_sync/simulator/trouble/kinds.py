@@ -451,5 +451,5 @@ def fate_of(faults: Mapping[int, Fault]) -> Fate:
         refused_with=next((fate.refused_with for fate in fates if fate.refused_with), None),
         said=next((word for word in ("rejected", "failed", "overridden") if word in said), None),
         is_lost=any(fate.is_lost for fate in fates),
-        seconds=max((fate.seconds for fate in fates), default=0.0),
+        seconds=max((f.seconds for f in fates if f.seconds is not None), default=None),
     )

@@ -48,7 +48,9 @@ def _found(category: SiteCategory, path: str) -> FieldDescriptor | None:
     inside: Any = _MESSAGES[category]
     found = None
     for part in path.split("."):
-        found = None if inside is None else inside.fields_by_name.get(part)
+        # Names are ASCII; protobuf does not take all of Python's strings.
+        is_name = inside is not None and part.isascii()
+        found = inside.fields_by_name.get(part) if is_name else None
         if found is None:
             return None
         # What is repeated is no place to go on from.
