@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from microgrid_sync.simulator.tables import fields_of, taken_apart
-from microgrid_sync.simulator.trouble.fault import KINDS, Fault
+from microgrid_sync.simulator.trouble.fault import KINDS, Fault, summary
 
 project = "microgrid_sync"
 author = "the microgrid_sync authors"
@@ -57,8 +57,7 @@ class FaultKinds(SphinxDirective):
             "     - its own keys (default)",
         ]
         for kind, cls in KINDS.items():
-            summary = (cls.__doc__ or "").splitlines()[0]
-            lines += [f"   * - ``{kind}``", f"     - {summary}", f"     - {_own_keys(cls)}"]
+            lines += [f"   * - ``{kind}``", f"     - {summary(cls)}", f"     - {_own_keys(cls)}"]
         return self.parse_text_to_nodes("\n".join(lines))
 
 

@@ -22,7 +22,7 @@ from microgrid_sync.simulator.physics.inverters import Battery, Inverter
 from microgrid_sync.simulator.physics.limits import Limits
 from microgrid_sync.simulator.tables import Check, no_check
 
-_VISIT_KEYS = ("arrives", "leaves", "stays", "away")
+VISIT_KEYS = ("arrives", "leaves", "stays", "away")
 """Either the first two say when a car comes and goes, or the last two."""
 
 
@@ -87,11 +87,11 @@ def check_car(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if values.keys() >= {"soc", "target_soc"} and values["soc"][0] >= values["target_soc"]:
         yield "soc", f"must begin below the {values['target_soc']:g} % at which it stops"
     # What cannot be read is there all the same.
-    there = [key for key in _VISIT_KEYS if values.get(key, "wrong") is not None]
+    there = [key for key in VISIT_KEYS if values.get(key, "wrong") is not None]
     if not there:
         return
     # The first that is there decides which of the two ways it is.
-    wanted = _VISIT_KEYS[:2] if there[0] in _VISIT_KEYS[:2] else _VISIT_KEYS[2:]
+    wanted = VISIT_KEYS[:2] if there[0] in VISIT_KEYS[:2] else VISIT_KEYS[2:]
     for key in there:
         if key not in wanted:
             yield key, f"cannot be used together with {there[0]!r}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from microgrid_sync.simulator.description.devices import (
+    VISIT_KEYS,
     battery_from,
     charger_from,
     check_car,
@@ -78,8 +79,6 @@ _TABLES_BESIDE = ("location", "weather", "supply", "component", "connections", "
 
 _INVERTER_KEYS = frozenset(key for table in INVERTER_TABLES.values() for key in fields_of(table))
 """What an inverter of any type may have."""
-
-_VISIT_KEYS = ("arrives", "leaves", "stays", "away")
 
 
 class DescribedSite(Site):
@@ -402,13 +401,10 @@ class _Reader:
         feeders = {end: start for start, end in self._connections}
         batteries: dict[int, list[Battery]] = {}
         for component_id, table in self._tables.items():
-            inverter = (
-                inverter_of(component_id, self._components, feeders)
-                if isinstance(table, BatteryTable)
-                else None
-            )
-            if inverter is not None and isinstance(table, BatteryTable):
-                batteries.setdefault(inverter, []).append(battery_from(table))
+            if isinstance(table, BatteryTable):
+                inverter = inverter_of(component_id, self._components, feeders)
+                if inverter is not None:
+                    batteries.setdefault(inverter, []).append(battery_from(table))
         devices = (
             self._device(table, batteries.get(component_id, []), voltage, seed)
             for component_id, table in self._tables.items()
@@ -446,7 +442,7 @@ class _Reader:
         chargers: tuple[int, ...] = ()
         if isinstance(values, Mapping):
             chargers = read_fields(CarTable, values, here, Mistakes()).get("chargers", ())
-        stays_for_ever = isinstance(values, Mapping) and not any(k in values for k in _VISIT_KEYS)
+        stays_for_ever = isinstance(values, Mapping) and not any(k in values for k in VISIT_KEYS)
         for charger in chargers:
             self._check_charger(charger, here, stays_for_ever=stays_for_ever)
         if table is None:

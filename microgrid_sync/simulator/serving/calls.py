@@ -106,21 +106,28 @@ class Calls:
         return fate
 
     def delayed(
-        self, seconds: float, context: _Context, apply: Callable[[], Problem | None]
-    ) -> Problem | None:
-        """Apply a set-point later, whether or not its client still waits then."""
+        self, seconds: float, context: _Context, apply: Callable[[Site, float], Problem | None]
+    ) -> Callable[[], Problem | None]:
+        """Plan to apply a set-point later, whether or not its client still waits then.
+
+        Returns:
+            What waits until it has been applied, or the client has gone, and tells what is wrong.
+        """
         done = threading.Event()
         problems: list[Problem | None] = []
 
         def act() -> None:
-            problems.append(apply())
+            problems.append(self.running_site.at_clock(apply))
             done.set()
 
+        def wait() -> Problem | None:
+            # Ends the wait without a deadline, as for calls that are never answered.
+            if context.add_callback(done.set):
+                done.wait()
+            return problems[0] if problems else None
+
         self.running_site.later(seconds, act)
-        # Ends the wait without a deadline, as for calls that are never answered.
-        if context.add_callback(done.set):
-            done.wait()
-        return problems[0] if problems else None
+        return wait
 
     def switch(
         self,

@@ -171,7 +171,7 @@ class _Service(Calls):
             return apply_set_point(device, limits_of(device), power, now, lifetime)
 
         if fate.seconds is not None:
-            problem = self.delayed(fate.seconds, context, lambda: self.running_site.at_clock(apply))
+            problem = self.delayed(fate.seconds, context, apply)()
         else:
             problem = self.running_site.at_clock(apply)
         if problem is not None:

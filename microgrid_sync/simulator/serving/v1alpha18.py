@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -248,19 +247,9 @@ class _Service(Calls):
             yield self._said(_ACCEPTED, lifetime)
         else:
             # Planned before the first answer: the client may go after that.
-            done = threading.Event()
-            problems: list[Problem | None] = []
-
-            def act() -> None:
-                problems.append(self.running_site.at_clock(apply))
-                done.set()
-
-            self.running_site.later(fate.seconds, act)
+            wait = self.delayed(fate.seconds, context, apply)
             yield self._said(_ACCEPTED, lifetime)
-            # Ends the wait without a deadline, as for calls that are never answered.
-            if context.add_callback(done.set):
-                done.wait()
-            self._check(problems[0] if problems else None, component_id, context)
+            self._check(wait(), component_id, context)
         yield self._said(_SUCCESS, lifetime)
 
     def _check(self, problem: Problem | None, component_id: int, context: _Context) -> None:

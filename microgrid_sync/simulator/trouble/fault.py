@@ -126,19 +126,18 @@ class Fault:
         known = sorted({*fields_of(type(self)), "kind"})
         return f"is unknown here; known are {', '.join(known)}{did_you_mean(name, known)}"
 
-    @staticmethod
-    def no_component(component_id: int) -> str:
-        """Say that a site has no such component."""
-        return _NO_COMPONENT.format(component_id)
-
     # What a kind checks
 
     def problems(self) -> Iterator[str]:
         """Say what is wrong with it, whatever the site."""
         yield from ()
 
-    def problems_at(self, components: Mapping[int, SiteComponent]) -> Iterator[str]:
-        """Say why a site cannot have it."""
+    def problems_at(self, components: Mapping[int, SiteComponent | None]) -> Iterator[str]:
+        """Say why a site cannot have it.
+
+        Args:
+            components: The site's components, by ID; ``None`` for one of which nothing is known.
+        """
         del components
         yield from ()
 
@@ -202,9 +201,6 @@ class Fault:
         return values
 
 
-_NO_ONE = "components: there is no component "
-_NO_COMPONENT = _NO_ONE + "{}"
-
 KINDS: dict[str, type[Fault]] = {}
 """The class of each kind."""
 
@@ -263,11 +259,10 @@ def read_fault(
         return None
     wrong = fault._take(fields, where, mistakes)
     if components is not None and "components" not in wrong:
-        excused = tuple(_NO_COMPONENT.format(component_id) for component_id in unread or ())
-        for problem in fault.problems_at(components):
-            is_excused = problem in excused or (unread is None and problem.startswith(_NO_ONE))
-            if not is_excused:
-                mistakes.add(where, problem)
+        named: Collection[int] = getattr(fault, "components", None) or ()
+        unknown = dict.fromkeys(named if unread is None else unread)
+        for problem in fault.problems_at({**unknown, **components}):
+            mistakes.add(where, problem)
     return fault if len(mistakes) == before else None
 
 
@@ -290,15 +285,13 @@ def names_from(value: object, kind: type, what: str) -> tuple[Any, ...]:
     Raises:
         ValueError: If it is none.
     """
-    is_collection = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
-    if not is_collection or not all(type(each) is kind for each in _each(value)):
+    if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"must be a list of {what}, not {shown(value)}")  # noqa: TRY004 - as all others
+    names = tuple(value)
+    if not all(type(name) is kind for name in names):
         raise ValueError(f"must be a list of {what}, not {shown(value)}")
-    if not _each(value):
+    if not names:
         raise ValueError("is empty; leave it out for all")
-    if kind is int and not all(1 <= each <= LARGEST_ID for each in _each(value)):
+    if kind is int and not all(1 <= name <= LARGEST_ID for name in names):
         raise ValueError(f"must be IDs from 1 to {LARGEST_ID}, not {shown(value)}")
-    return _each(value)
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-    return tuple(value)
+    return names

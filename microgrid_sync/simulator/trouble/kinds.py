@@ -84,14 +84,14 @@ class _OfComponents(Fault):
         """See `Fault.concerns`."""
         return self.components is None or component_id in self.components
 
-    def problems_at(self, components: Mapping[int, SiteComponent]) -> Iterator[str]:
+    def problems_at(self, components: Mapping[int, SiteComponent | None]) -> Iterator[str]:
         """See `Fault.problems_at`."""
         for component_id in sorted(self.components or ()):
             component = components.get(component_id)
-            if component is None:
-                yield self.no_component(component_id)
-            else:
+            if component is not None:
                 yield from self.problems_with(component)
+            elif component_id not in components:
+                yield f"components: there is no component {component_id}"
 
     def problems_with(self, component: SiteComponent) -> Iterator[str]:
         """Say why a component cannot have it."""
@@ -137,7 +137,7 @@ class _OfReadings(_OfComponents):
         """Change one value among others."""
         raise NotImplementedError
 
-    def problems_at(self, components: Mapping[int, SiteComponent]) -> Iterator[str]:
+    def problems_at(self, components: Mapping[int, SiteComponent | None]) -> Iterator[str]:
         """See `Fault.problems_at`."""
         if self.components is None and self.fields is not None:
             yield "components: must be named when fields or a code are"
@@ -179,7 +179,7 @@ class ErrorFault(_OfComponents):
     ] = "UNSPECIFIED"
     recoverable: Annotated[bool, Meta(description="whether it can be acknowledged")] = True
 
-    def problems_at(self, components: Mapping[int, SiteComponent]) -> Iterator[str]:
+    def problems_at(self, components: Mapping[int, SiteComponent | None]) -> Iterator[str]:
         """See `Fault.problems_at`."""
         if self.components is None and self.code != "UNSPECIFIED":
             yield "components: must be named when fields or a code are"
