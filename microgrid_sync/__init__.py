@@ -55,6 +55,9 @@ if TYPE_CHECKING:
         Formula,
         Formula3Phase,
     )
+    from microgrid_sync.formulas.window import (
+        Resampling,
+    )
     from microgrid_sync.microgrid import (
         Microgrid,
     )
@@ -126,6 +129,9 @@ if TYPE_CHECKING:
         Sample,
         Sample3Phase,
         SystemBounds,
+    )
+    from microgrid_sync.topology import (
+        Topology,
     )
     from microgrid_sync.transport.channel import (
         DEFAULT_CHANNEL_OPTIONS,
@@ -202,6 +208,7 @@ _NAMES = {
         "Formula",
         "Formula3Phase",
     ),
+    "microgrid_sync.formulas.window": ("Resampling",),
     "microgrid_sync.microgrid": ("Microgrid",),
     "microgrid_sync.model": (
         "BatteryComponentState",
@@ -268,6 +275,7 @@ _NAMES = {
         "Sample3Phase",
         "SystemBounds",
     ),
+    "microgrid_sync.topology": ("Topology",),
     "microgrid_sync.transport.channel": (
         "ChannelOptions",
         "DEFAULT_CHANNEL_OPTIONS",
@@ -360,6 +368,7 @@ __all__ = [
     "ReceiverFetcher",
     "ReceiverStoppedError",
     "Request",
+    "Resampling",
     "ResourceExhausted",
     "Result",
     "Sample",
@@ -377,6 +386,7 @@ __all__ = [
     "Success",
     "SystemBounds",
     "Telemetry",
+    "Topology",
     "UnknownError",
     "UnrecognizedGrpcStatus",
     "Voltage",

@@ -54,7 +54,13 @@ from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, St
 from microgrid_sync.transport.session import Session
 from microgrid_sync.transport.set_points import StartedSetPoint
 from microgrid_sync.transport.streams import StreamStats
-from microgrid_sync.wire import ApiGeneration, NotOffered, SetPointRequest, UnaryRequest
+from microgrid_sync.wire import (
+    ApiGeneration,
+    ComponentListing,
+    NotOffered,
+    SetPointRequest,
+    UnaryRequest,
+)
 
 T = TypeVar("T")
 
@@ -162,6 +168,8 @@ class MicrogridApiClient:
         # Serializes connecting: protects the URL and the session. Disconnecting needs it not.
         self._lock = threading.Lock()
         self._session: Session | None = None
+        # Replaced as a whole, under the lock; read without it.
+        self._on_reconnect: tuple[Callable[[], None], ...] = ()
         if connect:
             self.connect()
 
@@ -254,7 +262,13 @@ class MicrogridApiClient:
                 strategy=self._strategy,
                 call_options=self._options(None),
                 counters=self._counters,
+                on_reconnect=self._note_reconnect,
             )
+        self._note_reconnect()
+
+    def _note_reconnect(self) -> None:
+        for callback in self._on_reconnect:
+            callback()
 
     def disconnect(self) -> None:
         """End every stream and call, and the threads behind them, within about a second.
@@ -348,7 +362,7 @@ class MicrogridApiClient:
             ApiClientError: If it fails.
         """
         options = self._options(timeout)
-        return self._require_session("components()").components(options)
+        return self._require_session("components()").components(options).components
 
     def connections(
         self,
@@ -379,7 +393,9 @@ class MicrogridApiClient:
         operation = f"connections(starts={from_these}, ends={to_these})"
         plan = CallPlan(operation, lambda api: api.list_connections(from_these, to_these))
         options = self._options(timeout)
-        return self._require_session(operation).connections(plan, options)
+        listing, connections = self._require_session(operation).connections(plan, options)
+        known = {0, *(component.component_id for component in listing.components)}
+        return [c for c in connections if c.start in known and c.end in known]
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
         """Ask for the microgrid's number and place.
@@ -884,6 +900,8 @@ def subscribe_in_background(
     category: ComponentCategory,
     maxsize: int,
     deliver: Callable[[Receiver[Any] | Exception], None],
+    *,
+    metrics: frozenset[int] | None = None,
 ) -> None:
     """Receive a component's data, without waiting for anything.
 
@@ -892,13 +910,50 @@ def subscribe_in_background(
         component_id: The component.
         category: What it is.
         maxsize: How many values the receiver holds.
+        metrics: Which telemetry to receive, instead of the data of its category.
         deliver: Called once, in any thread, with the receiver or with the reason why there is none.
     """
     try:
         session = client._require_session(f"data(component_id={component_id})")
-        session.subscribe_in_background(component_id, category, maxsize, deliver)
+        session.subscribe_in_background(component_id, category, maxsize, deliver, metrics=metrics)
     except (ApiClientError, RuntimeError) as error:
         deliver(error)
+
+
+def fetch_site(
+    client: MicrogridApiClient, timeout: float | None
+) -> tuple[ComponentListing, list[Connection]]:
+    """Ask for all components and connections, as the server lists them.
+
+    Args:
+        client: The client.
+        timeout: Seconds for both calls; the client's unless given.
+
+    Raises:
+        ApiClientError: If it fails.
+    """
+    plan = CallPlan("connections()", lambda api: api.list_connections([], []))
+    return client._require_session(plan.operation).connections(plan, client._options(timeout))
+
+
+def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Callable[[], None]:
+    """Be told when a stream that was cut has data again, and when the client connects anew.
+
+    Args:
+        client: The client.
+        callback: Called in any thread; must not wait, nor take a lock.
+
+    Returns:
+        What ends it.
+    """
+
+    def stop() -> None:
+        with client._lock:
+            client._on_reconnect = tuple(c for c in client._on_reconnect if c is not callback)
+
+    with client._lock:
+        client._on_reconnect = (*client._on_reconnect, callback)
+    return stop
 
 
 def reconnects(client: MicrogridApiClient, component_id: int) -> tuple[int, int] | None:

@@ -8,14 +8,16 @@ from typing import Any, Generic, Protocol, TypeVar
 from frequenz.quantities import Current, Power
 
 from microgrid_sync.formulas.charger import charger_formula
+from microgrid_sync.formulas.expression import Expression
 from microgrid_sync.formulas.formula import (
     Formula,
     Formula3Phase,
     FormulaSource,
-    current_formula,
-    power_formula,
+    formula_of,
+    formula_of_phases,
 )
-from microgrid_sync.model import ComponentId
+from microgrid_sync.formulas.metrics import CURRENTS
+from microgrid_sync.model import ComponentCategory, ComponentId, ComponentMetricId
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.control_loop import ControlLoop
 from microgrid_sync.power.proposals import Proposal, Range
@@ -79,15 +81,22 @@ class EVChargerPool:
 
     def __init__(
         self,
-        chargers: frozenset[int],
+        chargers: frozenset[int] | None,
         *,
         priority: int,
         name: str,
-        topology: Topology,
         formulas: FormulaSource,
         control_loop: ControlLoop,
     ) -> None:
-        """Make a pool; see `Microgrid.new_ev_charger_pool`."""
+        """Make a pool; see `Microgrid.new_ev_charger_pool`.
+
+        Args:
+            chargers: The IDs of its chargers; ``None`` for every one that there is.
+            priority: How important its proposals are.
+            name: What receivers and log lines call it.
+            formulas: Where formulas are evaluated.
+            control_loop: What commands the chargers.
+        """
         self._chargers = chargers
         self._priority = priority
         self._name = name
@@ -97,9 +106,18 @@ class EVChargerPool:
         # What the loop knows this pool by: not the pool, which it must not keep alive.
         self._key = object()
         weakref.finalize(self, control_loop.pool_gone, self._key).atexit = False
-        tree = charger_formula(topology, chargers)
-        self._power = power_formula(tree, formulas, f"the power of {name}")
-        self._current = current_formula(tree, formulas, f"the current of {name}")
+        known = self._known_chargers()
+
+        def rule(topology: Topology, metric: ComponentMetricId) -> Expression:
+            of_pool = known if chargers is not None else known | _chargers_of(topology)
+            return charger_formula(topology, of_pool, metric)
+
+        self._power: Formula[Power] = formula_of(
+            rule, ComponentMetricId.ACTIVE_POWER, formulas, f"the power of {name}"
+        )
+        self._current: Formula3Phase[Current] = formula_of_phases(
+            rule, CURRENTS, formulas, f"the current of {name}"
+        )
 
     def __repr__(self) -> str:
         """Name it."""
@@ -107,8 +125,11 @@ class EVChargerPool:
 
     @property
     def component_ids(self) -> Set[ComponentId]:
-        """The IDs of the chargers."""
-        return frozenset(ComponentId(charger) for charger in self._chargers)
+        """The IDs of the chargers; a pool of every charger takes new ones when they come."""
+        return frozenset(ComponentId(charger) for charger in self._known_chargers())
+
+    def _known_chargers(self) -> frozenset[int]:
+        return self._control_loop.every if self._chargers is None else self._chargers
 
     @property
     def power(self) -> Formula[Power]:
@@ -140,9 +161,7 @@ class EVChargerPool:
         """The results of the distribution of power to these chargers."""
         return _Fetcher(lambda maxsize: self._receive("results", maxsize))
 
-    def propose_power(
-        self, power: Power | None, *, bounds: Bounds[Power | None] = _NO_BOUNDS
-    ) -> None:
+    def propose_power(self, power: Power | None, bounds: Bounds[Power | None] = _NO_BOUNDS) -> None:
         """Propose how much the chargers may draw together.
 
         Each pool holds one proposal; a new one takes the place of the old. It lapses after 60 s
@@ -186,6 +205,10 @@ class EVChargerPool:
             self._control_loop.withdraw(self._key)
         except ReceiverStoppedError:
             return
+
+
+def _chargers_of(topology: Topology) -> frozenset[int]:
+    return frozenset(c.component_id for c in topology.components(ComponentCategory.EV_CHARGER))
 
 
 def _require_power(name: str, value: object) -> None:

@@ -8,25 +8,44 @@ from typing import Any, Self
 
 from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_in_background
 from microgrid_sync.ev_charger_pool import EVChargerPool
-from microgrid_sync.formulas.formula import FormulaSource
+from microgrid_sync.formulas.formula import Formula, FormulaSource, FoundExpressions
+from microgrid_sync.formulas.members import Batteries, Grid, SitePower
+from microgrid_sync.formulas.metrics import HAS_DATA, TELEMETRY_METRICS, metrics_of, unit_of
+from microgrid_sync.formulas.site import (
+    chp_formula,
+    consumer_formula,
+    producer_formula,
+    pv_formula,
+)
 from microgrid_sync.formulas.sum_loop import SumLoop
-from microgrid_sync.model import ComponentCategory
+from microgrid_sync.formulas.text import mistake, parse
+from microgrid_sync.formulas.window import Resampling
+from microgrid_sync.model import ComponentMetricId
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.control_loop import ControlLoop
 from microgrid_sync.program_end import hand_over, interrupts_us, run_or_hand_over
-from microgrid_sync.receiver import Receiver
-from microgrid_sync.topology import Topology
+from microgrid_sync.receiver import (
+    RECEIVER_MAX_SIZE,
+    Receiver,
+    ReceiverFetcher,
+    ReceiverStoppedError,
+    check_maxsize,
+)
+from microgrid_sync.site_watch import SiteWatch, fetch_topology
+from microgrid_sync.topology import Topology, describe
 from microgrid_sync.transport.channel import site_of
 from microgrid_sync.worker import SubscribeInBackground
 
 _CHARGING = ChargingConfig()
+_RESAMPLING = Resampling()
 _PERIOD = timedelta(seconds=1)
 
 
 _WINDOW_SIZE = 1000
 """How many values of a component are averaged in one window at the most."""
 
-_HAS_DATA = (ComponentCategory.METER, ComponentCategory.INVERTER, ComponentCategory.EV_CHARGER)
+_MOST_LISTED = 20
+"""So many components are named in an error."""
 
 
 class _Threads:
@@ -39,22 +58,26 @@ class _Threads:
     def __init__(
         self,
         client: MicrogridApiClient,
+        watch: SiteWatch,
         sum_loop: SumLoop,
         control_loop: ControlLoop,
         *,
         owns_client: bool,
     ) -> None:
         self._client = client
+        self._watch = watch
         self._sum_loop = sum_loop
         self._control_loop = control_loop
         self._owns_client = owns_client
         self._closed = False
 
     def close(self, *, wait: bool) -> None:
-        """End both threads and all receivers; a client that is owned, too."""
+        """End all threads and all receivers; a client that is owned, too."""
         self._closed = True
         self._control_loop.worker.close(wait=wait)
         self._sum_loop.worker.close(wait=wait)
+        # Its thread may be in a call, which ends with the client at the latest.
+        self._watch.close(wait=wait and not self._owns_client)
         if self._owns_client:
             disconnect(self._client, interrupts=not wait)
 
@@ -71,9 +94,10 @@ class _Threads:
 
 
 class Microgrid:
-    """A microgrid whose chargers are read and commanded together.
+    """A microgrid: its numbers as a whole, and its chargers read and commanded together.
 
-    Two worker threads serve it, however many pools there are. Closing it sends nothing, but for
+    Two worker threads serve it, however many formulas and pools there are. What is wrong with the
+    site is told in the log, once at the start. Closing it sends nothing, but for
     releases that have been asked for already: what the chargers do then is up to the server, which
     forgets set-points after a time of its own. `EVChargerPool.stop` is what releases chargers.
     """
@@ -84,6 +108,7 @@ class Microgrid:
         *,
         resampling_period: timedelta = _PERIOD,
         charging: ChargingConfig = _CHARGING,
+        resampling: Resampling = _RESAMPLING,
     ) -> None:
         """Connect to a microgrid, and ask for its components and connections.
 
@@ -91,6 +116,7 @@ class Microgrid:
             server_url_or_client: The server's URL, or a client, which stays open at the end.
             resampling_period: How often totals are computed, aligned to the wall clock.
             charging: How power is distributed to chargers.
+            resampling: How the values of a period become one, and how old they may be.
 
         Raises:
             TypeError: If an argument is of the wrong type.
@@ -101,23 +127,46 @@ class Microgrid:
         # Before the client exists, which would have to be closed again.
         if not isinstance(charging, ChargingConfig):
             raise TypeError(f"charging must be a ChargingConfig, not {charging!r}")
+        if not isinstance(resampling, Resampling):
+            raise TypeError(f"resampling must be a Resampling, not {resampling!r}")
         if isinstance(server_url_or_client, MicrogridApiClient):
             self._client = server_url_or_client
         else:
             self._client = MicrogridApiClient(server_url_or_client)
         try:
-            self._topology = Topology(self._client.components(), self._client.connections())
-            subscribe = _subscriber(self._client, self._topology)
-            sum_loop = SumLoop(subscribe, resampling_period, site_of(self._client.server_url))
-            self._control_loop = ControlLoop(self._client, self._topology, charging, subscribe)
+            topology = fetch_topology(self._client)
+            watch = SiteWatch(self._client, topology)
+            subscribe = _subscriber(self._client, watch)
+            sum_loop = SumLoop(
+                subscribe,
+                resampling_period,
+                site_of(self._client.server_url),
+                resampling,
+                look=watch.look,
+            )
+            control_loop = ControlLoop(self._client, topology, charging, subscribe, look=watch.look)
         except BaseException:
             if self._owns_client:
                 disconnect(self._client, interrupts=False)
             raise
+        found = FoundExpressions(sum_loop, topology)
+
+        def take(topology: Topology, changed: frozenset[int]) -> None:
+            found.change_topology(topology, changed)
+            control_loop.change_topology(topology, changed)
+
+        watch.begin(take)
         self._threads = _Threads(
-            self._client, sum_loop, self._control_loop, owns_client=self._owns_client
+            self._client, watch, sum_loop, control_loop, owns_client=self._owns_client
         )
-        self._formulas = FormulaSource(sum_loop, self._threads)
+        self._watch, self._sum_loop, self._control_loop = watch, sum_loop, control_loop
+        self._formulas = FormulaSource(sum_loop, found, self._threads)
+        self._grid = Grid(self._formulas)
+        self._battery = Batteries(self._formulas)
+        self._consumer = SitePower(self._formulas, "the consumers", consumer_formula)
+        self._producer = SitePower(self._formulas, "the producers", producer_formula)
+        self._pv = SitePower(self._formulas, "the PV inverters", pv_formula)
+        self._chp = SitePower(self._formulas, "the CHPs", chp_formula)
         # Protects the number of pools.
         self._lock = threading.Lock()
         self._pools = 0
@@ -129,8 +178,108 @@ class Microgrid:
 
     @property
     def topology(self) -> Topology:
-        """Which components there are, and who feeds whom; as it was when this was made."""
-        return self._topology
+        """Which components there are, and who feeds whom, as the server has said it last.
+
+        It is asked again every ten minutes, and after each reconnect.
+        """
+        return self._watch.topology
+
+    @property
+    def topology_changes(self) -> ReceiverFetcher[str]:
+        """What has changed at the site, in words, whenever it does."""
+        return _Changes(self._watch, self._sum_loop, self._threads)
+
+    def refresh(self) -> None:
+        """Ask for the site's components and connections now, instead of within ten minutes.
+
+        When it returns, `topology`, formulas and pools of every charger are up to date.
+
+        Raises:
+            ApiClientError: If the microgrid cannot be asked; everything stays as it was.
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off after the client had connected.
+        """
+        self._watch.refresh()
+        for loop in (self._sum_loop, self._control_loop):
+            loop.worker.wait_for_messages()
+
+    @property
+    def grid(self) -> Grid:
+        """What is drawn from the public grid: power, current, voltage, frequency, and the fuse."""
+        return self._grid
+
+    @property
+    def consumer(self) -> SitePower:
+        """What is taken at the site by all that is neither producer, battery nor EV charger."""
+        return self._consumer
+
+    @property
+    def producer(self) -> SitePower:
+        """What solar inverters and combined heat and power plants give; negative."""
+        return self._producer
+
+    @property
+    def pv(self) -> SitePower:
+        """What solar inverters give; negative."""
+        return self._pv
+
+    @property
+    def battery(self) -> Batteries:
+        """What batteries take at their inverters, and how full they are."""
+        return self._battery
+
+    @property
+    def chp(self) -> SitePower:
+        """What combined heat and power plants give; negative."""
+        return self._chp
+
+    def formula(
+        self,
+        text: str,
+        metric: ComponentMetricId = ComponentMetricId.ACTIVE_POWER,
+        *,
+        name: str | None = None,
+    ) -> Formula[Any]:
+        """Make a formula of what somebody has written.
+
+        Args:
+            text: ``#`` and a component's ID, numbers, ``+ - * /``, parentheses, and ``COALESCE``,
+                ``MIN`` and ``MAX``, such as ``#2 - COALESCE(#7, 0.0)``.
+            metric: What of the components is meant; the values have its unit, and numbers are in
+                the base unit: W, VAr, A, V, Hz, %, Wh or degrees Celsius.
+            name: What receivers and log lines call it; the text unless given.
+
+        Returns:
+            The formula. It stays as it is written when the site changes.
+
+        Raises:
+            TypeError: If the text is no string, or the metric no `ComponentMetricId`.
+            ValueError: If it cannot be read, or names a component that is not there or does not
+                measure that; the message shows the place.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"the formula must be a string, not {text!r}")
+        if not isinstance(metric, ComponentMetricId):
+            raise TypeError(f"metric must be a ComponentMetricId, not {metric!r}")
+        expression, places = parse(text, metric)
+        for component_id, place in places.items():
+            self._check_measures(component_id, metric, text, place)
+        return Formula([expression], unit_of(metric), self._formulas, name or text)
+
+    def _check_measures(
+        self, component_id: int, metric: ComponentMetricId, text: str, place: int
+    ) -> None:
+        if component_id not in self.topology:
+            ids = [str(c.component_id) for c in self.topology.components()]
+            known = ", ".join(ids[:_MOST_LISTED]) + (", ..." if len(ids) > _MOST_LISTED else "")
+            raise mistake(text, place, f"there is no component {component_id}; there are {known}")
+        component = self.topology.component(component_id)
+        name = describe(component)
+        if component.category not in HAS_DATA and self._client.api == "v0.15":
+            raise mistake(text, place, f"there is no data of {name}")
+        metrics = metrics_of(component.category)
+        if metric not in metrics:
+            raise mistake(text, place, f"{name} has no {metric}; it has {', '.join(metrics)}")
 
     def new_ev_charger_pool(
         self, *, priority: int, component_ids: Iterable[int] | None = None, name: str | None = None
@@ -139,7 +288,8 @@ class Microgrid:
 
         Args:
             priority: How important its proposals are; a higher number is more important.
-            component_ids: The IDs of the chargers; all of the microgrid unless given.
+            component_ids: The IDs of the chargers. Unless given, every charger of the microgrid,
+                also those that come later.
             name: What receivers and log lines call it.
 
         Returns:
@@ -151,11 +301,11 @@ class Microgrid:
         """
         if not isinstance(priority, int) or isinstance(priority, bool):
             raise TypeError(f"priority must be an integer, not {priority!r}")
-        known = {c.component_id for c in self._topology.components(ComponentCategory.EV_CHARGER)}
-        chargers = frozenset(known if component_ids is None else component_ids)
-        if not chargers:
+        known = self._control_loop.every
+        chargers = None if component_ids is None else frozenset(component_ids)
+        if not (known if chargers is None else chargers):
             raise ValueError("a pool needs at least one EV charger; there is none")
-        if chargers - known:
+        if chargers is not None and chargers - known:
             raise ValueError(
                 f"no EV chargers: {', '.join(str(i) for i in sorted(chargers - known))}; "
                 f"those of the microgrid: {', '.join(str(i) for i in sorted(known))}"
@@ -167,13 +317,12 @@ class Microgrid:
             chargers,
             priority=priority,
             name=name or f"EV charger pool {number}",
-            topology=self._topology,
             formulas=self._formulas,
             control_loop=self._control_loop,
         )
 
     def close(self) -> None:
-        """End both threads and all receivers; a client that was made here, too.
+        """End all threads and all receivers; a client that was made here, too.
 
         Chargers whose last proposal has just been withdrawn are released first, if the server
         answers within a second. Any thread, any number of times.
@@ -189,14 +338,43 @@ class Microgrid:
         self._threads.close(wait=True)
 
 
-def _subscriber(client: MicrogridApiClient, topology: Topology) -> SubscribeInBackground:
+class _Changes:
+    """A `ReceiverFetcher` of what has changed at a site."""
+
+    def __init__(self, watch: SiteWatch, loop: SumLoop, keeps: object) -> None:
+        self._watch = watch
+        self._loop = loop
+        self._keeps = keeps
+
+    def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[str]:
+        """See `ReceiverFetcher.new_receiver`."""
+        check_maxsize(maxsize)
+        receiver = self._watch.changes.subscribe(maxsize, keeps=self._keeps)
+        if receiver is None:
+            raise ReceiverStoppedError("the microgrid has been closed")
+        # It looks every ten minutes, formulas or not.
+        self._loop.run()
+        return receiver
+
+
+def _subscriber(client: MicrogridApiClient, watch: SiteWatch) -> SubscribeInBackground:
     """Give a function that subscribes to the data of any component that has some."""
 
     def subscribe(component_id: int, deliver: Callable[[Receiver[Any] | Exception], None]) -> None:
-        category = topology.component(component_id).category
-        if category in _HAS_DATA:
-            subscribe_in_background(client, component_id, category, _WINDOW_SIZE, deliver)
+        topology = watch.topology
+        if component_id not in topology:
+            deliver(ValueError(f"there is no component {component_id} any more"))
+            return
+        component = topology.component(component_id)
+        if component.category in HAS_DATA:
+            metrics = None
+        elif component.provides_telemetry is False:
+            deliver(ValueError(f"component {component_id} sends no data, the server says"))
+            return
         else:
-            deliver(ValueError(f"component {component_id}, a {category.name}, has no data"))
+            metrics = TELEMETRY_METRICS
+        subscribe_in_background(
+            client, component_id, component.category, _WINDOW_SIZE, deliver, metrics=metrics
+        )
 
     return subscribe

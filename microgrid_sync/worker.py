@@ -5,6 +5,7 @@ may wait for an answer; the thread itself never waits for a call. What it reads 
 subscribed to elsewhere, and delivered to the inbox.
 """
 
+import contextlib
 import logging
 import math
 import queue
@@ -15,8 +16,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
+from microgrid_sync.exceptions import OperationNotImplemented
 from microgrid_sync.program_end import check_not_forked, ends_with_program, hand_over, is_forked
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError, close_receiver, take_all
+from microgrid_sync.receiver import (
+    Receiver,
+    ReceiverStoppedError,
+    close_receiver,
+    end_of,
+    take_all,
+)
 
 A = TypeVar("A")
 
@@ -34,6 +42,9 @@ _FINISH_TIMEOUT = 1.0
 
 _RESUBSCRIBE_AFTER = 10.0
 """Seconds between two attempts to subscribe to a component whose stream has ended for good."""
+
+_REFUSED_AGAIN_AFTER = 600.0
+"""Seconds until the next attempt if the server has said that it has no such stream."""
 
 _END: Final = object()
 
@@ -61,6 +72,10 @@ class Question(Generic[A]):
         if error is not None:
             raise error
         return value  # type: ignore[return-value] # with no error there is an answer
+
+
+class _Mark(Question[None]):
+    """A question that is answered when all messages before it have been worked on."""
 
 
 class Worker:
@@ -149,6 +164,16 @@ class Worker:
                     raise ReceiverStoppedError("the microgrid has been closed") from None
         raise TimeoutError(f"{self._name} gives no answer")
 
+    def wait_for_messages(self) -> None:
+        """Wait until all has been worked on that was sent before; not if nothing runs.
+
+        Raises:
+            TimeoutError: If that takes a minute.
+        """
+        if self._thread is not None and not self._is_closing:
+            with contextlib.suppress(ReceiverStoppedError):
+                self.ask(_Mark())
+
     def close(self, *, wait: bool = True) -> None:
         """End the thread, after what has been posted before. Any number of times.
 
@@ -218,12 +243,18 @@ class Worker:
             return messages
 
     def _try_to_work(self, messages: list[Any]) -> float:
+        marks = [message for message in messages if isinstance(message, _Mark)]
+        if marks:
+            messages = [message for message in messages if not isinstance(message, _Mark)]
         try:
             return self._work(messages, time.monotonic())
         except Exception:
             # A defect of ours must not end everything for good.
             _logger.exception("%s failed; it goes on", self._name)
             return time.monotonic() + _PAUSE_AFTER_FAILURE
+        finally:
+            for mark in marks:
+                mark.answer(lambda: None)
 
     def _finish(self) -> None:
         self._end()
@@ -265,6 +296,7 @@ class _Feed:
     """What is known of one component's receiver."""
 
     asked_at: float
+    again_after: float = 0.0
     receiver: Receiver[Any] | None = None
     is_pending: bool = True
 
@@ -306,6 +338,11 @@ class ComponentReceivers:
         """Give the components that are followed."""
         return set(self._feeds)
 
+    def has_failed(self, component_id: int) -> bool:
+        """Tell whether there is no receiver of a component, and none is being made."""
+        feed = self._feeds[component_id]
+        return feed.receiver is None and not feed.is_pending
+
     def take(self, component_id: int, now: float) -> list[Any]:
         """Take what has come of a component; subscribe again if its stream has ended."""
         feed = self._feeds[component_id]
@@ -313,8 +350,9 @@ class ComponentReceivers:
             values = take_all(feed.receiver)
             if values is not None:
                 return values
+            feed.again_after = _pause_after(end_of(feed.receiver))
             feed.receiver = None
-        if not feed.is_pending and now - feed.asked_at >= _RESUBSCRIBE_AFTER:
+        if not feed.is_pending and now - feed.asked_at >= feed.again_after:
             feed.asked_at, feed.is_pending = now, True
             self._ask(component_id)
         return []
@@ -327,6 +365,7 @@ class ComponentReceivers:
             _logger.debug("No data of component %s: %s", message.component_id, receiver)
             if feed is not None:
                 feed.is_pending = False
+                feed.again_after = _pause_after(receiver)
         elif feed is None or feed.receiver is not None:
             close_receiver(receiver)
         else:
@@ -340,3 +379,8 @@ class ComponentReceivers:
     def close(self) -> None:
         """Follow nothing any more."""
         self.drop(list(self._feeds))
+
+
+def _pause_after(error: BaseException | None) -> float:
+    is_refused = isinstance(error, OperationNotImplemented)
+    return _REFUSED_AGAIN_AFTER if is_refused else _RESUBSCRIBE_AFTER

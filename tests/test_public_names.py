@@ -218,13 +218,20 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "Microgrid": {
         "server_url_or_client": REQUIRED, "*": None, "resampling_period": timedelta(seconds=1),
         "charging": microgrid_sync.ChargingConfig(),
+        "resampling": microgrid_sync.Resampling(),
     },
+    "Microgrid.refresh": {},
+    "Microgrid.formula": {
+        "text": REQUIRED, "metric": microgrid_sync.ComponentMetricId.ACTIVE_POWER,
+        "*": None, "name": None,
+    },
+    "Resampling": {"max_age_periods": 3, "method": "mean"},
     "Microgrid.new_ev_charger_pool": {
         "*": None, "priority": REQUIRED, "component_ids": None, "name": None,
     },
     "Microgrid.close": {},
     "EVChargerPool.propose_power": {
-        "power": REQUIRED, "*": None, "bounds": microgrid_sync.Bounds(None, None),
+        "power": REQUIRED, "bounds": microgrid_sync.Bounds(None, None),
     },
     "EVChargerPool.stop": {},
     "Formula.new_receiver": {"*": None, "maxsize": 50},
@@ -324,7 +331,7 @@ PROPERTIES = [
 OTHER_NAMES = {
     "ComponentId", "DEFAULT_CALL_RETRY", "DEFAULT_CHANNEL_OPTIONS", "RECEIVER_MAX_SIZE",
     "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport", "Formula",
-    "Formula3Phase", "Power", "Result", "Voltage",
+    "Formula3Phase", "Power", "Result", "Topology", "Voltage",
     "Receiver", "ReceiverFetcher", "ReceiverStoppedError", "__version__", "merge",
 }  # fmt: skip
 

@@ -1,77 +1,172 @@
 """Finds the formula of a set of chargers: their sum, and what stands in where one is missing."""
 
 from collections.abc import Iterable, Set
+from dataclasses import dataclass
 
 from microgrid_sync.formulas.expression import (
-    Binary,
     Coalesce,
-    Constant,
     Expression,
     Measured,
     Metric,
+    OrZero,
+    difference,
+    first_of,
     total,
 )
-from microgrid_sync.model import ComponentCategory
+from microgrid_sync.model import ComponentCategory, ComponentMetricId, InverterType
 from microgrid_sync.topology import Topology
 
-_MEASURABLE = (
-    ComponentCategory.EV_CHARGER,
-    ComponentCategory.INVERTER,
-    ComponentCategory.CHP,
-)
-"""What may be behind a meter that stands in for a charger: the rest of its load is known."""
+_ACTIVE_POWER = ComponentMetricId.ACTIVE_POWER
 
 
-def charger_formula(topology: Topology, chargers: Set[int]) -> Expression:
+@dataclass(frozen=True)
+class Group:
+    """Some devices that are read by the same meters, and can be missing together."""
+
+    devices: tuple[int, ...]
+    """Their IDs, in descending order."""
+
+    meters: tuple[int, ...] = ()
+    """What stands in for all of them, added up; nothing does if there are none."""
+
+    others: tuple[int, ...] = ()
+    """What else those meters read, to be subtracted."""
+
+
+def groups(topology: Topology, devices: Set[int]) -> list[Group]:
+    """Sort devices by the meter that can stand in for them.
+
+    A meter can that reads nothing besides them but what is known: other devices, and meters that
+    read none of them. The main meter carries the building's own load, and stands in for nothing
+    unless it reads devices of one kind alone.
+
+    Args:
+        topology: The microgrid.
+        devices: The IDs of the devices; those that are not part of it have no meter.
+
+    Returns:
+        The groups, those with a meter first; the others are one device each.
+    """
+    by_meter: dict[int, list[int]] = {}
+    lonely: list[Group] = []
+    for device in sorted(devices, reverse=True):
+        above = topology.read_by(device) if device in topology else []
+        meters = [c.component_id for c in above if c.category is ComponentCategory.METER]
+        if len(meters) == 1 and len(above) == 1:
+            by_meter.setdefault(meters[0], []).append(device)
+        elif above and len(meters) == len(above) and _read_nothing_else(topology, meters, device):
+            lonely.append(Group((device,), tuple(meters)))
+        else:
+            lonely.append(Group((device,)))
+    found: list[Group] = []
+    for meter, group in sorted(by_meter.items(), key=lambda item: item[1], reverse=True):
+        others = _others(topology, meter, devices)
+        if others is None:
+            lonely += [Group((device,)) for device in group]
+        else:
+            found.append(Group(tuple(group), (meter,), others))
+    return found + sorted(lonely, key=lambda group: group.devices, reverse=True)
+
+
+def charger_formula(
+    topology: Topology, chargers: Set[int], metric: ComponentMetricId = _ACTIVE_POWER
+) -> Expression:
     """Find the formula of what some chargers draw together.
 
-    Chargers behind one meter, that has nothing but chargers, inverters and CHPs behind it, are
-    added up; if one is missing, the meter less its other successors stands in; if that is missing
-    too, the sum of those that are there. Other chargers count as zero when they are missing. The
-    whole has no value where no component of it has one.
+    Chargers behind one meter that reads besides them only what is known are added up; if one is
+    missing, the meter less the others stands in; if that is missing too, the sum of those that are
+    there. Other chargers count as zero when they are missing. The whole has no value where no
+    component of it has one.
 
     Args:
         topology: The microgrid.
         chargers: The IDs of the chargers, one at least.
+        metric: What of them is added up.
 
     Returns:
         The formula; IDs in descending order.
     """
-    groups: dict[int | None, list[int]] = {}
-    for charger in sorted(chargers, reverse=True):
-        groups.setdefault(_standing_in(topology, charger), []).append(charger)
-    lonely = groups.pop(None, [])
-    parts = [
-        _behind_meter(topology, meter, group)
-        for meter, group in sorted(groups.items(), key=lambda item: item[1], reverse=True)
-        if meter is not None
-    ]
-    parts += [_or_zero(charger) for charger in lonely]
+    parts: list[Expression] = []
+    for group in groups(topology, chargers):
+        ways = [_sum(group.devices, metric), *stand_in(group, metric)]
+        if len(group.devices) == 1:
+            parts.append(OrZero(ways, group.devices))
+        else:
+            last = [OrZero((Metric(device, metric),), (device,)) for device in group.devices]
+            parts.append(Coalesce((*ways, total(last))))
     return Measured(total(parts))
 
 
-def _standing_in(topology: Topology, charger: int) -> int | None:
-    """Find the meter that can stand in for a charger."""
-    predecessors = topology.predecessors(charger)
-    if len(predecessors) != 1 or predecessors[0].category is not ComponentCategory.METER:
+def devices_formula(
+    topology: Topology, devices: Set[int], metric: ComponentMetricId = _ACTIVE_POWER
+) -> Expression:
+    """Find the formula of what some devices take together, without a value if one is missing.
+
+    Args:
+        topology: The microgrid.
+        devices: The IDs of the devices, one at least.
+        metric: What of them is added up.
+
+    Returns:
+        The formula, in which meters stand in as in `charger_formula`.
+    """
+    return total(
+        [
+            first_of([_sum(group.devices, metric), *stand_in(group, metric)])
+            for group in groups(topology, devices)
+        ]
+    )
+
+
+def stand_in(group: Group, metric: ComponentMetricId = _ACTIVE_POWER) -> list[Expression]:
+    """Give what stands in for a group, if anything does."""
+    if not group.meters:
+        return []
+    others = [Metric(other, metric) for other in group.others]
+    return [difference(_sum(group.meters, metric), others)]
+
+
+def is_known(topology: Topology, component_id: int) -> bool:
+    """Tell whether a component is a device whose power is known, and may be subtracted.
+
+    A hybrid inverter is none: the rule is that of the peers.
+    """
+    component = topology.component(component_id)
+    return component.category in {ComponentCategory.EV_CHARGER, ComponentCategory.CHP} or (
+        component.category is ComponentCategory.INVERTER
+        and component.type is not InverterType.HYBRID
+    )
+
+
+def is_of_one_kind(topology: Topology, meter: int) -> bool:
+    """Tell whether a meter reads devices of one kind, and nothing else."""
+    return (
+        topology.is_ev_charger_meter(meter)
+        or topology.is_pv_meter(meter)
+        or topology.is_battery_meter(meter)
+        or topology.is_chp_meter(meter)
+    )
+
+
+def _others(topology: Topology, meter: int, devices: Set[int]) -> tuple[int, ...] | None:
+    """Give what a meter reads besides some devices; ``None`` if it cannot stand in for them."""
+    below = {c.component_id for c in topology.reads(meter)}
+    others = below - devices
+    if topology.is_main_meter(meter) and not is_of_one_kind(topology, meter):
         return None
-    meter = predecessors[0].component_id
-    successors = topology.successors(meter)
-    return meter if all(s.category in _MEASURABLE for s in successors) else None
+    for other in others:
+        component = topology.component(other)
+        if component.category is ComponentCategory.METER:
+            if topology.behind(other) & devices:
+                return None
+        elif not is_known(topology, other):
+            return None
+    return tuple(sorted(others, reverse=True))
 
 
-def _behind_meter(topology: Topology, meter: int, chargers: list[int]) -> Expression:
-    others = {s.component_id for s in topology.successors(meter)} - set(chargers)
-    stand_in: Expression = Metric(meter)
-    for other in sorted(others, reverse=True):
-        stand_in = Binary("-", stand_in, Metric(other))
-    last = Constant(0.0) if len(chargers) == 1 else total([_or_zero(c) for c in chargers])
-    return Coalesce((_sum(chargers), stand_in, last))
+def _read_nothing_else(topology: Topology, meters: Iterable[int], device: int) -> bool:
+    return all([c.component_id for c in topology.reads(meter)] == [device] for meter in meters)
 
 
-def _sum(components: Iterable[int]) -> Expression:
-    return total([Metric(component) for component in components])
-
-
-def _or_zero(component: int) -> Expression:
-    return Coalesce((Metric(component), Constant(0.0)))
+def _sum(components: Iterable[int], metric: ComponentMetricId) -> Expression:
+    return total([Metric(component, metric) for component in components])

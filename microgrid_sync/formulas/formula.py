@@ -1,40 +1,84 @@
 """Makes formulas as users see them: something to receive, and to compute with."""
 
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from frequenz.quantities import Current, Power, Quantity
+from frequenz.quantities import Quantity
 
 from microgrid_sync.fan_out import FanOut
 from microgrid_sync.formulas.expression import (
-    Binary,
-    Coalesce,
     Constant,
     Expression,
-    Extreme,
-    Values,
+    Found,
+    combined,
+    joined,
 )
+from microgrid_sync.formulas.metrics import Unit, unit_of
 from microgrid_sync.formulas.sum_loop import SumLoop
+from microgrid_sync.model import ComponentMetricId
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, ReceiverStoppedError
 from microgrid_sync.timeseries import Sample, Sample3Phase
+from microgrid_sync.topology import Topology
 
 Q = TypeVar("Q", bound=Quantity)
 S = TypeVar("S")
 F = TypeVar("F", bound="_Formula[Any, Any, Any]")
 
-_POWER_METRIC = 0
-_CURRENT_METRICS = (1, 2, 3)
+Rule = Callable[[Topology], Expression]
+"""Finds an expression from the topology."""
 
 
-class _Unit(NamedTuple, Generic[Q]):
-    """What a formula computes with."""
+class FoundExpressions:
+    """The expressions of a microgrid that follow from its topology, as long as somebody has them.
 
-    quantity: type[Q]
-    """The type of its values."""
+    It must not keep the microgrid alive: what tells it of changes runs as long as that does.
+    """
 
-    create: Callable[[float], Q]
-    """Makes a value of a number in the base unit."""
+    def __init__(self, loop: SumLoop, topology: Topology) -> None:
+        """Begin with a topology.
+
+        Args:
+            loop: Evaluates the formulas.
+            topology: What they follow from.
+        """
+        self._loop = loop
+        self.topology = topology
+        # Protects the rules: users' threads add to them, and that of the watch walks through them.
+        self._lock = threading.Lock()
+        self._rules: weakref.WeakKeyDictionary[Found, Rule] = weakref.WeakKeyDictionary()
+
+    def find(self, rule: Rule) -> Expression:
+        """Give an expression that a rule finds, now and whenever the topology has changed."""
+        found = Found(Constant(None))
+        with self._lock:
+            self._rules[found] = rule
+        topology = None
+        while topology is not self.topology:
+            # Once more if it has changed meanwhile.
+            topology = self.topology
+            found.now = rule(topology)
+        return found
+
+    def change_topology(self, topology: Topology, changed: frozenset[int]) -> None:
+        """Find all expressions anew; the loop does that between two windows.
+
+        Args:
+            topology: The new topology.
+            changed: The components that are gone, or are something else now.
+        """
+        self.topology = topology
+        with self._lock:
+            rules = list(self._rules.items())
+        anew = [(found, rule(topology)) for found, rule in rules]
+
+        def replace() -> None:
+            for found, expression in anew:
+                found.now = expression
+
+        self._loop.change_site(replace, changed)
 
 
 class FormulaSource(NamedTuple):
@@ -42,6 +86,9 @@ class FormulaSource(NamedTuple):
 
     loop: SumLoop
     """Evaluates them."""
+
+    found: FoundExpressions
+    """What they follow from."""
 
     keeps: object
     """Must stay alive as long as somebody has a formula or receives one."""
@@ -51,43 +98,56 @@ class _Operand(Generic[Q, F]):
     """What formulas and their builders have in common: operators."""
 
     def __init__(
-        self, tree: Expression, unit: _Unit[Q], source: FormulaSource, formula_class: type[F]
+        self,
+        trees: Sequence[Expression],
+        unit: Unit[Q],
+        source: FormulaSource,
+        formula_class: type[F],
     ) -> None:
-        self.tree = tree
+        self._trees = tuple(trees)
         self._unit = unit
         self._source = source
         self._formula_class = formula_class
 
     @property
     def expression(self) -> str:
-        """The formula as text; ``#`` and an ID is what that component measures."""
-        return str(self.tree)
+        """The formula as text; ``#`` and an ID is what that component measures.
 
-    def _with(self, tree: Expression) -> "FormulaBuilder[Q, F]":
-        return FormulaBuilder(tree, self._unit, self._source, self._formula_class)
+        That of three phases is the same for each of them.
+        """
+        return str(self._trees[0])
 
-    def _node(self, other: Any) -> Expression | None:
-        """Turn another formula or a quantity into a node; ``None`` if that makes no sense."""
+    def _with(self, trees: Sequence[Expression]) -> "FormulaBuilder[Q, F]":
+        return FormulaBuilder(trees, self._unit, self._source, self._formula_class)
+
+    def _node(self, other: Any) -> Sequence[Expression] | None:
+        """Turn another formula or quantities into nodes; ``None`` if that makes no sense."""
         if isinstance(other, _Operand):
             fits = (
                 other._formula_class is self._formula_class
                 and other._unit == self._unit
                 and other._source.loop is self._source.loop
             )
-            return other.tree if fits else None
-        return Constant(other.base_value) if type(other) is self._unit.quantity else None
+            return other._trees if fits else None
+        count = len(self._trees)
+        quantities = other if isinstance(other, tuple | list) else [other] * count
+        if len(quantities) == count and all(type(q) is self._unit.quantity for q in quantities):
+            return [Constant(quantity.base_value) for quantity in quantities]
+        return None
 
     def _binary(self, operator: str, other: Any, *, swapped: bool = False) -> Any:
-        node = self._node(other)
-        if node is None:
+        nodes = self._node(other)
+        if nodes is None:
             return NotImplemented
-        left, right = (node, self.tree) if swapped else (self.tree, node)
-        return self._with(Binary(operator, left, right))
+        left, right = (nodes, self._trees) if swapped else (self._trees, nodes)
+        return self._with(
+            [combined(operator, one, two) for one, two in zip(left, right, strict=True)]
+        )
 
     def _scaled(self, operator: str, factor: Any) -> Any:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
-        return self._with(Binary(operator, self.tree, Constant(float(factor))))
+        return self._with([combined(operator, t, Constant(float(factor))) for t in self._trees])
 
     def __add__(self, other: Any) -> "FormulaBuilder[Q, F]":
         """Add a formula or a quantity of the same kind."""
@@ -115,29 +175,45 @@ class _Operand(Generic[Q, F]):
         """Divide by a number; by zero there is no value."""
         return self._scaled("/", divisor)  # type: ignore[no-any-return] # as above
 
-    def coalesce(self, *others: "_Operand[Q, F] | Q") -> "FormulaBuilder[Q, F]":
-        """Take the first of this and the others that has a value."""
-        return self._with(Coalesce((self.tree, *self._nodes("coalesce", others))))
+    def coalesce(self, *others: "_Operand[Q, F] | Q | Sequence[Q]") -> "FormulaBuilder[Q, F]":
+        """Take the first of this and the others that has a value.
 
-    def min(self, *others: "_Operand[Q, F] | Q") -> "FormulaBuilder[Q, F]":
-        """Take the smallest of this and the others; no value if one of them has none."""
-        return self._with(Extreme("MIN", (self.tree, *self._nodes("min", others))))
+        Args:
+            others: Formulas of the same kind, quantities, or a tuple of a quantity for each phase.
 
-    def max(self, *others: "_Operand[Q, F] | Q") -> "FormulaBuilder[Q, F]":
-        """Take the largest of this and the others; no value if one of them has none."""
-        return self._with(Extreme("MAX", (self.tree, *self._nodes("max", others))))
+        Raises:
+            TypeError: If one of them is anything else.
+        """
+        return self._joined("COALESCE", others)
 
-    def _nodes(self, name: str, others: Sequence[Any]) -> list[Expression]:
-        nodes = []
+    def min(self, *others: "_Operand[Q, F] | Q | Sequence[Q]") -> "FormulaBuilder[Q, F]":
+        """Take the smallest of this and the others; no value if one of them has none.
+
+        Args:
+            others: As of `coalesce`.
+        """
+        return self._joined("MIN", others)
+
+    def max(self, *others: "_Operand[Q, F] | Q | Sequence[Q]") -> "FormulaBuilder[Q, F]":
+        """Take the largest of this and the others; no value if one of them has none.
+
+        Args:
+            others: As of `coalesce`.
+        """
+        return self._joined("MAX", others)
+
+    def _joined(self, kind: str, others: Sequence[Any]) -> "FormulaBuilder[Q, F]":
+        nodes = [self._trees]
         for other in others:
             node = self._node(other)
             if node is None:
+                of_phases = f", {len(self._trees)} of them together" if self._trees[1:] else ""
                 raise TypeError(
-                    f"{name}() takes formulas of the same kind and microgrid, and quantities of "
-                    f"type {self._unit.quantity.__name__}, not {other!r}"
+                    f"{kind.lower()}() takes formulas of the same kind and microgrid, and "
+                    f"quantities of type {self._unit.quantity.__name__}{of_phases}, not {other!r}"
                 )
-            nodes.append(node)
-        return nodes
+            nodes.append(tuple(node))
+        return self._with([joined(kind, parts) for parts in zip(*nodes, strict=True)])
 
 
 class FormulaBuilder(_Operand[Q, F]):
@@ -152,7 +228,7 @@ class FormulaBuilder(_Operand[Q, F]):
         Returns:
             The formula; all of its parts are evaluated on the same window.
         """
-        return self._formula_class(self.tree, self._unit, self._source, name)
+        return self._formula_class(self._trees, self._unit, self._source, name)
 
 
 class _Evaluation(Generic[S]):
@@ -160,8 +236,7 @@ class _Evaluation(Generic[S]):
 
     def __init__(
         self,
-        tree: Expression,
-        metrics: tuple[int, ...],
+        trees: Sequence[Expression],
         sample: Callable[[datetime, Sequence[float | None]], S],
         name: str,
         on_empty: Callable[[], None],
@@ -169,25 +244,19 @@ class _Evaluation(Generic[S]):
         """Make an evaluation that nobody receives.
 
         Args:
-            tree: What to evaluate.
-            metrics: For which metrics, one value of the sample each.
+            trees: What to evaluate, one for each value of a sample.
             sample: Makes a sample of the values.
-            name: What receivers call it.
+            name: What receivers and log lines call it.
             on_empty: Called when the last receiver has gone.
         """
-        self.tree = tree
+        self.trees = trees
+        self.name = name
         self.receivers: FanOut[S] = FanOut(name, on_empty=on_empty)
-        self._metrics = metrics
         self._sample = sample
 
-    def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
-        """Evaluate a window and send the result; add the components that were asked for."""
-        values = [self.tree.evaluate(metrics[metric], asked) for metric in self._metrics]
+    def publish(self, stamp: datetime, values: Sequence[float | None]) -> None:
+        """Send a sample."""
         self.receivers.put(self._sample(stamp, values))
-
-    def publish_nothing(self, stamp: datetime) -> None:
-        """Send that there is no value."""
-        self.receivers.put(self._sample(stamp, [None] * len(self._metrics)))
 
     def is_received(self) -> bool:
         """Tell whether somebody receives it."""
@@ -201,10 +270,10 @@ class _Evaluation(Generic[S]):
 class _Formula(_Operand[Q, F], Generic[Q, F, S]):
     """A formula of samples of one kind. Runs from its first receiver until its last one closes."""
 
-    _metrics: ClassVar[tuple[int, ...]]
-
-    def __init__(self, tree: Expression, unit: _Unit[Q], source: FormulaSource, name: str) -> None:
-        super().__init__(tree, unit, source, type(self))  # type: ignore[arg-type] # F is this class
+    def __init__(
+        self, trees: Sequence[Expression], unit: Unit[Q], source: FormulaSource, name: str
+    ) -> None:
+        super().__init__(trees, unit, source, type(self))  # type: ignore[arg-type] # F is this class
         self._name = name
 
         # What the loop holds must not keep this formula, and with it the microgrid, alive.
@@ -214,7 +283,7 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
             return make(stamp, [None if value is None else unit.create(value) for value in values])
 
         self._evaluation: _Evaluation[S] = _Evaluation(
-            tree, self._metrics, sample, name, on_empty=source.loop.look_for_unneeded
+            self._trees, sample, name, on_empty=source.loop.look_for_unneeded
         )
 
     def __repr__(self) -> str:
@@ -254,8 +323,6 @@ class Formula(_Formula[Q, "Formula[Q]", Sample[Q]]):
     combined with `coalesce`, `min` and `max`; ``build(name)`` makes a formula of the result.
     """
 
-    _metrics = (_POWER_METRIC,)
-
     @staticmethod
     def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> Sample[Q]:
         return Sample(stamp, *values)
@@ -264,22 +331,30 @@ class Formula(_Formula[Q, "Formula[Q]", Sample[Q]]):
 class Formula3Phase(_Formula[Q, "Formula3Phase[Q]", Sample3Phase[Q]]):
     """A quantity of each of three phases; else like a `Formula`."""
 
-    _metrics = _CURRENT_METRICS
-
     @staticmethod
     def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> Sample3Phase[Q]:
         return Sample3Phase(stamp, *values)
 
 
-_POWER = _Unit(Power, Power.from_watts)
-_CURRENT = _Unit(Current, Current.from_amperes)
+MetricRule = Callable[[Topology, ComponentMetricId], Expression]
+"""Finds the expression of a metric from the topology."""
 
 
-def power_formula(tree: Expression, source: FormulaSource, name: str) -> Formula[Power]:
-    """Make a formula of active power, in W."""
-    return Formula(tree, _POWER, source, name)
+def formula_of(
+    rule: MetricRule, metric: ComponentMetricId, source: FormulaSource, name: str
+) -> Formula[Any]:
+    """Make a formula of a metric by a rule."""
+    tree = source.found.find(lambda topology: rule(topology, metric))
+    return Formula([tree], unit_of(metric), source, name)
 
 
-def current_formula(tree: Expression, source: FormulaSource, name: str) -> Formula3Phase[Current]:
-    """Make a formula of the current of each phase, in A."""
-    return Formula3Phase(tree, _CURRENT, source, name)
+def formula_of_phases(
+    rule: MetricRule, metrics: Sequence[ComponentMetricId], source: FormulaSource, name: str
+) -> Formula3Phase[Any]:
+    """Make a formula of a metric of each phase by a rule."""
+
+    def of(metric: ComponentMetricId) -> Expression:
+        return source.found.find(lambda topology: rule(topology, metric))
+
+    trees = [of(metric) for metric in metrics]
+    return Formula3Phase(trees, unit_of(metrics[0]), source, name)

@@ -1,7 +1,7 @@
 """Defines a range."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -15,3 +15,16 @@ class Bounds(Generic[T]):
 
     upper: T
     """The upper end."""
+
+    def __contains__(self, item: object) -> bool:
+        """Tell whether a value is in the range, its ends included; an end of ``None`` is open.
+
+        Raises:
+            TypeError: If the value is ``None``, or cannot be compared with the ends.
+        """
+        if item is None:
+            raise TypeError("None is neither inside nor outside of bounds")
+        value: Any = item
+        return (self.lower is None or self.lower <= value) and (
+            self.upper is None or value <= self.upper
+        )

@@ -121,7 +121,9 @@ class Component:
         """
         if self.component_id == 0:
             return self.category is ComponentCategory.GRID
-        return self.component_id > 0 and self.category is not ComponentCategory.NONE
+        # A program may hand over any number as the category.
+        is_known = isinstance(self.category, ComponentCategory)
+        return self.component_id > 0 and is_known and self.category is not ComponentCategory.NONE
 
     def __hash__(self) -> int:
         """Hash by the number alone."""

@@ -80,6 +80,10 @@ class ChargerSet:
         self.target: float | None = None
         self.result: Result | None = None
 
+    def add(self, charger: Charger) -> None:
+        """Take one more charger; it is commanded with the others from the next step on."""
+        self.chargers[charger.component_id] = charger
+
     # What is there
 
     def system(self, now: float) -> System | None:

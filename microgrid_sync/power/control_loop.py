@@ -3,8 +3,9 @@
 import functools
 import logging
 import math
+import time
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +14,8 @@ from frequenz.quantities import Power
 
 from microgrid_sync.client import MicrogridApiClient, reconnects, start_set_power
 from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
-from microgrid_sync.model import MeterData
+from microgrid_sync.model import ComponentCategory
 from microgrid_sync.model.bounds import Bounds
-from microgrid_sync.model.data import PerPhase
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet, PowerReport
 from microgrid_sync.power.config import ChargingConfig
@@ -24,6 +24,7 @@ from microgrid_sync.power.proposal_board import ChargerIds, ProposalBoard, liste
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.publication import Publication
 from microgrid_sync.power.set_point_ledger import Answer, SetPointLedger
+from microgrid_sync.power.voltage import VoltageSearch
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.timeseries import SystemBounds
 from microgrid_sync.topology import Topology
@@ -47,9 +48,6 @@ _LEAST_PAUSE = 0.05
 _LIFETIME = 60
 """Seconds for which a set-point holds, where that can be said; it is renewed well before."""
 
-_KEEP_METER = 60.0
-"""Seconds for which the main meter stays subscribed to after its voltage was needed."""
-
 _logger = logging.getLogger(__name__)
 
 _commanding: "dict[tuple[str, int], weakref.ref[ControlLoop]]" = {}
@@ -63,6 +61,8 @@ class _Watched:
     def __init__(self, chargers: ChargerSet, name: str) -> None:
         self.chargers = chargers
         self.fallback = False
+        self.takes_new = False
+        """Whether a pool of every charger has it."""
         self.bounds = Publication(f"the bounds of {name}")
         self.results = Publication(f"the results of {name}")
         self.reports: dict[int, Publication] = {}
@@ -73,6 +73,10 @@ class _Watched:
         name = f"the power status of {self._name}, priority {priority}"
         return self.reports.setdefault(priority, Publication(name))
 
+    def rename(self, name: str) -> None:
+        """Call further publications of reports by another name."""
+        self._name = name
+
     def publications(self) -> list[Publication]:
         """Give all publications."""
         return [self.bounds, self.results, *self.reports.values()]
@@ -82,7 +86,9 @@ class _Watched:
 
 
 class _Propose(Question[None]):
-    def __init__(self, pool: Hashable, chargers: ChargerIds, proposal: Proposal) -> None:
+    """Make a pool's proposal; ``None`` is every charger that there is."""
+
+    def __init__(self, pool: Hashable, chargers: ChargerIds | None, proposal: Proposal) -> None:
         super().__init__()
         self.pool, self.chargers, self.proposal = pool, chargers, proposal
 
@@ -91,11 +97,21 @@ class _Subscribe(Question[Receiver[Any]]):
     """Receive one publication of a set; ``priority`` is for reports alone."""
 
     def __init__(
-        self, chargers: ChargerIds, what: str, priority: int, maxsize: int, keeps: object
+        self, chargers: ChargerIds | None, what: str, priority: int, maxsize: int, keeps: object
     ) -> None:
         super().__init__()
         self.chargers, self.what, self.priority = chargers, what, priority
         self.maxsize, self.keeps = maxsize, keeps
+
+
+@dataclass(frozen=True)
+class _SiteChanged:
+    """The site is another one now; some components are gone, or are something else."""
+
+    topology: Topology
+    changed: frozenset[int]
+    every: ChargerIds
+    """Every charger that there is now, or was."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +157,8 @@ class ControlLoop:
         topology: Topology,
         config: ChargingConfig,
         subscribe: SubscribeInBackground,
+        *,
+        look: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Make a loop without pools.
 
@@ -149,7 +167,9 @@ class ControlLoop:
             topology: The microgrid.
             config: The settings.
             subscribe: Subscribes to a component's data.
+            look: Called at each look at everything with the time; must not wait.
         """
+        self._look_at_site = look
         self._client = client
         self._topology = topology
         self._config = config
@@ -166,16 +186,27 @@ class ControlLoop:
         self._reconnects: dict[int, tuple[int, int]] = {}
         # Of chargers that are not followed any more: what may still land or be held.
         self._ledgers: dict[int, SetPointLedger] = {}
-        self._meter_voltages: tuple[PerPhase, float] | None = None
-        self._meter_needed_at = -math.inf
+        self._voltage_search = VoltageSearch(topology, config.max_data_age.total_seconds())
+        # Which set a set has become when the site got more chargers: answers may still name it.
+        self._grown: dict[ChargerIds, ChargerIds] = {}
+        # Replaced as a whole by whoever changes the site.
+        self.every = _chargers_of(topology)
+        """Every charger that there is, or was."""
+        # The same as the thread knows it.
+        self._every = self.every
         self._warned_of_voltage: frozenset[int] = frozenset()
         self._under_way: dict[tuple[int, int], StartedSetPoint] = {}
         self._due = -math.inf
 
     # From any thread
 
-    def propose(self, pool: Hashable, chargers: ChargerIds, proposal: Proposal) -> None:
+    def propose(self, pool: Hashable, chargers: ChargerIds | None, proposal: Proposal) -> None:
         """Make or renew the one proposal of a pool.
+
+        Args:
+            pool: The pool.
+            chargers: Its chargers; ``None`` for every one that there is.
+            proposal: What it proposes.
 
         Raises:
             ValueError: If it is for some, but not all, of the chargers of another proposal.
@@ -193,6 +224,20 @@ class ControlLoop:
         """
         self.worker.post(_Withdraw(pool))
 
+    def change_topology(self, topology: Topology, changed: frozenset[int]) -> None:
+        """Go on with another topology; pools of every charger take new ones. Does not wait.
+
+        Args:
+            topology: The new topology.
+            changed: The components that are gone, or are something else now.
+        """
+        self.every |= _chargers_of(topology)
+        message = _SiteChanged(topology, changed, self.every)
+        if self.worker.has_started:
+            self.worker.deliver(message)
+        else:
+            self._change_site(message, time.monotonic())
+
     def pool_gone(self, pool: Hashable) -> None:
         """Note that nobody has a pool any more. For finalizers: takes no lock."""
         if self.worker.has_started:
@@ -200,7 +245,7 @@ class ControlLoop:
 
     def subscribe(
         self,
-        chargers: ChargerIds,
+        chargers: ChargerIds | None,
         what: str,
         maxsize: int,
         *,
@@ -210,7 +255,7 @@ class ControlLoop:
         """Receive the bounds, results or reports of a set of chargers, when they change.
 
         Args:
-            chargers: The chargers.
+            chargers: The chargers; ``None`` for every one that there is.
             what: ``"bounds"``, ``"results"`` or ``"reports"``.
             maxsize: How many values the receiver holds.
             priority: For reports, that of the pool.
@@ -227,6 +272,7 @@ class ControlLoop:
     def _work(self, messages: list[Any], now: float) -> float:
         if now >= self._due:
             self._due = now + _INTERVAL
+            self._look_at_site(now)
         for message in messages:
             match message:
                 case _Propose():
@@ -239,6 +285,8 @@ class ControlLoop:
                     self._board.forget(pool)
                 case Subscribed():
                     self._receivers.arrived(message)
+                case _SiteChanged():
+                    self._change_site(message, now)
                 case _Accepted():
                     self._accepted(message, now)
                 case _Done():
@@ -251,11 +299,13 @@ class ControlLoop:
         return min(self._due, max(due, now + _LEAST_PAUSE))
 
     def _propose(self, message: _Propose, now: float) -> None:
-        self._board.propose(message.pool, message.chargers, message.proposal, now)
-        self._watch(message.chargers, now)
+        chargers = self._every if message.chargers is None else message.chargers
+        self._board.propose(message.pool, chargers, message.proposal, now)
+        self._watch(chargers, now).takes_new |= message.chargers is None
 
     def _subscribe(self, message: _Subscribe, now: float) -> Receiver[Any]:
-        watched = self._watch(message.chargers, now)
+        watched = self._watch(self._every if message.chargers is None else message.chargers, now)
+        watched.takes_new |= message.chargers is None
         publication = {"bounds": watched.bounds, "results": watched.results}.get(message.what)
         if publication is None:
             publication = watched.report(message.priority)
@@ -279,6 +329,40 @@ class ControlLoop:
             self._receivers.follow(chargers, now)
         return watched
 
+    def _change_site(self, message: _SiteChanged, now: float) -> None:
+        """Take new chargers into the set of every one; those that are gone stay, as silent ones."""
+        self._topology = message.topology
+        self._voltage_search.change_topology(message.topology)
+        # What is something else now has to be subscribed to anew.
+        again = self._receivers.followed() & message.changed
+        self._receivers.drop(again)
+        self._receivers.follow(again & self._chargers.keys(), now)
+        before, after = self._every, message.every
+        if after == before:
+            return
+        self._every = after
+        watched = self._watched.get(before)
+        if watched is None or not watched.takes_new:
+            return
+        del self._watched[before]
+        # Proposals of pools that were made for just these chargers stay in force with the others:
+        # a limit that was fine for them all is, for some more of them, the safe side.
+        self._grown[before] = after
+        self._board.grow(before, after)
+        for number in sorted(after - before):
+            watched.chargers.add(self._charger(number))
+        watched.rename(f"chargers {listed(after)}")
+        self._watched[after] = watched
+        self._receivers.follow(after, now)
+        if watched.chargers.is_active:
+            self._warn_of_others(after - before)
+
+    def _current(self, chargers: ChargerIds) -> ChargerIds:
+        """Give the set that a set has become."""
+        while chargers not in self._watched and chargers in self._grown:
+            chargers = self._grown[chargers]
+        return chargers
+
     def _charger(self, number: int) -> Charger:
         charger = self._chargers.get(number)
         if charger is None:
@@ -290,17 +374,19 @@ class ControlLoop:
         return charger
 
     def _rated_bound(self, number: int) -> float:
+        if number not in self._topology:
+            return math.inf
         rated = self._topology.component(number).rated_bounds
         return math.inf if rated is None or rated.upper is None else rated.upper
 
     def _accepted(self, message: _Accepted, now: float) -> None:
-        watched = self._watched.get(message.chargers)
+        watched = self._watched.get(self._current(message.chargers))
         if watched is not None:
             watched.chargers.accepted(message.charger, message.attempt, message.watts, now)
 
     def _done(self, message: _Done, now: float) -> None:
         self._under_way.pop((message.charger, message.attempt), None)
-        watched = self._watched.get(message.chargers)
+        watched = self._watched.get(self._current(message.chargers))
         if watched is None:
             return
         error = message.error
@@ -372,6 +458,7 @@ class ControlLoop:
         for charger_id, charger in self._chargers.items():
             for value in self._receivers.take(charger_id, now):
                 charger.update(value, now)
+                self._voltage_search.update(charger_id, value.voltage_per_phase, now)
             number = reconnects(self._client, charger_id)
             if number is not None and number != self._reconnects.setdefault(charger_id, number):
                 # Whatever was behind the break may have forgotten its set-points.
@@ -380,11 +467,20 @@ class ControlLoop:
 
     def _voltages(self, now: float) -> dict[int, float]:
         """Find the sum of the phase voltages at each charger, if it is known."""
-        with_data = [charger for charger in self._chargers.values() if charger.data is not None]
-        if any(not charger.voltage.has_own(now) for charger in with_data):
-            self._meter_needed_at = now
-        meter = self._voltages_of_meter(now)
-        sums = {charger.component_id: charger.voltage.total(meter, now) for charger in with_data}
+        search = self._voltage_search
+        for component_id in search.wanted(now) & self._receivers.followed() - self._chargers.keys():
+            for value in self._receivers.take(component_id, now):
+                search.update(component_id, value.voltage_per_phase, now)
+        sums = {}
+        for number, charger in self._chargers.items():
+            if charger.data is not None:
+                has_own = charger.voltage.has_own(now)
+                other = None if has_own else search.find(number, now)
+                sums[number] = charger.voltage.total(other, now)
+        self._receivers.follow(search.wanted(now), now)
+        self._receivers.drop(
+            self._receivers.followed() - self._chargers.keys() - search.wanted(now)
+        )
         unknown = frozenset(charger for charger, total in sums.items() if total is None)
         if unknown - self._warned_of_voltage:
             _logger.warning(
@@ -394,24 +490,6 @@ class ControlLoop:
             )
         self._warned_of_voltage = unknown
         return {charger: total for charger, total in sums.items() if total is not None}
-
-    def _voltages_of_meter(self, now: float) -> PerPhase | None:
-        """Give what the main meter measures; follow it as long as that is needed."""
-        meter = self._topology.main_meter()
-        if meter is None:
-            return None
-        if now - self._meter_needed_at > _KEEP_METER:
-            self._receivers.drop([meter.component_id])
-            return None
-        self._receivers.follow([meter.component_id], now)
-        for value in self._receivers.take(meter.component_id, now):
-            if isinstance(value, MeterData):
-                self._meter_voltages = (value.voltage_per_phase, now)
-        if self._meter_voltages is None:
-            return None
-        voltages, received_at = self._meter_voltages
-        is_old = now - received_at >= self._config.max_data_age.total_seconds()
-        return None if is_old else voltages
 
     def _command(
         self, chargers: ChargerIds, one: _Watched, commands: dict[int, float], now: float
@@ -505,6 +583,8 @@ class ControlLoop:
             self._ledgers[charger] = self._chargers.pop(charger).ledger
             self._reconnects.pop(charger, None)
             self._receivers.drop([charger])
+        if not self._watched:
+            self._grown.clear()
 
     # The end
 
@@ -516,6 +596,10 @@ class ControlLoop:
         for one in self._watched.values():
             for publication in one.publications():
                 publication.end()
+
+
+def _chargers_of(topology: Topology) -> ChargerIds:
+    return frozenset(c.component_id for c in topology.components(ComponentCategory.EV_CHARGER))
 
 
 def _answer(error: ApiClientError | None, *, was_accepted: bool) -> Answer:

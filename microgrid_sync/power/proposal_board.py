@@ -1,7 +1,7 @@
 """Keeps the proposals of pools: who has which, for how long, and who is in whose way. Pure."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from microgrid_sync.power.proposals import Proposal
 
@@ -62,6 +62,15 @@ class ProposalBoard:
         if chargers is None or any(other.chargers == chargers for other in self._held.values()):
             return None
         return chargers
+
+    def grow(self, before: ChargerIds, after: ChargerIds) -> None:
+        """Let all proposals for a set be for a larger one from now on."""
+        for pool, held in self._held.items():
+            if held.chargers == before:
+                self._held[pool] = replace(held, chargers=after)
+        for pool, chargers in self._lapsed.items():
+            if chargers == before:
+                self._lapsed[pool] = after
 
     def lapse(self, now: float) -> list[ChargerIds]:
         """Drop proposals whose time is over; give the sets that have none left because of that."""

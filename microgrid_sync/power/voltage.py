@@ -1,9 +1,11 @@
-"""Finds the voltage at a charger, from what it and the main meter measure."""
+"""Finds the voltage at a charger, from what it and others measure. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from microgrid_sync.model import ComponentCategory
 from microgrid_sync.model.data import PerPhase
+from microgrid_sync.topology import Topology
 
 LOWEST, HIGHEST = 150.0, 300.0
 """V: what no grid has between a phase and neutral is no voltage."""
@@ -40,15 +42,15 @@ class ChargerVoltage:
         """Tell whether the charger itself measures a voltage."""
         return any(now - seen < _PHASE_GONE_AFTER for seen in self._seen_at)
 
-    def total(self, meter: Sequence[float] | None, now: float) -> float | None:
+    def total(self, other: Sequence[float] | None, now: float) -> float | None:
         """Add up the voltages of the phases that the charger has.
 
         A phase for which nothing has come for a moment keeps its voltage; one that never had any,
         or has had none for a minute, does not count unless it carries a current. A charger that
-        measures no voltage at all is taken for one with three phases, with the meter's voltages.
+        measures no voltage at all is taken for one with three phases, with those of another one.
 
         Args:
-            meter: What the main meter measures, in V; ``None`` if that is not known.
+            other: What the best other component measures, in V; ``None`` if that is not known.
             now: The time on the monotonic clock, in seconds.
 
         Returns:
@@ -65,5 +67,97 @@ class ChargerVoltage:
                 for draws, seen in zip(self._draws, self._seen_at, strict=True)
             )
             return math.fsum(known) * (1 + unknown_but_drawing / len(known))
-        known = [volts for volts in meter or () if is_voltage(volts)]
+        known = [volts for volts in other or () if is_voltage(volts)]
         return 3 * math.fsum(known) / len(known) if known else None
+
+
+_TRY_FOR = 3.0
+"""Seconds in which a component that is asked for its voltage should have sent one."""
+
+_TRY_AT_ONCE = 4
+"""So many more components are asked at a time."""
+
+_KEEP_ASKED = 60.0
+"""Seconds for which a component stays asked after its voltage was needed."""
+
+_OTHERS = (ComponentCategory.METER, ComponentCategory.INVERTER, ComponentCategory.EV_CHARGER)
+
+
+class VoltageSearch:
+    """Finds who else can say the voltage at chargers that measure none. One thread uses it.
+
+    The nearest meter above a charger that has a voltage says it; else any meter, inverter or
+    charger that has one. They are asked one after the other, the best ones first.
+    """
+
+    def __init__(self, topology: Topology, max_age: float) -> None:
+        """Ask nobody yet.
+
+        Args:
+            topology: The microgrid.
+            max_age: Seconds after which a voltage is too old.
+        """
+        self._max_age = max_age
+        self._heard: dict[int, tuple[PerPhase, float]] = {}
+        self._asked: dict[int, float] = {}
+        self._needed: dict[int, float] = {}
+        self.change_topology(topology)
+
+    def change_topology(self, topology: Topology) -> None:
+        """Go on with another topology."""
+        self._topology = topology
+        self._above: dict[int, list[int]] = {}
+        self._anybody_found_at = -math.inf
+        self._found: PerPhase | None = None
+        self._anybody = [c.component_id for kind in _OTHERS for c in topology.components(kind)]
+
+    def update(self, component_id: int, voltages: PerPhase, now: float) -> None:
+        """Take what a component measures, in V; nothing if that is no voltage."""
+        if any(is_voltage(volts) for volts in voltages):
+            self._heard[component_id] = (voltages, now)
+
+    def find(self, charger: int, now: float) -> PerPhase | None:
+        """Give the voltage at a charger, in V; without one, ask others to be asked for theirs."""
+        if charger not in self._above:
+            self._above[charger] = _meters_above(self._topology, charger)
+        voltages, is_waiting = self._first(self._above[charger], now)
+        if voltages is not None or is_waiting:
+            return voltages
+        if self._anybody_found_at != now:
+            # The same for all chargers that have come so far.
+            self._anybody_found_at = now
+            self._found = self._first(self._anybody, now)[0]
+        return self._found
+
+    def _first(self, candidates: Iterable[int], now: float) -> tuple[PerPhase | None, bool]:
+        """Give the first voltage, and whether one of those asked may still send a better one."""
+        room = _TRY_AT_ONCE
+        for candidate in candidates:
+            heard = self._heard.get(candidate)
+            self._needed[candidate] = now
+            if heard is not None and now - heard[1] < self._max_age:
+                return heard[0], False
+            room -= now - self._asked.setdefault(candidate, now) < _TRY_FOR
+            if room <= 0:
+                break
+        return None, room < _TRY_AT_ONCE
+
+    def wanted(self, now: float) -> frozenset[int]:
+        """Give the components whose data is needed for it."""
+        for component_id, needed_at in list(self._needed.items()):
+            if now - needed_at > _KEEP_ASKED:
+                del self._needed[component_id]
+                self._asked.pop(component_id, None)
+                self._heard.pop(component_id, None)
+        return frozenset(i for i in self._needed if i in self._topology)
+
+
+def _meters_above(topology: Topology, charger: int) -> list[int]:
+    """Give the meters between a charger and the grid, the nearest first."""
+    if charger not in topology:
+        return []
+    reached = [charger]
+    for component_id in reached:
+        above = (c.component_id for c in topology.read_by(component_id))
+        reached += [i for i in above if i not in reached]
+    return [i for i in reached if topology.component(i).category is ComponentCategory.METER]

@@ -26,13 +26,29 @@ from microgrid_sync.transport.component_list import ComponentList
 from microgrid_sync.transport.reachability import Reachability
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.transport.set_points import OrderBy, SetPoints, StartedSetPoint
-from microgrid_sync.wire import ApiGeneration, SetPointRequest, StreamRequest, UnaryRequest
+from microgrid_sync.wire import (
+    ApiGeneration,
+    ComponentListing,
+    SetPointRequest,
+    StreamRequest,
+    UnaryRequest,
+)
 
 T = TypeVar("T")
 
-_LIST_COMPONENTS: CallPlan[UnaryRequest[list[Component]]] = CallPlan(
+_LIST_COMPONENTS: CallPlan[UnaryRequest[ComponentListing]] = CallPlan(
     "components()", lambda api: api.list_components()
 )
+
+
+def _telemetry_plan(
+    component_id: int, metrics: frozenset[int]
+) -> CallPlan[StreamRequest[Telemetry]]:
+    return CallPlan(
+        f"telemetry(component_id={component_id})",
+        lambda api: api.stream_telemetry(component_id, metrics),
+    )
+
 
 _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
@@ -56,6 +72,7 @@ class Session:
         strategy: Strategy,
         call_options: CallOptions,
         counters: CallCounters,
+        on_reconnect: Callable[[], None],
     ) -> None:
         """Make a channel, which connects when it is first used.
 
@@ -66,6 +83,7 @@ class Session:
             strategy: How streams reconnect.
             call_options: How the list of components is asked for.
             counters: Where calls are counted.
+            on_reconnect: Called, in any thread, when a stream that was cut has data again.
 
         Raises:
             ValueError: If the URL is wrong.
@@ -77,7 +95,7 @@ class Session:
         self.channel = open_channel(target)
         self._call_options = call_options
         self._connection = connection = streams.Connection(
-            functools.partial(open_channel, target, for_streams=True), server_url
+            functools.partial(open_channel, target, for_streams=True), server_url, on_reconnect
         )
         self.reachability: Reachability = connection.reachability
         pinned = None if target.api == AUTO else target.api
@@ -127,32 +145,32 @@ class Session:
             plan, timeout, order_by=order_by, on_accepted=on_accepted, on_done=on_done
         )
 
-    def components(self, options: CallOptions) -> list[Component]:
+    def components(self, options: CallOptions) -> ComponentListing:
         """Ask the server for its components, and remember them."""
-        components = self.call(_LIST_COMPONENTS, options)
-        self._components.remember(components)
-        return components
+        listing = self.call(_LIST_COMPONENTS, options)
+        self._components.remember(listing.components)
+        return listing
 
     def _fetch_components(self) -> list[Component]:
-        return self.call(_LIST_COMPONENTS, self._call_options)
+        return self.call(_LIST_COMPONENTS, self._call_options).components
 
     def connections(
         self, plan: CallPlan[UnaryRequest[list[Connection]]], options: CallOptions
-    ) -> list[Connection]:
-        """Ask the server for connections, and for its components, between which they must be.
+    ) -> tuple[ComponentListing, list[Connection]]:
+        """Ask the server for connections, and for its components.
 
         Args:
             plan: Which connections to ask for.
             options: How; the timeout is for both calls.
 
         Returns:
-            The connections between components that exist, or number 0.
+            The components, and the connections as the server lists them: some may lead to what is
+                no component.
         """
         deadline = Deadline(options.timeout)
         connections = self.call(plan, options)
-        components = self.components(CallOptions(deadline.remaining(), options.retry))
-        known = {0, *(component.component_id for component in components)}
-        return [c for c in connections if c.start in known and c.end in known]
+        listing = self.components(CallOptions(deadline.remaining(), options.retry))
+        return listing, connections
 
     def subscribe(
         self, component_id: int, category: ComponentCategory, maxsize: int
@@ -181,6 +199,8 @@ class Session:
         category: ComponentCategory,
         maxsize: int,
         deliver: Callable[[Receiver[Any] | Exception], None],
+        *,
+        metrics: frozenset[int] | None = None,
     ) -> None:
         """Receive the data of a component, without waiting for the list of components.
 
@@ -188,6 +208,7 @@ class Session:
             component_id: The component.
             category: What it is expected to be.
             maxsize: How many values the receiver holds.
+            metrics: Which telemetry to receive, instead of the data of its category.
             deliver: Called once, in any thread, with the receiver or with what `subscribe` would
                 have raised.
         """
@@ -195,7 +216,10 @@ class Session:
         def reply(error: Exception | None) -> None:
             result: Receiver[Any] | Exception
             try:
-                result = error or self._open_stream(component_id, category, maxsize)
+                if metrics is None:
+                    result = error or self._open_stream(component_id, category, maxsize)
+                else:
+                    result = error or self._open_telemetry(component_id, metrics, maxsize)
             except Exception as failure:  # noqa: BLE001 - delivered, whatever it is
                 result = failure.with_traceback(None)
             deliver(result)
@@ -210,6 +234,17 @@ class Session:
             lambda api: api.stream_data(component_id, category),
         )
         return self._follow(component_id, category, plan, maxsize)
+
+    def _open_telemetry(
+        self, component_id: int, metrics: frozenset[int], maxsize: int
+    ) -> Receiver[Telemetry]:
+        """Receive metrics of a component, after its API has been found out."""
+        plan = _telemetry_plan(component_id, metrics)
+        api = self._calls.search.found
+        if api is not None:
+            # What the API lacks is an error here and now.
+            self._calls.make(plan, api)
+        return self._follow(component_id, ("telemetry", metrics), plan, maxsize)
 
     def telemetry(
         self, component_id: int, metrics: frozenset[int], maxsize: int
@@ -227,14 +262,10 @@ class Session:
                 API has no telemetry.
         """
         check_not_forked()
-        plan = CallPlan(
-            f"telemetry(component_id={component_id})",
-            lambda api: api.stream_telemetry(component_id, metrics),
-        )
-        # What the API lacks is an error here and now.
-        self._calls.request(plan, self._call_options)
+        # Nothing is asked for that the API lacks.
+        self._calls.request(_telemetry_plan(component_id, metrics), self._call_options)
         self._components.require(component_id, None, self._call_options.timeout)
-        return self._follow(component_id, ("telemetry", metrics), plan, maxsize)
+        return self._open_telemetry(component_id, metrics, maxsize)
 
     def sensor_data(
         self, sensor_id: int, metrics: frozenset[int], maxsize: int

@@ -84,14 +84,21 @@ class StreamStats:
 class Connection:
     """What the streams of one connection share: where they are opened, what is told of them."""
 
-    def __init__(self, open_channel: Callable[[], grpc.Channel], server_url: str) -> None:
+    def __init__(
+        self,
+        open_channel: Callable[[], grpc.Channel],
+        server_url: str,
+        on_reconnect: Callable[[], None],
+    ) -> None:
         """Open nothing yet.
 
         Args:
             open_channel: Makes one more channel to the server.
             server_url: The server's URL, for errors and log lines.
+            on_reconnect: Called, with no lock held, when a stream that was cut has data again.
         """
         self.server_url = server_url
+        self._on_reconnect = on_reconnect
         self.site = site_of(server_url)
         self.reachability = Reachability()
         self.places = StreamPlaces(open_channel, server_url)
@@ -107,12 +114,19 @@ class Connection:
         level = logging.DEBUG if others is None else logging.WARNING
         _logger.log(level, "%s; %s%s", failure, plan, others or "")
 
-    def recovered(self, component_id: int) -> None:
-        """Tell the log of a stream that has data again, if it is worth a line."""
+    def recovered(self, component_id: int, *, again: bool) -> None:
+        """Tell the log of a stream that has data again, if it is worth a line.
+
+        Args:
+            component_id: The stream's component.
+            again: Whether it had to be opened again.
+        """
         with self._lock:
             line = self._outages.recovered(component_id, time.monotonic())
         if line is not None:
             _logger.warning("%s: %s", self.server_url, line)
+        if again:
+            self._on_reconnect()
 
     def ended(self, component_id: int) -> None:
         """Forget a stream that has ended."""
@@ -438,7 +452,7 @@ class ComponentStream:
             self._connection.reachability.answered()
             self._strategy.reset()
             self._state = _READY
-            self._connection.recovered(self.component_id)
+            self._connection.recovered(self.component_id, again=self.reconnects > 0)
         self._dropped += self._receivers.put(message)
 
     def _skip(self, error: Exception) -> None:

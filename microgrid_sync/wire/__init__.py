@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from microgrid_sync.wire.requests import (
     ApiGeneration,
+    ComponentListing,
     NotOffered,
     SetPointAnswer,
     SetPointRequest,
@@ -72,6 +73,7 @@ def generation(name: str) -> ApiGeneration:
 __all__ = [
     "API_NAMES",
     "ApiGeneration",
+    "ComponentListing",
     "NotOffered",
     "SetPointAnswer",
     "SetPointRequest",

@@ -42,6 +42,16 @@ class UnaryRequest(NamedTuple, Generic[T]):
     """Makes the value of the protobuf message that is answered."""
 
 
+class ComponentListing(NamedTuple):
+    """A server's answer to the question which components there are."""
+
+    components: list[Component]
+    """Those that can be read or commanded, in the server's order."""
+
+    left_out: frozenset[int] = frozenset()
+    """The IDs of what it lists besides: sensors, and what is not in operation now."""
+
+
 class SetPointState(enum.Enum):
     """What a server says of a set-point."""
 
@@ -130,7 +140,7 @@ class ApiGeneration:
         """Make the stub of the official bindings; ``ImportError`` if they are not installed."""
         raise NotImplementedError
 
-    def list_components(self) -> UnaryRequest[list[Component]]:
+    def list_components(self) -> UnaryRequest[ComponentListing]:
         """Ask for all components but sensors."""
         raise NotImplementedError
 

@@ -44,6 +44,7 @@ from microgrid_sync.model.decoders import register_decoder
 from microgrid_sync.wire import v0_15_schema as schema
 from microgrid_sync.wire.requests import (
     ApiGeneration,
+    ComponentListing,
     SetPointAnswer,
     SetPointRequest,
     SetPointState,
@@ -95,7 +96,7 @@ class Generation(ApiGeneration):
             channel, "frequenz.api.microgrid.microgrid_pb2_grpc", self.name, ">=0.15.3,<0.16"
         )
 
-    def list_components(self) -> UnaryRequest[list[Component]]:
+    def list_components(self) -> UnaryRequest[ComponentListing]:
         """See `ApiGeneration.list_components`."""
         return _unary(
             "ListComponents()",
@@ -245,10 +246,10 @@ def _expiry(stamp: Timestamp) -> datetime | None:
         return None
 
 
-def _components(message: Any) -> list[Component]:
-    return [
-        _component(component) for component in message.components if component.category != _SENSOR
-    ]
+def _components(message: Any) -> ComponentListing:
+    components = [c for c in message.components if c.category != _SENSOR]
+    sensors = frozenset(c.id for c in message.components if c.category == _SENSOR)
+    return ComponentListing([_component(component) for component in components], sensors)
 
 
 def _component(message: Any) -> Component:

@@ -54,6 +54,7 @@ from microgrid_sync.model.telemetry_codes import (
 from microgrid_sync.wire import v1alpha18_schema as schema
 from microgrid_sync.wire.requests import (
     ApiGeneration,
+    ComponentListing,
     SetPointAnswer,
     SetPointRequest,
     SetPointState,
@@ -157,7 +158,7 @@ class Generation(ApiGeneration):
     ) -> UnaryRequest[T]:
         return UnaryRequest(operation, self._service + method, message, answer.FromString, decode)
 
-    def list_components(self) -> UnaryRequest[list[Component]]:
+    def list_components(self) -> UnaryRequest[ComponentListing]:
         """See `ApiGeneration.list_components`."""
         return self._unary(
             "ListElectricalComponents()",
@@ -430,13 +431,13 @@ def _is_operational(lifetime: Any, now: datetime) -> bool:
     return (start is None or start <= now) and (end is None or now < end)
 
 
-def _components(message: Any) -> list[Component]:
+def _components(message: Any) -> ComponentListing:
     now = datetime.now(UTC)
-    return [
-        _component(component)
-        for component in message.electrical_components
-        if _is_operational(component.operational_lifetime, now)
-    ]
+    listed = message.electrical_components
+    components = [c for c in listed if _is_operational(c.operational_lifetime, now)]
+    in_operation = {component.id for component in components}
+    others = frozenset(component.id for component in listed) - in_operation
+    return ComponentListing([_component(component) for component in components], others)
 
 
 def _component(message: Any) -> Component:

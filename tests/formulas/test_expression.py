@@ -8,32 +8,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microgrid_sync.formulas.expression import (
-    Binary,
+    MAX_DEPTH,
+    Average,
     Coalesce,
     Constant,
     Expression,
     Extreme,
+    Found,
     Measured,
     Metric,
+    OrZero,
+    Product,
+    Sum,
+    combined,
+    difference,
+    joined,
     total,
 )
+from microgrid_sync.formulas.text import parse
+from microgrid_sync.model import ComponentMetricId
+from tests.support.formulas import evaluate, inputs
 
 A, B, C = Metric(1), Metric(2), Metric(3)
+
+
+def _binary(operator: str, left: Expression, right: Expression) -> Expression:
+    if operator in "*/":
+        return Product(operator, left, right)
+    return Sum((left, right), (False, operator == "-"))
 
 
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
-        (Binary("+", A, Binary("+", B, C)), "#1 + #2 + #3"),
-        (Binary("-", A, Binary("+", B, C)), "#1 - (#2 + #3)"),
-        (Binary("-", Binary("-", A, B), C), "#1 - #2 - #3"),
-        (Binary("*", Binary("+", A, B), Constant(2.0)), "(#1 + #2) * 2.0"),
-        (Binary("/", A, Binary("*", B, C)), "#1 / (#2 * #3)"),
-        (Binary("+", A, Binary("*", B, C)), "#1 + #2 * #3"),
-        (Coalesce((A, Binary("+", B, C))), "COALESCE(#1, #2 + #3)"),
+        (_binary("+", A, _binary("+", B, C)), "#1 + #2 + #3"),
+        (_binary("-", A, _binary("+", B, C)), "#1 - (#2 + #3)"),
+        (_binary("-", _binary("-", A, B), C), "#1 - #2 - #3"),
+        (_binary("*", _binary("+", A, B), Constant(2.0)), "(#1 + #2) * 2.0"),
+        (_binary("/", A, _binary("*", B, C)), "#1 / (#2 * #3)"),
+        (_binary("+", A, _binary("*", B, C)), "#1 + #2 * #3"),
+        (Coalesce((A, _binary("+", B, C))), "COALESCE(#1, #2 + #3)"),
         (Extreme("MIN", (A, Constant(0.5))), "MIN(#1, 0.5)"),
-        (Binary("*", Measured(Binary("+", A, B)), C), "(#1 + #2) * #3"),
+        (_binary("*", Measured(_binary("+", A, B)), C), "(#1 + #2) * #3"),
         (total([A, B, C]), "#1 + #2 + #3"),
+        (difference(A, [B, C]), "#1 - #2 - #3"),
+        (Sum((A, B), (True, False)), "-#1 + #2"),
+        (_binary("-", A, Constant(-5.0)), "#1 - (-5.0)"),
+        (_binary("*", Found(_binary("+", A, B)), C), "(#1 + #2) * #3"),
+        (OrZero((A, B), {1}), "COALESCE(#1, #2, 0.0)"),
+        (Constant(None), "None"),
+        (combined("-", combined("+", A, B), C), "#1 + #2 - #3"),
+        (joined("MAX", [joined("MAX", [A, B]), C]), "MAX(#1, #2, #3)"),
+        (joined("COALESCE", [joined("COALESCE", [A, B]), C]), "COALESCE(#1, #2, #3)"),
     ],
 )
 def test_text(expression: Expression, text: str) -> None:
@@ -43,13 +69,13 @@ def test_text(expression: Expression, text: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        (Binary("+", A, B), 5.0),
-        (Binary("-", A, B), -1.0),
-        (Binary("*", A, B), 6.0),
-        (Binary("/", A, B), 2 / 3),
-        (Binary("/", A, Constant(0.0)), None),
-        (Binary("+", A, C), None),
-        (Binary("*", Constant(1e300), Constant(1e300)), None),
+        (_binary("+", A, B), 5.0),
+        (_binary("-", A, B), -1.0),
+        (_binary("*", A, B), 6.0),
+        (_binary("/", A, B), 2 / 3),
+        (_binary("/", A, Constant(0.0)), None),
+        (_binary("+", A, C), None),
+        (_binary("*", Constant(1e300), Constant(1e300)), None),
         (Coalesce((C, B, A)), 3.0),
         (Coalesce((C, C)), None),
         (Extreme("MIN", (A, B)), 2.0),
@@ -58,14 +84,22 @@ def test_text(expression: Expression, text: str) -> None:
         (Measured(Coalesce((C, Constant(0.0)))), None),
         (Measured(Coalesce((C, Constant(0.0), A))), 0.0),
         (Metric(9), None),
+        (difference(B, [A, A]), -1.0),
+        (OrZero((C,), {3}), 0.0),
+        (OrZero((C, A), {3}), 2.0),
+        (Average([(A, B), (B, A)]), 12.0 / 5.0),
+        (Average([(A, B), (C, A)]), 2.0),
+        (Average([(C, A)]), None),
+        (Average([(A, Constant(0.0))]), None),
+        (Found(A), 2.0),
     ],
 )
 def test_value(expression: Expression, expected: float | None) -> None:
-    assert expression.evaluate({1: 2.0, 2: 3.0, 3: None}, set()) == expected
+    assert evaluate(expression, {1: 2.0, 2: 3.0, 3: None}) == expected
 
 
 def test_components() -> None:
-    expression = Coalesce((Binary("+", A, Constant(1.0)), Extreme("MIN", (B, Measured(C)))))
+    expression = Coalesce((_binary("+", A, Constant(1.0)), Extreme("MIN", (B, Measured(C)))))
     assert expression.components() == {1, 2, 3}
 
 
@@ -75,7 +109,7 @@ expressions = st.recursive(
         st.floats(-1e3, 1e3, allow_nan=False).map(lambda v: Constant(round(v, 2))),
     ),
     lambda inner: st.one_of(
-        st.tuples(st.sampled_from("+-*/"), inner, inner).map(lambda parts: Binary(*parts)),
+        st.tuples(st.sampled_from("+-*/"), inner, inner).map(lambda parts: _binary(*parts)),
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: Coalesce(tuple(parts))),
         st.tuples(
             st.sampled_from(["MIN", "MAX"]), st.lists(inner, min_size=1, max_size=3).map(tuple)
@@ -134,8 +168,39 @@ def test_text_read_back_has_the_same_value(
         "MAX": _largest,
     }
     expected = eval(text, {"__builtins__": {}}, names)
-    found = expression.evaluate(values, set())
+    found = evaluate(expression, values)
     if found is None:
         assert math.isnan(expected)
     else:
         assert found == pytest.approx(float(expected), nan_ok=False)
+
+
+@given(expressions, st.dictionaries(st.integers(1, 4), st.floats(-1e3, 1e3), max_size=4))
+def test_text_is_parsed_to_the_same_value(expression: Expression, values: dict[int, float]) -> None:
+    read, _ = parse(str(expression), ComponentMetricId.ACTIVE_POWER)
+    assert evaluate(read, values) == pytest.approx(evaluate(expression, values))
+    assert str(parse(str(read), ComponentMetricId.ACTIVE_POWER)[0]) == str(read)
+
+
+def test_thousands_are_added_one_after_the_other() -> None:
+    whole: Expression = A
+    for _ in range(5000):
+        whole = combined("+", whole, A)
+    assert evaluate(whole, {1: 2.0}) == 10002.0
+    assert whole.depth == 2
+
+
+def test_nesting_has_a_limit_that_is_told() -> None:
+    whole: Expression = A
+    for _ in range(MAX_DEPTH - 1):
+        whole = combined("*", whole, A)
+    with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} deep"):
+        combined("*", whole, A)
+
+
+def test_left_out_are_those_whose_place_is_taken_by_zero_or_by_nothing() -> None:
+    found = inputs({1: 2.0, 2: 3.0})
+    assert Average([(A, B), (C, A)]).evaluate(found) == 2.0
+    assert OrZero((Metric(4), Metric(5)), {4}).evaluate(found) == 0.0
+    assert found.left_out == {3, 4}
+    assert found.asked == {1, 2, 3, 4, 5}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microgrid_sync import ApiClientError, Receiver, ReceiverStoppedError
-from microgrid_sync.formulas.expression import Coalesce, Expression, Metric, Values
+from microgrid_sync.formulas.expression import Coalesce, Expression, Found, Metric, OrZero
 from microgrid_sync.formulas.sum_loop import SumLoop, _Clock
 from tests.formulas.test_window import sample
 from tests.support.receivers import FedReceiver
@@ -47,19 +47,17 @@ class Recorder:
     """A running formula that keeps what it was sent."""
 
     def __init__(self, tree: Expression, *, broken: bool = False) -> None:
-        self.tree = tree
+        self.trees = [tree]
+        self.name = "a formula"
         self.found: list[tuple[datetime, float | None]] = []
         self.broken = broken
         self.received = True
         self.ended = threading.Event()
 
-    def publish(self, stamp: datetime, metrics: Sequence[Values], asked: set[int]) -> None:
+    def publish(self, stamp: datetime, values: Sequence[float | None]) -> None:
         if self.broken:
             raise ZeroDivisionError("a defect")
-        self.found.append((stamp, self.tree.evaluate(metrics[0], asked)))
-
-    def publish_nothing(self, stamp: datetime) -> None:
-        self.found.append((stamp, None))
+        self.found.append((stamp, values[0]))
 
     def is_received(self) -> bool:
         return self.received
@@ -179,3 +177,67 @@ def test_windows_that_were_slept_through_are_left_out() -> None:
     assert clock.close_window(late) == first + 12 * PERIOD
     assert late < clock.due <= late + seconds
     assert clock.close_window(clock.due) == first + 13 * PERIOD
+
+
+def test_site_changes_between_two_windows(loop: SumLoop, source: Source) -> None:
+    tree = Found(Metric(1))
+    formula = Recorder(tree)
+    loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
+    source.put(1, 1.0)
+    assert eventually(lambda: formula.newest() == 1.0)
+    loop.change_site(lambda: setattr(tree, "now", Metric(2)), frozenset())
+    assert eventually(lambda: source.is_followed(2))
+    source.receivers[1][0].drain()
+    with pytest.raises(ReceiverStoppedError):
+        source.receivers[1][0].receive(PATIENCE)
+    source.put(2, 2.0)
+    assert eventually(lambda: formula.newest() == 2.0)
+
+
+def test_component_that_is_something_else_is_subscribed_to_anew(
+    loop: SumLoop, source: Source
+) -> None:
+    formula = Recorder(Metric(1))
+    loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
+    loop.change_site(lambda: None, frozenset({1}))
+    assert eventually(lambda: len(source.receivers[1]) == 2)
+    source.put(1, 3.0)
+    assert eventually(lambda: formula.newest() == 3.0)
+
+
+def test_log_names_what_counts_as_zero_once(
+    loop: SumLoop, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    formula = Recorder(OrZero((Metric(1),), {1}))
+    loop.start(formula)
+    assert eventually(lambda: source.is_followed(1))
+    assert eventually(lambda: "a formula goes on without components 1" in caplog.text)
+    windows = len(formula.found)
+    assert eventually(lambda: len(formula.found) > windows + 5)
+    assert caplog.text.count("goes on without") == 1
+    assert formula.newest() == 0.0
+
+
+def test_values_of_one_instant_are_in_one_window(source: Source) -> None:
+    """What is just coming when a window is due is waited for."""
+    loop = SumLoop(source.subscribe, timedelta(seconds=0.3), "a site")
+    formula = Recorder(Metric(1))
+    try:
+        loop.start(formula)
+        assert eventually(lambda: source.is_followed(1))
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.wait(0.001):
+                source.put(1, 1.0)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        # However long values keep coming, the window closes.
+        assert eventually(lambda: len(formula.found) > 3)
+        stop.set()
+        writer.join()
+    finally:
+        loop.worker.close()

@@ -166,7 +166,7 @@ def test_meter_that_is_read_for_its_voltage_does_not_complain(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.power.control_loop._KEEP_METER", 0.5)
+    monkeypatch.setattr("microgrid_sync.power.voltage._KEEP_ASKED", 0.5)
     site.interval = 0.002
     site.chargers[11].voltages = (0.0, 0.0, 0.0)
     bounds = microgrid.new_ev_charger_pool(priority=1).system_power_bounds.new_receiver()

@@ -264,7 +264,7 @@ def test_components() -> None:
             schema.Component(id=9, category=11),
         ]
     )
-    assert V0_15.list_components().decode(answer) == [
+    assert V0_15.list_components().decode(answer).components == [
         Component(1, ComponentCategory.GRID, None, GridMetadata(Fuse(63.0))),
         Component(2, ComponentCategory.GRID, None, GridMetadata()),
         Component(4, ComponentCategory.CHP),

@@ -42,6 +42,7 @@ from microgrid_sync import (
 from microgrid_sync.wire import (
     API_NAMES,
     ApiGeneration,
+    ComponentListing,
     NotOffered,
     SetPointState,
     UndecodableMessage,
@@ -433,8 +434,9 @@ def answered(request: Any, answer: Any) -> Any:
 def components(*listed: Any) -> list[Component]:
     answer = schema.ListElectricalComponentsResponse(electrical_components=listed)
     found = answered(V1_ALPHA_18.list_components(), answer)
-    assert isinstance(found, list)
-    return found
+    assert isinstance(found, ComponentListing)
+    assert {c.component_id for c in found.components} | found.left_out == {c.id for c in listed}
+    return found.components
 
 
 @pytest.mark.parametrize(
