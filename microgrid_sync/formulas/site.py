@@ -150,7 +150,7 @@ def _known_behind(topology: Topology, top: int, seen: set[int]) -> Iterator[Expr
         meter = to_do.pop()
         below = [c.component_id for c in topology.reads(meter) if c.component_id not in seen]
         seen.update(below)
-        group = _group(topology, meter)
+        group = None if meter == top else _group(topology, meter)
         if group is not None:
             yield group
             seen |= topology.behind(meter)
