@@ -484,7 +484,8 @@ def _walk(successors: dict[int, list[Component]]) -> _Walk:
 def describe(component: Component) -> str:
     """Say what a component is, such as ``4: battery inverter``."""
     text = f"{component.component_id}: {_kind(component)}"
-    if component.name:
+    if component.name and not component.name.endswith(str(component.component_id)):
+        # Such as "meter 2", which says nothing more.
         text += f" {component.name!r}"
     if component.metadata is not None and component.metadata.fuse is not None:
         text += f", fuse {component.metadata.fuse.max_current:g} A"

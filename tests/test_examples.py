@@ -34,13 +34,31 @@ def test_script_of_the_readme_works_and_has_ten_lines() -> None:
 
 def test_every_example_is_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"ev_charger_pool.py", "follow_chargers.py", "limit_a_charger.py"}
+    assert names == {
+        "ev_charger_pool.py",
+        "follow_chargers.py",
+        "limit_a_charger.py",
+        "site_overview.py",
+    }
 
 
 def test_site() -> None:
     site = load_site(ROOT / "examples" / "site.toml")
     site.advance(14 * 3600.0)
     assert site.flows[2].power != 0
+
+
+def test_site_overview() -> None:
+    path = ROOT / "examples" / "site_overview.py"
+    assert len(path.read_text().splitlines()) < 25
+    result = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(r"grid .*W house .*W sun .*W battery .*W [\d.]+ %", lines[-1])
+    assert "None" not in lines[-1]
 
 
 def test_ev_charger_pool() -> None:

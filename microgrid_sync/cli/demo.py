@@ -4,8 +4,10 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import click
+from frequenz.quantities import Power
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -13,6 +15,7 @@ from rich.tree import Tree
 
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import (
     BatteryData,
     Component,
@@ -23,11 +26,12 @@ from microgrid_sync.model import (
 )
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 from microgrid_sync.simulator import Simulator
-from microgrid_sync.topology import Topology
+from microgrid_sync.timeseries import Sample
+from microgrid_sync.topology import Topology, describe
 from microgrid_sync.transport.channel import parse_url
 
-FollowedReceiver = Receiver[EVChargerData] | Receiver[BatteryData] | Receiver[MeterData]
-Followed = Sequence[tuple[Component, FollowedReceiver]]
+Row = tuple[str, Receiver[Any], Callable[[Any], str]]
+"""What is shown of the site: its name, where its values come from, and how one is written."""
 
 _MOST_OF_A_KIND = 4
 """So many chargers and batteries are followed at the most: a screen is only so large."""
@@ -72,10 +76,11 @@ def demo(url: str | None, seconds: float) -> None:
                 url = stack.enter_context(Simulator(sample_interval=0.2)).url
                 console.print(f"A simulated microgrid serves on {url}", highlight=False)
             client = stack.enter_context(MicrogridApiClient(url, timeout=_CALL_TIMEOUT))
-            topology = Topology(client.components(), client.connections())
+            microgrid = stack.enter_context(Microgrid(client))
+            topology = microgrid.topology
             _print_site(console, topology, client.metadata())
             followed = _follow(client, topology)
-            _show_live(console, followed, seconds)
+            _show_live(console, [*_numbers(microgrid), *followed], seconds)
             summary = f"{len(topology.components())} components listed"
             summary += f", {len(followed)} followed for {seconds:g} s"
             if simulated:
@@ -90,7 +95,9 @@ def _print_site(console: Console, topology: Topology, metadata: Metadata) -> Non
     tree = Tree(f"microgrid {number}{_place(metadata)}")
     branches = {0: tree}
     for line in topology.tree():
-        branch = branches[line.depth].add(_describe(line.component))
+        # In the words of the rows below it.
+        text = describe(line.component).replace("EV charger", "ev charger")
+        branch = branches[line.depth].add(text)
         branches[line.depth + 1] = branch
     console.print(tree, highlight=False)
 
@@ -103,43 +110,52 @@ def _place(metadata: Metadata) -> str:
     return f" at {location.latitude:.4f} N, {location.longitude:.4f} E{zone}"
 
 
-def _describe(component: Component) -> str:
-    name = component.category.name.replace("_", " ").lower()
-    if component.type is not None:
-        name = f"{component.type.name.lower()} {name}"
-    if component.metadata is not None and component.metadata.fuse is not None:
-        name += f", fuse {component.metadata.fuse.max_current:g} A"
-    return f"{component.component_id}: {name}"
+def _numbers(microgrid: Microgrid) -> list[Row]:
+    """Receive the site's own numbers."""
+    rows: list[Row] = [
+        ("grid", microgrid.grid.power.new_receiver(), _quantity),
+        ("consumers", microgrid.consumer.power.new_receiver(), _quantity),
+    ]
+    topology = microgrid.topology
+    if any(topology.is_pv_inverter(c.component_id) for c in topology.components()):
+        rows.append(("sun", microgrid.pv.power.new_receiver(), _quantity))
+    if topology.components(ComponentCategory.BATTERY):
+        rows.append(("battery", microgrid.battery.power.new_receiver(), _quantity))
+        rows.append(("battery charge", microgrid.battery.soc.new_receiver(), _quantity))
+    if topology.components(ComponentCategory.EV_CHARGER):
+        cars = microgrid.new_ev_charger_pool(priority=0).power
+        rows.append(("cars", cars.new_receiver(), _quantity))
+    return rows
 
 
-def _follow(client: MicrogridApiClient, topology: Topology) -> Followed:
+def _follow(client: MicrogridApiClient, topology: Topology) -> list[Row]:
     """Subscribe to the chargers, the batteries and the main meter."""
     chargers = topology.components(ComponentCategory.EV_CHARGER)[:_MOST_OF_A_KIND]
     batteries = topology.components(ComponentCategory.BATTERY)[:_MOST_OF_A_KIND]
     main_meter = topology.main_meter()
     meters = [main_meter] if main_meter else topology.components(ComponentCategory.METER)[:1]
     return [
-        *((c, client.ev_charger_data(c.component_id)) for c in chargers),
-        *((c, client.battery_data(c.component_id)) for c in batteries),
-        *((c, client.meter_data(c.component_id)) for c in meters),
+        *((_label(c), client.ev_charger_data(c.component_id), _power) for c in chargers),
+        *((_label(c), client.battery_data(c.component_id), _charge) for c in batteries),
+        *((_label(c), client.meter_data(c.component_id), _power) for c in meters),
     ]
 
 
-def _show_live(console: Console, followed: Followed, seconds: float) -> None:
+def _show_live(console: Console, rows: Sequence[Row], seconds: float) -> None:
     """Show the newest values for some seconds: in place on a terminal, else a line a second."""
-    for _, receiver in followed:
+    for _, receiver, _ in rows:
         receiver.receive(timeout=_FIRST_VALUE_TIMEOUT)
     if not console.is_terminal:
         for _ in _ticks(seconds, 1.0):
             console.print(
-                "  ".join(f"{_label(c)}: {_newest(r)}" for c, r in followed),
+                "  ".join(f"{row[0]}: {_newest(row)}" for row in rows),
                 highlight=False,
                 soft_wrap=True,
             )
         return
     with Live(console=console, auto_refresh=False) as live:
         for _ in _ticks(seconds, 0.2):
-            live.update(_table(followed), refresh=True)
+            live.update(_table(rows), refresh=True)
 
 
 def _ticks(seconds: float, interval: float) -> Iterator[None]:
@@ -152,12 +168,12 @@ def _ticks(seconds: float, interval: float) -> Iterator[None]:
         time.sleep(min(interval, max(0.0, end - time.monotonic())))
 
 
-def _table(followed: Followed) -> Table:
-    table = Table("component", "now", "sample of")
-    for component, receiver in followed:
-        newest = receiver.latest()
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table("what", "now", "sample of")
+    for row in rows:
+        newest = row[1].latest()
         stamp = "" if newest is None else f"{newest.timestamp:%H:%M:%S.%f}"[:-4] + " UTC"
-        table.add_row(_label(component), _newest(receiver), stamp)
+        table.add_row(row[0], _newest(row), stamp)
     return table
 
 
@@ -165,13 +181,27 @@ def _label(component: Component) -> str:
     return f"{component.category.name.replace('_', ' ').lower()} {component.component_id}"
 
 
-def _newest(receiver: FollowedReceiver) -> str:
+def _newest(row: Row) -> str:
+    _, receiver, write = row
     newest = receiver.latest()
-    if newest is None:
-        return "nothing yet"
-    if isinstance(newest, BatteryData):
-        return f"{newest.soc:.2f} %"
-    return f"{newest.active_power:.0f} W"
+    return "nothing yet" if newest is None else write(newest)
+
+
+def _quantity(sample: Sample[Any]) -> str:
+    if sample.value is None:
+        return "not known"
+    # In one unit, so that a column can be compared: kW and W side by side cannot.
+    if isinstance(sample.value, Power):
+        return f"{round(sample.value.as_watts())} W"
+    return f"{sample.value:.2}"
+
+
+def _power(data: EVChargerData | MeterData) -> str:
+    return f"{data.active_power:.0f} W"
+
+
+def _charge(data: BatteryData) -> str:
+    return f"{data.soc:.2f} %"
 
 
 def _command_a_charger(console: Console, client: MicrogridApiClient, topology: Topology) -> str:

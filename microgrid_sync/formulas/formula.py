@@ -280,7 +280,9 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
         make = self._make_sample
 
         def sample(stamp: datetime, values: Sequence[float | None]) -> S:
-            return make(stamp, [None if value is None else unit.create(value) for value in values])
+            # Not -0.0, which is written with its sign.
+            found = [None if value is None else unit.create(value + 0.0) for value in values]
+            return make(stamp, found)
 
         self._evaluation: _Evaluation[S] = _Evaluation(
             self._trees, sample, name, on_empty=source.loop.look_for_unneeded

@@ -53,7 +53,17 @@ def test_demo_does_all_of_it() -> None:
     result = _run("demo", "--seconds", "0.5")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    for part in ("microgrid 15", "Europe/Berlin", "3: solar inverter", "7: ev charger"):
+    for part in (
+        "microgrid 15",
+        "Europe/Berlin",
+        "3: solar inverter",
+        "7: ev charger",
+        "grid: ",
+        "consumers: ",
+        "sun: 0 W",
+        "battery: ",
+        "cars: ",
+    ):
         assert part in result.stdout
     for part in ("ev charger 7: ", "ev charger 8: ", "battery 5: ", "meter 2: "):
         assert part in result.stdout

@@ -6,14 +6,13 @@ from microgrid_sync import ComponentCategory, InverterType
 from microgrid_sync.topology import Topology
 from tests.support.formulas import topology
 
-_SIGNS = {InverterType.SOLAR: -1}
-
 
 class RandomSite:
     """A site, the true powers behind it, and what is measured of them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, hybrids: bool = True) -> None:
         self.random = random.Random(seed)
+        self._devices = "ccccssvvhy" if hybrids else "ccccssvvh"
         self._words: list[str] = []
         self._last = 1
         for _ in range(self.random.choice([1, 1, 1, 2, 3])):
@@ -47,7 +46,7 @@ class RandomSite:
         self._words.append(f"{parent}>{child}")
 
     def _device(self, parent: str) -> None:
-        device = self._new(self.random.choice("ccccssvvhy"))
+        device = self._new(self.random.choice(self._devices))
         self._link(parent, device)
         if device[0] in "vy":
             for _ in range(self.random.choice([1, 1, 1, 2])):
