@@ -2,12 +2,18 @@
 
 import dataclasses
 import importlib.metadata
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Literal, cast
 
+from docutils import nodes
 from msgspec import Meta
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from microgrid_sync import Microgrid
+from microgrid_sync.formulas.window import Resampling, Window
+from microgrid_sync.model import ComponentMetricId, MeterData
+from microgrid_sync.simulator import Simulator, shipped_sites
 from microgrid_sync.simulator.tables import fields_of, taken_apart
 from microgrid_sync.simulator.trouble.fault import KINDS, Fault, summary
 
@@ -37,7 +43,7 @@ nitpick_ignore_regex = [
         r"(grpc|tenacity|threading|zoneinfo|datetime|collections|os|pathlib|typing|frequenz)\..*",
     ),
     (r"py:.*", r"(.*\.)?(T|D|Q|S|F|Any|Self|ZoneInfo|PerPhase|Strategy)"),
-    (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_StatusError|Line|Flow|Device)"),
+    (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_Operand|_StatusError|Line|Flow|Device)"),
     (r"py:.*", r"(.*\.)?(DescribedSite|optional|Iterable|Protocol|Generic|ComponentId)"),
 ]
 
@@ -76,6 +82,81 @@ def _key(kind: type[Fault], field: "dataclasses.Field[object]") -> str:
     return f"``{field.name}``: {text}{default}"
 
 
+class SiteFormulas(SphinxDirective):
+    """The formulas of the shipped sites, as a microgrid finds them at their simulators."""
+
+    def run(self) -> list[Any]:
+        """Write a table for each site."""
+        lines: list[str] = []
+        for name in shipped_sites():
+            with Simulator(name) as simulator, Microgrid(simulator.url) as microgrid:
+                formulas = {
+                    "grid.power": microgrid.grid.power,
+                    "consumer.power": microgrid.consumer.power,
+                    "producer.power": microgrid.producer.power,
+                    "battery.power": microgrid.battery.power,
+                    "battery.soc": microgrid.battery.soc,
+                    "grid.frequency": microgrid.grid.frequency,
+                }
+                lines += [f"**{name}**", "", ".. list-table::", "   :widths: 20 80", ""]
+                for what, formula in formulas.items():
+                    lines += [f"   * - ``{what}``", f"     - ``{formula.expression}``"]
+                lines.append("")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class ResamplingPicture(SphinxDirective):
+    """What one method of resampling makes of some samples: computed, and drawn as an SVG."""
+
+    required_arguments = 1
+    _SAMPLES: ClassVar[dict[float, float]] = {
+        0.1: 40.0, 0.5: 60.0, 0.9: 50.0, 1.2: 70.0, 1.6: 30.0, 2.3: 80.0, 2.5: 90.0, 2.8: 40.0,
+    }  # fmt: skip
+    _PERIODS = 7
+
+    def run(self) -> list[Any]:
+        """Draw it."""
+        method = cast('Literal["mean", "last", "min", "max"]', self.arguments[0])
+        window = Window(0.0, Resampling(method=method))
+        parts = []
+        for period in range(1, self._PERIODS + 1):
+            window.add(
+                _meter_data(at, power)
+                for at, power in self._SAMPLES.items()
+                if period - 1 < at <= period
+            )
+            window.close(float(period), 1.0)
+            value = window.value(ComponentMetricId.ACTIVE_POWER)
+            left = 10 + 70 * (period - 1)
+            parts.append(f'<line x1="{left}" y1="0" x2="{left}" y2="110" stroke="#bbb"/>')
+            if value is None:
+                parts.append(f'<text x="{left + 15}" y="60" fill="#888">None</text>')
+            else:
+                height = 105 - value
+                parts.append(
+                    f'<line x1="{left}" y1="{height}" x2="{left + 70}" y2="{height}" '
+                    'stroke="#c60" stroke-width="3"/>'
+                )
+        parts += [
+            f'<circle cx="{10 + 70 * at:.0f}" cy="{105 - power:.0f}" r="4" fill="#069"/>'
+            for at, power in self._SAMPLES.items()
+        ]
+        title = f"samples as dots, the {method} of each period as a line"
+        svg = (
+            f'<svg viewBox="0 0 510 112" width="510" role="img" font-size="13">'
+            f"<title>{title}</title>{''.join(parts)}</svg>"
+        )
+        return [nodes.raw("", svg, format="html")]
+
+
+def _meter_data(at: float, power: float) -> MeterData:
+    zero = (0.0, 0.0, 0.0)
+    stamp = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+    return MeterData(1, stamp, power, zero, 0.0, zero, zero, zero, 50.0)
+
+
 def setup(app: Sphinx) -> None:
-    """Make the table known."""
+    """Make the tables and the pictures known."""
+    app.add_directive("site-formulas", SiteFormulas)
+    app.add_directive("resampling-picture", ResamplingPicture)
     app.add_directive("fault-kinds", FaultKinds)

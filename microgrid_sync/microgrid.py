@@ -205,7 +205,7 @@ class Microgrid:
 
     @property
     def grid(self) -> Grid:
-        """What is drawn from the public grid: power, current, voltage, frequency, and the fuse."""
+        """What is drawn from the public grid, its voltage and frequency, and the fuse."""
         return self._grid
 
     @property

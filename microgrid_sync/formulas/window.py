@@ -22,8 +22,8 @@ class Resampling:
     nothing newer has come is missing then."""
 
     method: Literal["mean", "last", "min", "max"] = "mean"
-    """What of the values that came in a period counts: their mean, the last one, the smallest or
-    the largest."""
+    """Which value a period has, of all that came in it, the mean, the last one, the smallest or the
+    largest."""
 
     def __post_init__(self) -> None:
         """Check it.
