@@ -1,7 +1,7 @@
 """CPU time of all formulas of a site with 100 components at 1 Hz, beyond that of a pool alone.
 
-Each reader is a process of its own; the server is another. Measured in turns, in both generations of
-the API; what is to be compared is the difference, as a share of one core.
+Each reader is a process of its own; the server is another. Measured in turns, in both generations
+of the API; what is to be compared is the difference, as a share of one core.
 """
 
 import subprocess

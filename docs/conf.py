@@ -10,7 +10,7 @@ from msgspec import Meta
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from microgrid_sync import Microgrid
+from microgrid_sync import Formula, Microgrid
 from microgrid_sync.formulas.window import Resampling, Window
 from microgrid_sync.model import ComponentMetricId, MeterData
 from microgrid_sync.simulator import Simulator, shipped_sites
@@ -90,7 +90,7 @@ class SiteFormulas(SphinxDirective):
         lines: list[str] = []
         for name in shipped_sites():
             with Simulator(name) as simulator, Microgrid(simulator.url) as microgrid:
-                formulas = {
+                formulas: dict[str, Formula[Any]] = {
                     "grid.power": microgrid.grid.power,
                     "consumer.power": microgrid.consumer.power,
                     "producer.power": microgrid.producer.power,
