@@ -1,7 +1,7 @@
 """Keeps up with a site that changes while a program runs."""
 
-import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +25,12 @@ _AFTER_FAILURE = 10.0
 
 _TIMEOUT = 10.0
 """Seconds for a list that nobody waits for."""
+
+_MOST_CHECKS = 3
+"""So often a list that is new is fetched again, until two in a row are the same."""
+
+_MOST_TRIES = 100
+"""So often `refresh` asks again because another one has been faster."""
 
 _JOIN_TIMEOUT = 1.0
 
@@ -59,12 +65,11 @@ class SiteWatch:
         # Replaced as a whole, under the lock.
         self.topology = topology
         self.changes: FanOut[str] = FanOut(f"the changes of {client.server_url}")
-        self._numbers = itertools.count(1)
         # Serializes taking topologies, so that an older list never follows a newer one. What it is
         # held for tells the loops by their inboxes, and finds expressions under a lock of theirs,
         # under which nobody takes this one.
         self._lock = threading.Lock()
-        self._taken = 0
+        self._taken_at = -math.inf
         # Held by the thread that fetches; never waited for.
         self._fetching = threading.Lock()
         self._is_asked_for = False
@@ -100,8 +105,11 @@ class SiteWatch:
         check_not_forked()
         if self._closed.is_set():
             raise ReceiverStoppedError("the microgrid has been closed")
-        number = next(self._numbers)
-        self._take(number, fetch_topology(self._client))
+        for _ in range(_MOST_TRIES):
+            started = time.monotonic()
+            if self._take(started, self._fetch_steady(None)):
+                return
+        raise ReceiverStoppedError("others refresh the microgrid all the time")
 
     def close(self, *, wait: bool) -> None:
         """Watch no more. Any thread, any number of times.
@@ -126,11 +134,12 @@ class SiteWatch:
         self._is_asked_for = True
         if self._closed.is_set() or not self._fetching.acquire(blocking=False):
             return
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._fetch, args=(pause,), name=f"microgrid-site-list {self._site}", daemon=True
         )
         try:
-            self._thread.start()
+            thread.start()
+            self._thread = thread
         except RuntimeError:
             # No thread to be had now: the next look, or the next reconnect, tries again.
             self._fetching.release()
@@ -144,15 +153,15 @@ class SiteWatch:
             while self._is_asked_for and not self._closed.wait(pause):
                 # Whoever asks from now on may know more than the list that is fetched now.
                 self._is_asked_for = False
-                number = next(self._numbers)
+                started = time.monotonic()
                 try:
-                    topology = fetch_topology(self._client, _TIMEOUT)
+                    topology = self._fetch_steady(_TIMEOUT)
                 except ApiClientError as error:
                     self._note_failure(error, again=has_failed)
                     has_failed = self._is_asked_for = True
                     pause = _AFTER_FAILURE
                 else:
-                    self._take(number, topology)
+                    self._is_asked_for |= not self._take(started, topology)
                     pause = _AFTER_RECONNECT
         except Exception:
             # A defect of ours must not be met without a word.
@@ -168,13 +177,38 @@ class SiteWatch:
         what = "%s: the components cannot be listed again: %s; the next try is in %.0f s"
         _logger.log(level, what, self._site, error, _AFTER_FAILURE)
 
-    def _take(self, number: int, topology: Topology) -> None:
-        """Take a list that was asked for as one of some number, unless a newer one is known."""
+    def _fetch_steady(self, timeout: float | None) -> Topology:
+        """Fetch a list; one that differs from what is known is fetched again until it stays.
+
+        Components and connections are two calls: what is new may be in one of them alone.
+        """
+        topology = fetch_topology(self._client, timeout)
+        for _ in range(_MOST_CHECKS):
+            if topology == self.topology:
+                return topology
+            again = fetch_topology(self._client, timeout)
+            if again == topology:
+                return topology
+            topology = again
+        return topology
+
+    def _take(self, started: float, topology: Topology) -> bool:
+        """Take a list.
+
+        Args:
+            started: When it was asked for.
+            topology: What has come.
+
+        Returns:
+            Whether it counts: not if another one was taken meanwhile, which may be newer.
+        """
         with self._lock:
+            if started < self._taken_at:
+                return False
+            self._taken_at = time.monotonic()
             before = self.topology
-            if number < self._taken or topology == before:
-                return
-            self._taken = number
+            if topology == before:
+                return True
             is_empty = not topology.components()
             if not is_empty:
                 self.topology = topology
@@ -183,13 +217,14 @@ class SiteWatch:
             _logger.warning(
                 "%s: the server lists no components now; those known before stay", self._site
             )
-            return
+            return True
         said = _shortened(changes(before, topology))
         if said:
             _logger.warning("%s: the site has changed: %s", self._site, said)
             self.changes.put(said)
         known = before.problems()
         self._tell([problem for problem in topology.problems() if problem not in known])
+        return True
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in problems:

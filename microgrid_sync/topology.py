@@ -1,7 +1,7 @@
 """Answers who feeds whom, and what is wrong with a site: components and their connections."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from microgrid_sync.model import (
@@ -94,8 +94,10 @@ class Topology:
                 self._successors[start].append(self._components[end])
                 self._predecessors[end].append(self._components[start])
         self._circles, outwards = _walk(self._successors)
+        self._outwards = outwards
         self._below = self._through_wires(outwards, self._successors)
         self._above = self._through_wires(reversed(outwards), self._predecessors)
+        self._main_meters = frozenset(self._find_main_meters())
         self._problems = tuple(self._find_problems())
 
     def _through_wires(
@@ -227,6 +229,23 @@ class Topology:
                 to_do.extend(self._below[number])
         return frozenset(found)
 
+    def leading_to(self, targets: Set[int]) -> set[int]:
+        """Give the IDs of all that have one of some components behind them."""
+        found: set[int] = set()
+        for component_id in self._outwards:
+            below = self._below[component_id]
+            if any(i in targets or i in found for i in below):
+                found.add(component_id)
+        return found
+
+    def fed_by_several(self) -> set[int]:
+        """Give the IDs of what several others feed, batteries aside: no meter reads all of it."""
+        return {
+            i
+            for i, above in self._above.items()
+            if len(above) > 1 and self._components[i].category is not _BATTERY
+        }
+
     # What they are
 
     def is_wire(self, component_id: int) -> bool:
@@ -277,14 +296,18 @@ class Topology:
 
         It does right behind the grid, and as the only thing that such a one reads.
         """
-        while self._components[component_id].category is _METER:
-            above = self._above[component_id]
-            if any(self._components[i].category is _GRID for i in above):
-                return True
-            if len(above) != 1 or len(self._below[above[0]]) != 1:
-                return False
-            component_id = above[0]
-        return False
+        return component_id in self._main_meters
+
+    def _find_main_meters(self) -> Iterator[int]:
+        for grid in self.components(_GRID):
+            for meter in self._below[grid.component_id]:
+                below: tuple[int, ...] = (meter,)
+                while len(below) == 1 and self._components[below[0]].category is _METER:
+                    number = below[0]
+                    if number != meter and len(self._above[number]) > 1:
+                        break
+                    yield number
+                    below = self._below[number]
 
     def main_meter(self) -> Component | None:
         """Give the meter next to the grid connection; ``None`` if there is not exactly one."""

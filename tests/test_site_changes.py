@@ -3,25 +3,30 @@
 import gc
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 
 from microgrid_sync import (
     ApiClientError,
     Bounds,
+    Component,
+    ComponentCategory,
     LinearBackoff,
     Microgrid,
     MicrogridApiClient,
     Power,
     Receiver,
     ReceiverStoppedError,
+    Topology,
 )
 from microgrid_sync.wire import v0_15_schema as schema
-from tests.support.charger_server import METER, ChargerServer, ServedCharger
+from tests.support.charger_server import METER, RATING, ChargerServer, ServedCharger
 from tests.support.messages import component
 from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
@@ -258,6 +263,97 @@ def test_many_refreshes_at_once_end_with_the_newest(
         thread.join(PATIENCE)
     microgrid.refresh()
     assert pool.component_ids == {11, 12, *range(20, 28)}
+
+
+def test_charger_that_is_something_else_now_holds_nothing_up(
+    site: ChargerServer, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_charger(site, 13)
+    microgrid.refresh()
+    every = microgrid.new_ev_charger_pool(priority=1)
+    bounds = every.system_power_bounds.new_receiver()
+    one = microgrid.new_ev_charger_pool(priority=1, component_ids=[11])
+    one.propose_power(Power.from_watts(9000.0))
+    assert bounds.receive(PATIENCE)
+    assert eventually(lambda: site.chargers[11].held == 9000.0)
+    site.components = [c for c in site.components if c.id != 13] + [component(13, "meter")]
+    site.stop()
+    site.stream = lambda component_id, context: (
+        site.count_up(13, context) if component_id == 13 else site.measure(component_id, context)
+    )
+    site.start()
+    microgrid.refresh()
+    one.propose_power(Power.from_watts(0.0))
+    assert eventually(lambda: site.chargers[11].held == 0.0)
+    assert "failed; it goes on" not in caplog.text
+
+
+def test_pool_of_all_that_there_were_goes_on_with_those_of_every_one(
+    site: ChargerServer, microgrid: Microgrid
+) -> None:
+    """Its limit holds for the new charger, too, and withdrawing it releases that one."""
+    named = microgrid.new_ev_charger_pool(priority=5, component_ids=[11, 12])
+    every = microgrid.new_ev_charger_pool(priority=1)
+    every.power_status.new_receiver()
+    named.propose_power(None, Bounds(None, Power.from_watts(12_000.0)))
+    assert eventually(lambda: site.total() > 8000.0)
+    add_charger(site, 13)
+    microgrid.refresh()
+    assert eventually(lambda: site.chargers[13].held is not None)
+    named.propose_power(None, Bounds(None, Power.from_watts(13_000.0)))
+    assert max(sum(held.values()) for held in site.holds) <= 13_000.0
+    named.stop()
+    assert eventually(lambda: min(site.held()) > 20_000.0)
+    # From now on it is what it was made for.
+    named.propose_power(Power.from_watts(0.0))
+    assert eventually(lambda: site.chargers[11].held == site.chargers[12].held == 0.0)
+    assert site.chargers[13].held == RATING
+
+
+def test_close_after_a_thread_that_was_not_to_be_had(
+    client: MicrogridApiClient, microgrid: Microgrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "site-list" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        client.disconnect()
+        client.connect()
+    microgrid.close()
+
+
+def test_list_that_was_asked_for_before_a_newer_one_came_does_not_count(
+    microgrid: Microgrid,
+) -> None:
+    watch = microgrid._watch
+    newer, older = watch.topology, Topology([Component(1, ComponentCategory.GRID)], [])
+    started = time.monotonic()
+    assert watch._take(time.monotonic(), newer)
+    assert not watch._take(started, older)
+    assert watch.topology == newer
+
+
+def test_connection_that_comes_a_moment_later_is_waited_for(
+    site: ChargerServer, microgrid: Microgrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    lists = site.count("ListConnections")
+    answer = site.answers["ListConnections"]
+
+    def late(request: Any, context: grpc.ServicerContext) -> Any:
+        if site.count("ListConnections") == lists + 1:
+            return schema.ConnectionList(connections=[schema.Connection(start=1, end=METER)])
+        return answer(request, context)
+
+    site.answers["ListConnections"] = late
+    add_charger(site, 13)
+    microgrid.refresh()
+    assert "EV charger 13 is new" in caplog.text
+    assert "not connected" not in caplog.text
 
 
 # Sites that make no sense

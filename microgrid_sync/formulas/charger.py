@@ -33,7 +33,7 @@ class Group:
     """What else those meters read, to be subtracted."""
 
 
-def groups(topology: Topology, devices: Set[int]) -> list[Group]:
+def groups(topology: Topology, devices: Set[int], *, trusts_roots: bool) -> list[Group]:
     """Sort devices by the meter that can stand in for them.
 
     A meter can that reads nothing besides them but what is known: other devices, and meters that
@@ -43,6 +43,8 @@ def groups(topology: Topology, devices: Set[int]) -> list[Group]:
     Args:
         topology: The microgrid.
         devices: The IDs of the devices; those that are not part of it have no meter.
+        trusts_roots: Whether a meter that nothing feeds reads only what is listed; it may well be
+            the main meter of a site whose grid connection is not listed.
 
     Returns:
         The groups, those with a meter first; the others are one device each.
@@ -59,9 +61,11 @@ def groups(topology: Topology, devices: Set[int]) -> list[Group]:
         else:
             lonely.append(Group((device,)))
     found: list[Group] = []
+    leading = topology.leading_to(devices)
     for meter, group in sorted(by_meter.items(), key=lambda item: item[1], reverse=True):
-        others = _others(topology, meter, devices)
-        if others is None:
+        others = _others(topology, meter, devices, leading)
+        is_root = not topology.read_by(meter) and not is_of_one_kind(topology, meter)
+        if others is None or (is_root and not trusts_roots):
             lonely += [Group((device,)) for device in group]
         else:
             found.append(Group(tuple(group), (meter,), others))
@@ -87,7 +91,7 @@ def charger_formula(
         The formula; IDs in descending order.
     """
     parts: list[Expression] = []
-    for group in groups(topology, chargers):
+    for group in groups(topology, chargers, trusts_roots=True):
         ways = [_sum(group.devices, metric), *stand_in(group, metric)]
         if len(group.devices) == 1:
             parts.append(OrZero(ways, group.devices))
@@ -113,7 +117,7 @@ def devices_formula(
     return total(
         [
             first_of([_sum(group.devices, metric), *stand_in(group, metric)])
-            for group in groups(topology, devices)
+            for group in groups(topology, devices, trusts_roots=False)
         ]
     )
 
@@ -148,16 +152,28 @@ def is_of_one_kind(topology: Topology, meter: int) -> bool:
     )
 
 
-def _others(topology: Topology, meter: int, devices: Set[int]) -> tuple[int, ...] | None:
-    """Give what a meter reads besides some devices; ``None`` if it cannot stand in for them."""
+def _others(
+    topology: Topology, meter: int, devices: Set[int], leading: Set[int]
+) -> tuple[int, ...] | None:
+    """Give what a meter reads besides some devices; ``None`` if it cannot stand in for them.
+
+    Args:
+        topology: The microgrid.
+        meter: The meter.
+        devices: The devices.
+        leading: What has one of the devices behind it.
+    """
     below = {c.component_id for c in topology.reads(meter)}
+    if any(len(topology.read_by(i)) > 1 for i in below):
+        # It reads a part of that alone.
+        return None
     others = below - devices
     if topology.is_main_meter(meter) and not is_of_one_kind(topology, meter):
         return None
     for other in others:
         component = topology.component(other)
         if component.category is ComponentCategory.METER:
-            if topology.behind(other) & devices:
+            if other in leading:
                 return None
         elif not is_known(topology, other):
             return None

@@ -97,7 +97,7 @@ class Constant(Expression):
     def evaluate(self, inputs: Inputs) -> float | None:
         """See `Expression.evaluate`."""
         del inputs
-        return self.value
+        return _finite(self.value)
 
     def components(self) -> frozenset[int]:
         """See `Expression.components`."""

@@ -147,7 +147,11 @@ class _Operand(Generic[Q, F]):
     def _scaled(self, operator: str, factor: Any) -> Any:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
-        return self._with([combined(operator, t, Constant(float(factor))) for t in self._trees])
+        try:
+            number = Constant(float(factor))
+        except OverflowError:
+            raise ValueError("the number is too large to compute with") from None
+        return self._with([combined(operator, tree, number) for tree in self._trees])
 
     def __add__(self, other: Any) -> "FormulaBuilder[Q, F]":
         """Add a formula or a quantity of the same kind."""

@@ -4,7 +4,8 @@ Each follows from the topology alone. A formula of a site has no value where tha
 nothing that is missing counts as zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 
 from microgrid_sync.formulas.charger import devices_formula, is_of_one_kind
 from microgrid_sync.formulas.expression import (
@@ -35,6 +36,9 @@ _ENOUGH = 4
 def grid_formula(topology: Topology, metric: ComponentMetricId = _ACTIVE_POWER) -> Expression:
     """Find what is drawn from the grid: what its meters read, and what stands at it itself."""
     tops = _at_the_grid(topology)
+    if topology.fed_by_several() & set(tops):
+        # Behind one of the others, too: how much comes which way is not measured.
+        return Constant(None)
     return total([_reading(topology, top, metric) for top in tops]) if tops else Constant(0.0)
 
 
@@ -49,11 +53,21 @@ def consumer_formula(topology: Topology) -> Expression:
     tops = [i for i in at_the_grid if _is_meter(topology, i) and not is_of_one_kind(topology, i)]
     if not tops:
         return Constant(0.0)
+    several = topology.fed_by_several()
+    if several & set(at_the_grid):
+        return Constant(None)
     # The peers let another meter stand in at the grid only if all that is at it is read here.
     is_all = len(tops) == len(at_the_grid)
     readings = [_reading(topology, i, _ACTIVE_POWER) if is_all else Metric(i) for i in tops]
+    site = _Site(
+        topology,
+        leads_to_devices=topology.leading_to(
+            {i for i in _ids(topology) if _is_device(topology, i)}
+        ),
+        leads_to_several=topology.leading_to(several),
+    )
     seen: set[int] = set()
-    known = [power for top in tops for power in _known_behind(topology, top, seen)]
+    known = [power for top in tops for power in _known_behind(site, top, seen)]
     return difference(total(readings), known)
 
 
@@ -129,7 +143,9 @@ def _reading(topology: Topology, top: int, metric: ComponentMetricId) -> Express
     if not _is_meter(topology, top):
         return ways[0]
     if is_of_one_kind(topology, top):
-        ways.append(total([Metric(c.component_id, metric) for c in topology.reads(top)]))
+        below = topology.reads(top)
+        if all(len(topology.read_by(c.component_id)) == 1 for c in below):
+            ways.append(total([Metric(c.component_id, metric) for c in below]))
         return first_of(ways)
     below = topology.reads(top)
     while len(below) == 1:
@@ -143,14 +159,28 @@ def _reading(topology: Topology, top: int, metric: ComponentMetricId) -> Express
     return first_of(ways)
 
 
-def _known_behind(topology: Topology, top: int, seen: set[int]) -> Iterator[Expression]:
+@dataclass(frozen=True)
+class _Site:
+    """A topology, and what is asked of it for each meter."""
+
+    topology: Topology
+
+    leads_to_devices: Set[int]
+    """What has devices behind it."""
+
+    leads_to_several: Set[int]
+    """What has something behind it that others feed, too."""
+
+
+def _known_behind(site: _Site, top: int, seen: set[int]) -> Iterator[Expression]:
     """Give the powers of all devices behind a meter at the grid, each of them once."""
+    topology = site.topology
     to_do = [top]
     while to_do:
         meter = to_do.pop()
         below = [c.component_id for c in topology.reads(meter) if c.component_id not in seen]
         seen.update(below)
-        group = None if meter == top else _group(topology, meter)
+        group = None if meter == top else _group(site, meter)
         if group is not None:
             yield group
             seen |= topology.behind(meter)
@@ -159,7 +189,7 @@ def _known_behind(topology: Topology, top: int, seen: set[int]) -> Iterator[Expr
             to_do += [i for i in reversed(below) if _is_meter(topology, i)]
 
 
-def _group(topology: Topology, meter: int) -> Expression | None:
+def _group(site: _Site, meter: int) -> Expression | None:
     """Give what the devices behind a meter take: what it reads, or their sum.
 
     Meters behind it that have no device behind them are consumers.
@@ -168,24 +198,21 @@ def _group(topology: Topology, meter: int) -> Expression | None:
         ``None`` if the meter carries the building's own load, reads no device itself, or reads
             besides them anything but either consumers, or meters of devices of one kind.
     """
+    topology = site.topology
     of_one_kind = is_of_one_kind(topology, meter)
+    if meter in site.leads_to_several:
+        return None
     if topology.is_main_meter(meter) and not of_one_kind:
         return None
     below = [c.component_id for c in topology.reads(meter)]
     devices = [i for i in below if _is_device(topology, i)]
     meters = [i for i in below if is_of_one_kind(topology, i)]
-    consumers = [i for i in below if _is_meter(topology, i) and not _has_devices(topology, i)]
+    consumers = [i for i in below if _is_meter(topology, i) and i not in site.leads_to_devices]
     is_all = len(devices) + len(meters) + len(consumers) == len(below)
     if not devices or not is_all or (meters and consumers):
         return None
-    if any(len(topology.read_by(i)) > 1 for i in below):
-        return None
     parts = [*(Metric(i) for i in devices), *(_reading(topology, i, _ACTIVE_POWER) for i in meters)]
     return first_of([difference(Metric(meter), [Metric(i) for i in consumers]), total(parts)])
-
-
-def _has_devices(topology: Topology, meter: int) -> bool:
-    return any(_is_device(topology, number) for number in topology.behind(meter))
 
 
 def _of_devices(topology: Topology, devices: set[int]) -> Expression:

@@ -1,6 +1,7 @@
 """Reads a formula that somebody has written, such as ``#2 - COALESCE(#7, 0.0)``."""
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from microgrid_sync.formulas.expression import (
@@ -116,23 +117,29 @@ class _Reader:
 
     def sum(self, depth: int) -> Expression:
         """Read a sum, or less."""
+        place = self.word.place
         parts, negative = [self._product(depth)], [False]
         while self._is_sign("+-"):
             negative.append(self._advance().text == "-")
             parts.append(self._product(depth))
-        return Sum(parts, negative) if len(parts) > 1 else parts[0]
+        return self._made(place, lambda: Sum(parts, negative)) if len(parts) > 1 else parts[0]
 
     def _product(self, depth: int) -> Expression:
         whole = self._operand(depth)
         while self._is_sign("*/"):
             sign = self._advance()
-            try:
-                whole = Product(sign.text, whole, self._operand(depth))
-            except FormulaTextError:
-                raise
-            except ValueError as error:
-                raise mistake(self._text, sign.place, str(error)) from None
+            whole = self._multiplied(sign, whole, self._operand(depth))
         return whole
+
+    def _multiplied(self, sign: _Word, left: Expression, right: Expression) -> Expression:
+        return self._made(sign.place, lambda: Product(sign.text, left, right))
+
+    def _made(self, place: int, make: Callable[[], Expression]) -> Expression:
+        """Put expressions together; show the place if they are nested too deep."""
+        try:
+            return make()
+        except ValueError as error:
+            raise mistake(self._text, place, str(error)) from None
 
     def _operand(self, depth: int) -> Expression:
         word = self.word
@@ -161,7 +168,7 @@ class _Reader:
             return operand
         if isinstance(operand, Constant) and operand.value is not None:
             return Constant(-operand.value)
-        return Sum((operand,), (True,))
+        return self._made(sign.place, lambda: Sum((operand,), (True,)))
 
     def _component(self) -> Expression:
         word = self._advance()
@@ -191,7 +198,7 @@ class _Reader:
             self._advance()
             parts.append(self.sum(depth + 1))
         self._expect_end_of(opened)
-        return joined(name.text.upper(), parts)
+        return self._made(name.place, lambda: joined(name.text.upper(), parts))
 
     def _expect_end_of(self, opened: _Word) -> None:
         if not self._is_sign(")"):

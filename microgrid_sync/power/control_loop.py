@@ -14,7 +14,7 @@ from frequenz.quantities import Power
 
 from microgrid_sync.client import MicrogridApiClient, reconnects, start_set_power
 from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
-from microgrid_sync.model import ComponentCategory
+from microgrid_sync.model import ComponentCategory, EVChargerData
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet, PowerReport
@@ -189,6 +189,8 @@ class ControlLoop:
         self._voltage_search = VoltageSearch(topology, config.max_data_age.total_seconds())
         # Which set a set has become when the site got more chargers: answers may still name it.
         self._grown: dict[ChargerIds, ChargerIds] = {}
+        # For which set the proposals of pools are that were moved there; until they withdraw.
+        self._moved: dict[Hashable, ChargerIds] = {}
         # Replaced as a whole by whoever changes the site.
         self.every = _chargers_of(topology)
         """Every charger that there is, or was."""
@@ -283,6 +285,7 @@ class ControlLoop:
                     self._withdraw(pool)
                 case _PoolGone(pool):
                     self._board.forget(pool)
+                    self._moved.pop(pool, None)
                 case Subscribed():
                     self._receivers.arrived(message)
                 case _SiteChanged():
@@ -300,6 +303,7 @@ class ControlLoop:
 
     def _propose(self, message: _Propose, now: float) -> None:
         chargers = self._every if message.chargers is None else message.chargers
+        chargers = self._moved.get(message.pool, chargers)
         self._board.propose(message.pool, chargers, message.proposal, now)
         self._watch(chargers, now).takes_new |= message.chargers is None
 
@@ -313,6 +317,7 @@ class ControlLoop:
 
     def _withdraw(self, pool: Hashable) -> None:
         chargers = self._board.withdraw(pool)
+        self._moved.pop(pool, None)
         if chargers is not None:
             watched = self._watched[chargers]
             watched.fallback = False
@@ -348,7 +353,7 @@ class ControlLoop:
         # Proposals of pools that were made for just these chargers stay in force with the others:
         # a limit that was fine for them all is, for some more of them, the safe side.
         self._grown[before] = after
-        self._board.grow(before, after)
+        self._moved.update(dict.fromkeys(self._board.grow(before, after), after))
         for number in sorted(after - before):
             watched.chargers.add(self._charger(number))
         watched.rename(f"chargers {listed(after)}")
@@ -457,6 +462,9 @@ class ControlLoop:
     def _take_data(self, now: float) -> None:
         for charger_id, charger in self._chargers.items():
             for value in self._receivers.take(charger_id, now):
+                if not isinstance(value, EVChargerData):
+                    # The component is something else now: the charger is gone, and silent.
+                    continue
                 charger.update(value, now)
                 self._voltage_search.update(charger_id, value.voltage_per_phase, now)
             number = reconnects(self._client, charger_id)

@@ -63,14 +63,14 @@ class ProposalBoard:
             return None
         return chargers
 
-    def grow(self, before: ChargerIds, after: ChargerIds) -> None:
-        """Let all proposals for a set be for a larger one from now on."""
-        for pool, held in self._held.items():
-            if held.chargers == before:
-                self._held[pool] = replace(held, chargers=after)
-        for pool, chargers in self._lapsed.items():
-            if chargers == before:
-                self._lapsed[pool] = after
+    def grow(self, before: ChargerIds, after: ChargerIds) -> list[Hashable]:
+        """Let all proposals for a set be for a larger one from now on; give their pools."""
+        moved = [pool for pool, held in self._held.items() if held.chargers == before]
+        for pool in moved:
+            self._held[pool] = replace(self._held[pool], chargers=after)
+        lapsed = [pool for pool, chargers in self._lapsed.items() if chargers == before]
+        self._lapsed.update(dict.fromkeys(lapsed, after))
+        return moved + lapsed
 
     def lapse(self, now: float) -> list[ChargerIds]:
         """Drop proposals whose time is over; give the sets that have none left because of that."""

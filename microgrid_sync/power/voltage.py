@@ -156,8 +156,10 @@ def _meters_above(topology: Topology, charger: int) -> list[int]:
     """Give the meters between a charger and the grid, the nearest first."""
     if charger not in topology:
         return []
-    reached = [charger]
-    for component_id in reached:
-        above = (c.component_id for c in topology.read_by(component_id))
-        reached += [i for i in above if i not in reached]
+    reached = {charger: None}
+    to_do = [charger]
+    for component_id in to_do:
+        above = [c.component_id for c in topology.read_by(component_id)]
+        to_do += [i for i in above if i not in reached]
+        reached |= dict.fromkeys(above)
     return [i for i in reached if topology.component(i).category is ComponentCategory.METER]

@@ -47,6 +47,9 @@ MISTAKES = [
     ("COALESCE(#2,)", 13, "found )"),
     ("(" * 300 + "#2" + ")" * 300, 101, "nested more than 100 deep"),
     ("*".join(["#2"] * 300), 300, "nested more than 100 deep"),
+    ("1 + " + "*".join(["#2"] * 100) + " + 1", 1, "nested more than 100 deep"),
+    ("-(" + "*".join(["#2"] * 100) + ")", 1, "nested more than 100 deep"),
+    ("3 + MIN(" + "*".join(["#2"] * 100) + ", 1)", 5, "nested more than 100 deep"),
     ("#" + "9" * 5000, 1, "no component has so large an ID"),
 ]
 
