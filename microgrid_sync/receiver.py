@@ -447,11 +447,6 @@ def take_all(receiver: Receiver[T]) -> list[T] | None:
         return None
 
 
-def end_of(receiver: Receiver[Any]) -> BaseException | None:
-    """Give the error that ended a receiver's stream; ``None`` if there is none."""
-    return receiver._writer.error
-
-
 class _MergedWriter(Writer[T]):
     """What several sources write into. It knows its receiver weakly."""
 

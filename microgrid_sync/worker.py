@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
-from microgrid_sync.exceptions import OperationNotImplemented
 from microgrid_sync.program_end import check_not_forked, ends_with_program, hand_over, is_forked
 from microgrid_sync.receiver import (
     Receiver,
     ReceiverStoppedError,
     close_receiver,
-    end_of,
     take_all,
 )
 
@@ -42,9 +40,6 @@ _FINISH_TIMEOUT = 1.0
 
 _RESUBSCRIBE_AFTER = 10.0
 """Seconds between two attempts to subscribe to a component whose stream has ended for good."""
-
-_REFUSED_AGAIN_AFTER = 600.0
-"""Seconds until the next attempt if the server has said that it has no such stream."""
 
 _END: Final = object()
 
@@ -296,7 +291,6 @@ class _Feed:
     """What is known of one component's receiver."""
 
     asked_at: float
-    again_after: float = 0.0
     receiver: Receiver[Any] | None = None
     is_pending: bool = True
 
@@ -350,9 +344,8 @@ class ComponentReceivers:
             values = take_all(feed.receiver)
             if values is not None:
                 return values
-            feed.again_after = _pause_after(end_of(feed.receiver))
             feed.receiver = None
-        if not feed.is_pending and now - feed.asked_at >= feed.again_after:
+        if not feed.is_pending and now - feed.asked_at >= _RESUBSCRIBE_AFTER:
             feed.asked_at, feed.is_pending = now, True
             self._ask(component_id)
         return []
@@ -365,7 +358,6 @@ class ComponentReceivers:
             _logger.debug("No data of component %s: %s", message.component_id, receiver)
             if feed is not None:
                 feed.is_pending = False
-                feed.again_after = _pause_after(receiver)
         elif feed is None or feed.receiver is not None:
             close_receiver(receiver)
         else:
@@ -379,8 +371,3 @@ class ComponentReceivers:
     def close(self) -> None:
         """Follow nothing any more."""
         self.drop(list(self._feeds))
-
-
-def _pause_after(error: BaseException | None) -> float:
-    is_refused = isinstance(error, OperationNotImplemented)
-    return _REFUSED_AGAIN_AFTER if is_refused else _RESUBSCRIBE_AFTER

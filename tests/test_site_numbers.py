@@ -1,5 +1,6 @@
 """A site's numbers and formulas of anything, over a real connection."""
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -50,8 +51,8 @@ def value(receiver: Receiver[Any], condition: Callable[[Any], bool] = lambda _: 
     return found[0]
 
 
-def test_everything_has_a_value(site: Microgrid) -> None:
-    """Also a CHP, that sends no data of its own, by the meter before it."""
+def test_everything_has_a_value(site: Microgrid, caplog: pytest.LogCaptureFixture) -> None:
+    """Also a CHP, that sends no data of its own, by the meter before it; nobody minds."""
     formulas: list[Formula[Any]] = [
         site.grid.power, site.grid.reactive_power, site.grid.frequency, site.consumer.power,
         site.producer.power, site.pv.power, site.battery.power, site.battery.soc,
@@ -67,6 +68,7 @@ def test_everything_has_a_value(site: Microgrid) -> None:
     assert eventually(lambda: None not in list(amperes.receive(PATIENCE)))
     assert site.grid.fuse is not None
     assert site.grid.fuse.max_current == 250.0
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def test_written_formula_of_any_metric(site: Microgrid) -> None:

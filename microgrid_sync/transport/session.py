@@ -219,7 +219,9 @@ class Session:
                 if metrics is None:
                     result = error or self._open_stream(component_id, category, maxsize)
                 else:
-                    result = error or self._open_telemetry(component_id, metrics, maxsize)
+                    result = error or self._open_telemetry(
+                        component_id, metrics, maxsize, is_optional=True
+                    )
             except Exception as failure:  # noqa: BLE001 - delivered, whatever it is
                 result = failure.with_traceback(None)
             deliver(result)
@@ -236,7 +238,12 @@ class Session:
         return self._follow(component_id, category, plan, maxsize)
 
     def _open_telemetry(
-        self, component_id: int, metrics: frozenset[int], maxsize: int
+        self,
+        component_id: int,
+        metrics: frozenset[int],
+        maxsize: int,
+        *,
+        is_optional: bool = False,
     ) -> Receiver[Telemetry]:
         """Receive metrics of a component, after its API has been found out."""
         plan = _telemetry_plan(component_id, metrics)
@@ -244,7 +251,9 @@ class Session:
         if api is not None:
             # What the API lacks is an error here and now.
             self._calls.make(plan, api)
-        return self._follow(component_id, ("telemetry", metrics), plan, maxsize)
+        return self._follow(
+            component_id, ("telemetry", metrics), plan, maxsize, is_optional=is_optional
+        )
 
     def telemetry(
         self, component_id: int, metrics: frozenset[int], maxsize: int
@@ -293,6 +302,8 @@ class Session:
         kind: Hashable,
         plan: CallPlan[StreamRequest[T]],
         maxsize: int,
+        *,
+        is_optional: bool = False,
     ) -> Receiver[T]:
         asked_in: list[ApiGeneration] = []
 
@@ -307,7 +318,11 @@ class Session:
             )
 
         source = streams.StreamSource(
-            plan.operation, make, speaks_another, self._calls.search.note_success
+            plan.operation,
+            make,
+            speaks_another,
+            self._calls.search.note_success,
+            is_optional=is_optional,
         )
         receiver = self.streams.subscribe(component_id, kind, source, maxsize)
         if receiver is None:

@@ -143,6 +143,8 @@ class StreamSource(Generic[T_co]):
         make: Callable[[], StreamRequest[T_co]],
         speaks_another: Callable[[StreamRequest[T_co]], bool],
         note_success: Callable[[str], None],
+        *,
+        is_optional: bool = False,
     ) -> None:
         """Ask nothing yet.
 
@@ -153,8 +155,10 @@ class StreamSource(Generic[T_co]):
             speaks_another: Tells whether the server speaks another API than that of a request
                 which it has refused; likewise.
             note_success: Notes that the server knows the path of a request.
+            is_optional: Whether nobody minds if the server has no such stream.
         """
         self.operation = operation
+        self.is_optional = is_optional
         self._make = make
         self._speaks_another = speaks_another
         self._note_success = note_success
@@ -361,7 +365,8 @@ class ComponentStream:
             self._state, self._last_error = ClientState.FAILING, failure
             interval = self._strategy.next_interval() if failure.is_retryable else None
             if interval is None:
-                _logger.error("Giving up: %s", failure)
+                level = logging.DEBUG if self._source.is_optional else logging.ERROR
+                _logger.log(level, "Giving up: %s", failure)
                 return failure
             # In ASCII: a log file of a code page of its own must not fail because of it.
             progress = self._strategy.get_progress().replace("\N{INFINITY}", "no limit")
