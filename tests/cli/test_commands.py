@@ -60,7 +60,7 @@ def test_demo_does_all_of_it() -> None:
         "7: ev charger",
         "grid: ",
         "consumers: ",
-        "sun: 0 W",
+        "sun: ",
         "battery: ",
         "cars: ",
     ):
