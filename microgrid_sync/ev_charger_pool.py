@@ -109,7 +109,9 @@ class EVChargerPool:
         known = self._known_chargers()
 
         def rule(topology: Topology, metric: ComponentMetricId) -> Expression:
-            of_pool = known if chargers is not None else known | _chargers_of(topology)
+            of_pool = known
+            if chargers is None:
+                of_pool |= topology.ids(ComponentCategory.EV_CHARGER)
             return charger_formula(topology, of_pool, metric)
 
         self._power: Formula[Power] = formula_of(
@@ -205,10 +207,6 @@ class EVChargerPool:
             self._control_loop.withdraw(self._key)
         except ReceiverStoppedError:
             return
-
-
-def _chargers_of(topology: Topology) -> frozenset[int]:
-    return frozenset(c.component_id for c in topology.components(ComponentCategory.EV_CHARGER))
 
 
 def _require_power(name: str, value: object) -> None:

@@ -65,9 +65,9 @@ class SiteWatch:
         # Replaced as a whole, under the lock.
         self.topology = topology
         self.changes: FanOut[str] = FanOut(f"the changes of {client.server_url}")
-        # Serializes taking topologies, so that an older list never follows a newer one. What it is
-        # held for tells the loops by their inboxes, and finds expressions under a lock of theirs,
-        # under which nobody takes this one.
+        # Serializes taking topologies, so that an older list never follows a newer one, and writing
+        # to the receivers of changes. What it is held for tells the loops by their inboxes, finds
+        # expressions and puts into queues under locks of theirs, under which nobody takes this one.
         self._lock = threading.Lock()
         self._taken_at = -math.inf
         # Held by the thread that fetches; never waited for.
@@ -109,7 +109,7 @@ class SiteWatch:
             started = time.monotonic()
             if self._take(started, self._fetch_steady(None)):
                 return
-        raise ReceiverStoppedError("others refresh the microgrid all the time")
+        # Others have taken a list each time, all of them asked for after this call began.
 
     def close(self, *, wait: bool) -> None:
         """Watch no more. Any thread, any number of times.
@@ -213,15 +213,16 @@ class SiteWatch:
             if not is_empty:
                 self.topology = topology
                 self._on_change(topology, changed_components(before, topology))
+                said = _shortened(changes(before, topology))
+                if said:
+                    self.changes.put(said)
         if is_empty:
             _logger.warning(
                 "%s: the server lists no components now; those known before stay", self._site
             )
             return True
-        said = _shortened(changes(before, topology))
         if said:
             _logger.warning("%s: the site has changed: %s", self._site, said)
-            self.changes.put(said)
         known = before.problems()
         self._tell([problem for problem in topology.problems() if problem not in known])
         return True

@@ -135,6 +135,10 @@ class Topology:
         found = (self._components[component_id] for component_id in self._successors)
         return [c for c in found if category is None or c.category is category]
 
+    def ids(self, category: ComponentCategory | None = None) -> frozenset[int]:
+        """Give the IDs of all components, or of those of a category."""
+        return frozenset(component.component_id for component in self.components(category))
+
     def find(
         self,
         *,

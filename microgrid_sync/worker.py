@@ -17,12 +17,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
 from microgrid_sync.program_end import check_not_forked, ends_with_program, hand_over, is_forked
-from microgrid_sync.receiver import (
-    Receiver,
-    ReceiverStoppedError,
-    close_receiver,
-    take_all,
-)
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError, close_receiver, take_all
 
 A = TypeVar("A")
 

@@ -20,7 +20,7 @@ _ACTIVE_POWER = ComponentMetricId.ACTIVE_POWER
 
 
 @dataclass(frozen=True)
-class Group:
+class _Group:
     """Some devices that are read by the same meters, and can be missing together."""
 
     devices: tuple[int, ...]
@@ -33,7 +33,7 @@ class Group:
     """What else those meters read, to be subtracted."""
 
 
-def groups(topology: Topology, devices: Set[int], *, trusts_roots: bool) -> list[Group]:
+def _groups(topology: Topology, devices: Set[int], *, trusts_roots: bool) -> list[_Group]:
     """Sort devices by the meter that can stand in for them.
 
     A meter can that reads nothing besides them but what is known: other devices, and meters that
@@ -50,25 +50,25 @@ def groups(topology: Topology, devices: Set[int], *, trusts_roots: bool) -> list
         The groups, those with a meter first; the others are one device each.
     """
     by_meter: dict[int, list[int]] = {}
-    lonely: list[Group] = []
+    lonely: list[_Group] = []
     for device in sorted(devices, reverse=True):
         above = topology.read_by(device) if device in topology else []
         meters = [c.component_id for c in above if c.category is ComponentCategory.METER]
         if len(meters) == 1 and len(above) == 1:
             by_meter.setdefault(meters[0], []).append(device)
         elif above and len(meters) == len(above) and _read_nothing_else(topology, meters, device):
-            lonely.append(Group((device,), tuple(meters)))
+            lonely.append(_Group((device,), tuple(meters)))
         else:
-            lonely.append(Group((device,)))
-    found: list[Group] = []
+            lonely.append(_Group((device,)))
+    found: list[_Group] = []
     leading = topology.leading_to(devices)
     for meter, group in sorted(by_meter.items(), key=lambda item: item[1], reverse=True):
         others = _others(topology, meter, devices, leading)
         is_root = not topology.read_by(meter) and not is_of_one_kind(topology, meter)
         if others is None or (is_root and not trusts_roots):
-            lonely += [Group((device,)) for device in group]
+            lonely += [_Group((device,)) for device in group]
         else:
-            found.append(Group(tuple(group), (meter,), others))
+            found.append(_Group(tuple(group), (meter,), others))
     return found + sorted(lonely, key=lambda group: group.devices, reverse=True)
 
 
@@ -91,8 +91,8 @@ def charger_formula(
         The formula; IDs in descending order.
     """
     parts: list[Expression] = []
-    for group in groups(topology, chargers, trusts_roots=True):
-        ways = [_sum(group.devices, metric), *stand_in(group, metric)]
+    for group in _groups(topology, chargers, trusts_roots=True):
+        ways = [_sum(group.devices, metric), *_stand_in(group, metric)]
         if len(group.devices) == 1:
             parts.append(OrZero(ways, group.devices))
         else:
@@ -116,13 +116,13 @@ def devices_formula(
     """
     return total(
         [
-            first_of([_sum(group.devices, metric), *stand_in(group, metric)])
-            for group in groups(topology, devices, trusts_roots=False)
+            first_of([_sum(group.devices, metric), *_stand_in(group, metric)])
+            for group in _groups(topology, devices, trusts_roots=False)
         ]
     )
 
 
-def stand_in(group: Group, metric: ComponentMetricId = _ACTIVE_POWER) -> list[Expression]:
+def _stand_in(group: _Group, metric: ComponentMetricId = _ACTIVE_POWER) -> list[Expression]:
     """Give what stands in for a group, if anything does."""
     if not group.meters:
         return []
@@ -130,7 +130,7 @@ def stand_in(group: Group, metric: ComponentMetricId = _ACTIVE_POWER) -> list[Ex
     return [difference(_sum(group.meters, metric), others)]
 
 
-def is_known(topology: Topology, component_id: int) -> bool:
+def _is_known(topology: Topology, component_id: int) -> bool:
     """Tell whether a component is a device whose power is known, and may be subtracted.
 
     A hybrid inverter is none: the rule is that of the peers.
@@ -175,7 +175,7 @@ def _others(
         if component.category is ComponentCategory.METER:
             if other in leading:
                 return None
-        elif not is_known(topology, other):
+        elif not _is_known(topology, other):
             return None
     return tuple(sorted(others, reverse=True))
 

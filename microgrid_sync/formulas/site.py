@@ -62,7 +62,7 @@ def consumer_formula(topology: Topology) -> Expression:
     site = _Site(
         topology,
         leads_to_devices=topology.leading_to(
-            {i for i in _ids(topology) if _is_device(topology, i)}
+            {i for i in topology.ids() if _is_device(topology, i)}
         ),
         leads_to_several=topology.leading_to(several),
     )
@@ -78,17 +78,17 @@ def pv_formula(topology: Topology) -> Expression:
 
 def chp_formula(topology: Topology) -> Expression:
     """Find what combined heat and power plants give; zero or less."""
-    return _of_devices(topology, _chps(topology))
+    return _of_devices(topology, topology.ids(ComponentCategory.CHP))
 
 
 def producer_formula(topology: Topology) -> Expression:
     """Find what solar inverters and combined heat and power plants give; zero or less."""
-    return _of_devices(topology, _pv_inverters(topology) | _chps(topology))
+    return _of_devices(topology, _pv_inverters(topology) | topology.ids(ComponentCategory.CHP))
 
 
 def battery_formula(topology: Topology) -> Expression:
     """Find what batteries take at the AC side of their inverters."""
-    return _of_devices(topology, {i for i in _ids(topology) if topology.is_battery_inverter(i)})
+    return _of_devices(topology, {i for i in topology.ids() if topology.is_battery_inverter(i)})
 
 
 def soc_formula(topology: Topology) -> Expression:
@@ -142,12 +142,11 @@ def _reading(topology: Topology, top: int, metric: ComponentMetricId) -> Express
     ways: list[Expression] = [Metric(top, metric)]
     if not _is_meter(topology, top):
         return ways[0]
+    below = topology.reads(top)
     if is_of_one_kind(topology, top):
-        below = topology.reads(top)
         if all(len(topology.read_by(c.component_id)) == 1 for c in below):
             ways.append(total([Metric(c.component_id, metric) for c in below]))
         return first_of(ways)
-    below = topology.reads(top)
     while len(below) == 1:
         meter = below[0].component_id
         if not _is_meter(topology, meter) or is_of_one_kind(topology, meter):
@@ -215,20 +214,12 @@ def _group(site: _Site, meter: int) -> Expression | None:
     return first_of([difference(Metric(meter), [Metric(i) for i in consumers]), total(parts)])
 
 
-def _of_devices(topology: Topology, devices: set[int]) -> Expression:
+def _of_devices(topology: Topology, devices: Set[int]) -> Expression:
     return devices_formula(topology, devices) if devices else Constant(0.0)
 
 
 def _pv_inverters(topology: Topology) -> set[int]:
-    return {i for i in _ids(topology) if topology.is_pv_inverter(i)}
-
-
-def _chps(topology: Topology) -> set[int]:
-    return {c.component_id for c in topology.components(ComponentCategory.CHP)}
-
-
-def _ids(topology: Topology) -> list[int]:
-    return [component.component_id for component in topology.components()]
+    return {i for i in topology.ids() if topology.is_pv_inverter(i)}
 
 
 def _is_meter(topology: Topology, component_id: int) -> bool:
@@ -252,7 +243,7 @@ def _outwards(topology: Topology) -> list[int]:
         below = {c.component_id for number in to_do for c in topology.reads(number)}
         to_do = sorted(below - reached.keys())
         reached |= dict.fromkeys(to_do)
-    return [*reached, *(i for i in _ids(topology) if i not in reached)]
+    return [*reached, *sorted(topology.ids() - reached.keys())]
 
 
 def _soc_and_weight(battery: int) -> tuple[Expression, Expression]:

@@ -192,7 +192,7 @@ class ControlLoop:
         # For which set the proposals of pools are that were moved there; until they withdraw.
         self._moved: dict[Hashable, ChargerIds] = {}
         # Replaced as a whole by whoever changes the site.
-        self.every = _chargers_of(topology)
+        self.every = topology.ids(ComponentCategory.EV_CHARGER)
         """Every charger that there is, or was."""
         # The same as the thread knows it.
         self._every = self.every
@@ -233,7 +233,7 @@ class ControlLoop:
             topology: The new topology.
             changed: The components that are gone, or are something else now.
         """
-        self.every |= _chargers_of(topology)
+        self.every |= topology.ids(ComponentCategory.EV_CHARGER)
         message = _SiteChanged(topology, changed, self.every)
         if self.worker.has_started:
             self.worker.deliver(message)
@@ -604,10 +604,6 @@ class ControlLoop:
         for one in self._watched.values():
             for publication in one.publications():
                 publication.end()
-
-
-def _chargers_of(topology: Topology) -> ChargerIds:
-    return frozenset(c.component_id for c in topology.components(ComponentCategory.EV_CHARGER))
 
 
 def _answer(error: ApiClientError | None, *, was_accepted: bool) -> Answer:

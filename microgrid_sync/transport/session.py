@@ -40,16 +40,6 @@ _LIST_COMPONENTS: CallPlan[UnaryRequest[ComponentListing]] = CallPlan(
     "components()", lambda api: api.list_components()
 )
 
-
-def _telemetry_plan(
-    component_id: int, metrics: frozenset[int]
-) -> CallPlan[StreamRequest[Telemetry]]:
-    return CallPlan(
-        f"telemetry(component_id={component_id})",
-        lambda api: api.stream_telemetry(component_id, metrics),
-    )
-
-
 _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
 
@@ -370,3 +360,12 @@ class Session:
         if os.getpid() == self._process:
             self.is_closed = True
             self._close(threading.current_thread())
+
+
+def _telemetry_plan(
+    component_id: int, metrics: frozenset[int]
+) -> CallPlan[StreamRequest[Telemetry]]:
+    return CallPlan(
+        f"telemetry(component_id={component_id})",
+        lambda api: api.stream_telemetry(component_id, metrics),
+    )

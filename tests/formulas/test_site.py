@@ -8,33 +8,14 @@ import pytest
 
 from microgrid_sync import Component, ComponentCategory, Connection, InverterType
 from microgrid_sync.formulas.charger import charger_formula
-from microgrid_sync.formulas.expression import Expression
-from microgrid_sync.formulas.site import (
-    battery_formula,
-    capacity_formula,
-    chp_formula,
-    consumer_formula,
-    grid_formula,
-    measured_at_the_grid,
-    producer_formula,
-    pv_formula,
-    soc_formula,
-)
+from microgrid_sync.formulas.expression import Inputs
+from microgrid_sync.formulas.site import capacity_formula, measured_at_the_grid, soc_formula
 from microgrid_sync.model import ComponentMetricId
 from microgrid_sync.simulator.description.load import load_site
 from microgrid_sync.simulator.physics.components import SiteCategory
 from microgrid_sync.topology import Topology
-from tests.support.formulas import evaluate, topology
+from tests.support.formulas import FORMULAS, evaluate, topology
 from tests.support.random_sites import RandomSite
-
-FORMULAS: dict[str, Callable[[Topology], Expression]] = {
-    "grid": grid_formula,
-    "consumer": consumer_formula,
-    "producer": producer_formula,
-    "pv": pv_formula,
-    "battery": battery_formula,
-    "chp": chp_formula,
-}
 
 EVERYTHING = (
     "g1>m2 m2>m10 m10>s11 m10>s12 m2>m20 m20>v21 v21>b22 m2>m30 m30>c31 m30>c32 m2>h40 m2>m50"
@@ -161,9 +142,9 @@ def test_numbers_of_a_shipped_site_over_a_day(name: str) -> None:
         parts = numbers["consumer"] + numbers["producer"] + numbers["battery"] + numbers["cars"]
         assert numbers["grid"] == pytest.approx(parts, abs=1e-6)
         inside = {
-            "battery": sum(site.flows[i].power for i in found._components
+            "battery": sum(site.flows[i].power for i in found.ids()
                            if found.is_battery_inverter(i)),
-            "pv": sum(site.flows[i].power for i in found._components if found.is_pv_inverter(i)),
+            "pv": sum(site.flows[i].power for i in found.ids() if found.is_pv_inverter(i)),
             "cars": sum(site.flows[i].power for i in chargers),
             "chp": sum(site.flows[i].power for i in mute),
         }  # fmt: skip
@@ -186,8 +167,6 @@ def test_state_of_charge_weighs_by_what_is_usable() -> None:
 
         def get(self, key: tuple[int, ComponentMetricId], /) -> float | None:
             return self.numbers.get((key[0], key[1].value))
-
-    from microgrid_sync.formulas.expression import Inputs  # noqa: PLC0415 - beside its use
 
     both = {
         (4, "soc"): 50.0, (4, "capacity"): 10_000.0,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from microgrid_sync import ApiClientError, Receiver, ReceiverStoppedError
-from microgrid_sync.formulas.expression import Coalesce, Expression, Found, Metric, OrZero
-from microgrid_sync.formulas.sum_loop import SumLoop, _Clock
+from microgrid_sync.formulas.expression import Coalesce, Expression, Found, Metric, OrZero, total
+from microgrid_sync.formulas.sum_loop import SumLoop, _Clock, _Start
 from tests.formulas.test_window import sample
 from tests.support.receivers import FedReceiver
 from tests.support.waiting import PATIENCE, eventually
@@ -221,7 +221,27 @@ def test_log_names_what_counts_as_zero_once(
 
 
 def test_values_of_one_instant_are_in_one_window(source: Source) -> None:
-    """What is just coming when a window is due is waited for."""
+    """A window that is due waits as long as values are just coming."""
+    loop = SumLoop(source.subscribe, timedelta(seconds=1), "a site")
+    formula = Recorder(total([Metric(1), Metric(2)]))
+    loop._work([_Start(formula)], time.monotonic())
+    loop._work(loop.worker._next_messages(0.0), time.monotonic())
+    assert loop._clock is not None
+    due = loop._clock.due
+    source.put(1, 1.0)
+    again = loop._work([], due)
+    assert due < again < due + 0.05
+    assert formula.found == []
+    source.put(2, 2.0)
+    later = loop._work([], again)
+    assert again < later < due + 0.05
+    assert formula.found == []
+    loop._work([], later)
+    assert formula.newest() == 3.0
+    loop.worker.close()
+
+
+def test_window_closes_however_long_values_keep_coming(source: Source) -> None:
     loop = SumLoop(source.subscribe, timedelta(seconds=0.3), "a site")
     formula = Recorder(Metric(1))
     try:

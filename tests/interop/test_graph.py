@@ -5,25 +5,15 @@ differs, and why, is in docs/site.rst.
 """
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from microgrid_sync import ComponentCategory, ComponentMetricId, InverterType
 from microgrid_sync.formulas.charger import charger_formula
-from microgrid_sync.formulas.expression import Expression
-from microgrid_sync.formulas.site import (
-    battery_formula,
-    chp_formula,
-    consumer_formula,
-    grid_formula,
-    producer_formula,
-    pv_formula,
-)
 from microgrid_sync.formulas.text import parse
 from microgrid_sync.topology import Topology
-from tests.support.formulas import evaluate
+from tests.support.formulas import FORMULAS, evaluate
 from tests.support.random_sites import RandomSite
 
 pytest.importorskip(
@@ -78,16 +68,6 @@ def _graph(site: Topology) -> Any:
     return ComponentGraph(components, connections)
 
 
-OURS: dict[str, Callable[[Topology], Expression]] = {
-    "grid": grid_formula,
-    "consumer": consumer_formula,
-    "producer": producer_formula,
-    "pv": pv_formula,
-    "battery": battery_formula,
-    "chp": chp_formula,
-}
-
-
 @pytest.mark.parametrize("seed", range(400))
 def test_formulas_have_the_same_values(seed: int) -> None:
     """Of any numbers if nothing is missing; where something is, of a site's formulas or none."""
@@ -101,7 +81,7 @@ def test_formulas_have_the_same_values(seed: int) -> None:
         "battery": graph.battery_formula(None),
         "chp": graph.chp_formula(None),
     }
-    ours = {name: rule(site.topology) for name, rule in OURS.items()}
+    ours = {name: rule(site.topology) for name, rule in FORMULAS.items()}
     chargers = [c.component_id for c in site.topology.components(ComponentCategory.EV_CHARGER)]
     chance = random.Random(seed)
     if chargers:

@@ -1,10 +1,28 @@
 """Topologies as text, and expressions evaluated on numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from microgrid_sync import Component, ComponentCategory, ComponentType, Connection, InverterType
 from microgrid_sync.formulas.expression import Expression, Inputs, Key
+from microgrid_sync.formulas.site import (
+    battery_formula,
+    chp_formula,
+    consumer_formula,
+    grid_formula,
+    producer_formula,
+    pv_formula,
+)
 from microgrid_sync.topology import Topology
+
+FORMULAS: dict[str, Callable[[Topology], Expression]] = {
+    "grid": grid_formula,
+    "consumer": consumer_formula,
+    "producer": producer_formula,
+    "pv": pv_formula,
+    "battery": battery_formula,
+    "chp": chp_formula,
+}
+"""The powers of a site."""
 
 _KINDS: dict[str, tuple[ComponentCategory, ComponentType | None, str | None]] = {
     "g": (ComponentCategory.GRID, None, None),
