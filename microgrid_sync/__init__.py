@@ -118,6 +118,10 @@ if TYPE_CHECKING:
         Result,
         Success,
     )
+    from microgrid_sync.power.status import (
+        ChargerReport,
+        ChargerStatus,
+    )
     from microgrid_sync.receiver import (
         RECEIVER_MAX_SIZE,
         Receiver,
@@ -263,6 +267,7 @@ _NAMES = {
         "Result",
         "Success",
     ),
+    "microgrid_sync.power.status": ("ChargerReport", "ChargerStatus"),
     "microgrid_sync.receiver": (
         "RECEIVER_MAX_SIZE",
         "Receiver",
@@ -304,6 +309,8 @@ __all__ = [
     "BatteryRelayState",
     "Bounds",
     "ChannelOptions",
+    "ChargerReport",
+    "ChargerStatus",
     "ChargingConfig",
     "ClientNotConnected",
     "ClientState",

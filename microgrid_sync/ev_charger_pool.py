@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Generic, Protocol, TypeVar
 
 from frequenz.quantities import Current, Power
@@ -22,6 +22,7 @@ from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.control_loop import ControlLoop
 from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.results import Result
+from microgrid_sync.power.status import ChargerReport
 from microgrid_sync.receiver import (
     RECEIVER_MAX_SIZE,
     Receiver,
@@ -58,6 +59,10 @@ class EVChargerPoolReport(Protocol):
     @property
     def distribution_result(self) -> Result | None:
         """The last result for these chargers."""
+
+    @property
+    def chargers(self) -> Mapping[ComponentId, ChargerReport]:
+        """What each of the chargers has, and why, by ID."""
 
 
 class _Fetcher(Generic[T]):

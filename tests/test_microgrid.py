@@ -30,7 +30,11 @@ from microgrid_sync.simulator import Car, Fault, Simulator, Site
 from tests.support.waiting import PATIENCE, eventually
 
 PERIOD = timedelta(seconds=0.2)
-QUICK = ChargingConfig(raise_interval=timedelta(seconds=2), max_data_age=timedelta(seconds=2))
+QUICK = ChargingConfig(
+    raise_interval=timedelta(seconds=2),
+    max_data_age=timedelta(seconds=2),
+    rest=timedelta(0),
+)
 
 
 def watts(power: float) -> Power:

@@ -146,7 +146,9 @@ FIELDS: dict[str, list[str]] = {
     "ChargingConfig": [
         "distribution", "minimum_current", "initial_current", "raise_interval",
         "minimum_on_time", "fallback_power", "proposal_lifetime", "max_data_age", "obey_time",
+        "rest", "weights",
     ],
+    "ChargerReport": ["allocation", "draw", "status", "reason", "obey_time"],
     "Request": ["power", "component_ids", "adjust_power"],
     "Success": ["request", "succeeded_power", "succeeded_components", "excess_power"],
     "PartialFailure": [
@@ -322,6 +324,7 @@ PROPERTIES = [
     (microgrid_sync.EVChargerPoolReport, "target_power"),
     (microgrid_sync.EVChargerPoolReport, "bounds"),
     (microgrid_sync.EVChargerPoolReport, "distribution_result"),
+    (microgrid_sync.EVChargerPoolReport, "chargers"),
     (microgrid_sync.Formula, "expression"),
     (microgrid_sync.Formula3Phase, "expression"),
     (Receiver, "dropped"),
@@ -330,8 +333,8 @@ PROPERTIES = [
 
 OTHER_NAMES = {
     "ComponentId", "DEFAULT_CALL_RETRY", "DEFAULT_CHANNEL_OPTIONS", "RECEIVER_MAX_SIZE",
-    "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport", "Formula",
-    "Formula3Phase", "Power", "Result", "Topology", "Voltage",
+    "ChargerStatus", "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport",
+    "Formula", "Formula3Phase", "Power", "Result", "Topology", "Voltage",
     "Receiver", "ReceiverFetcher", "ReceiverStoppedError", "__version__", "merge",
 }  # fmt: skip
 
@@ -453,6 +456,9 @@ def test_defaults_of_charging() -> None:
     assert config.fallback_power is None
     assert config.proposal_lifetime == timedelta(seconds=60)
     assert config.max_data_age == timedelta(seconds=10)
+    assert config.obey_time == timedelta(seconds=5)
+    assert config.rest == timedelta(minutes=15)
+    assert config.weights == {}
 
 
 def test_channel_defaults() -> None:

@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass, field, replace
 
-from microgrid_sync.model import EVChargerData
+from microgrid_sync.model import EVChargerCableState, EVChargerComponentState, EVChargerData
 from microgrid_sync.power.config import ChargingConfig
-from microgrid_sync.power.set_point_ledger import Answer, SetPointLedger
+from microgrid_sync.power.dead_time import DeadTime, obeys
+from microgrid_sync.power.set_point_ledger import LANDING_TIME, Answer, SetPointLedger
 from microgrid_sync.power.status import ChargerHealth, ChargerStatus
-from microgrid_sync.power.voltage import ChargerVoltage
+from microgrid_sync.power.stay import IDLE, Stay
+from microgrid_sync.power.voltage import ChargerVoltage, VoltageRange
 
 OVERDRAW_SHARE = 1.1
 """A charger that draws more than its limit times this is reported."""
@@ -18,9 +20,13 @@ OVERDRAW_FLOOR = 100.0
 OVERDRAW_TIME = 10.0
 """Seconds for which it must do so."""
 
-EXCESS_SHARE, EXCESS_FLOOR = 1.02, 50.0
-"""Others are lowered for a draw beyond the limit from this on, as a share and in W: nearer to the
-limit than chargers measure there is nothing to be gained. Raises are paid with all of it."""
+_UNPLUGGED = (
+    EVChargerCableState.UNPLUGGED,
+    EVChargerCableState.CHARGING_STATION_PLUGGED,
+    EVChargerCableState.CHARGING_STATION_LOCKED,
+)
+_CLOSED = (EVChargerComponentState.ERROR, EVChargerComponentState.AUTHORIZATION_REJECTED)
+"""States in which a charger gives a car nothing."""
 
 
 @dataclass
@@ -45,14 +51,14 @@ class Charger:
     changed_at: float = -math.inf
     """When a confirmation last changed the limit."""
 
-    connected_since: float | None = None
-    """When its car was first seen; ``None`` without a car."""
+    stay: Stay | None = None
+    """Its car; ``None`` without one."""
 
     on_since: float | None = None
     """When its limit was last raised from zero; ``None`` while it is zero."""
 
-    energy: float = 0.0
-    """What its car has received, or been offered at the least, in Ws."""
+    dead_time: DeadTime = field(default_factory=DeadTime)
+    volts: VoltageRange = field(default_factory=VoltageRange)
 
     overdraws: bool = False
     """Whether it has drawn more than its limit for a while."""
@@ -92,7 +98,8 @@ class Charger:
 
     @property
     def _obey_time(self) -> float:
-        return self.config.obey_time.total_seconds()
+        known = self.dead_time.known
+        return self.config.obey_time.total_seconds() if known is None else known
 
     def is_silent(self, now: float) -> bool:
         """Tell whether nothing usable has been received for too long."""
@@ -104,18 +111,37 @@ class Charger:
 
     def update(self, data: EVChargerData, now: float) -> None:
         """Take new data."""
-        before = self.data
+        before, heard_at = self.data, self.health.received_at
         data = self._bounded(data)
         self.health.update(data, now, self._max_data_age)
         self.voltage.update(data.voltage_per_phase, data.current_per_phase, now)
         if self.data is None or self.data is before:
             return
         self._highest_bound = max(self._highest_bound, self.upper_bound)
-        if not self.data.is_ev_connected():
-            self.connected_since = None
-            self.energy = 0.0
-        elif self.connected_since is None:
-            self.connected_since = now
+        self.dead_time.update(self.draw, now)
+        if self.data.cable_state in _UNPLUGGED:
+            if self.stay is not None:
+                self.dead_time.forget_car()
+            self.stay = None
+        elif self.stay is None and self.data.is_ev_connected():
+            self.stay = Stay(now, waits_since=now)
+        if self.stay is not None:
+            if now - heard_at >= self._max_data_age:
+                # Another car may have come meanwhile.
+                self.stay.forget_use()
+            self.stay.phases.update(self._phase_currents(), now)
+            limit = self.ledger.confirmed or 0.0
+            enough_for_all = self.least_power(self.volts.phases)
+            self.stay.update(self.draw, limit, enough_for_all, now)
+
+    def _phase_currents(self) -> list[float]:
+        """Give the current of each phase in A, from powers where no current is measured."""
+        data = self.data
+        if data is None:
+            return []
+        if any(abs(amperes) > 0 for amperes in data.current_per_phase):
+            return list(data.current_per_phase)
+        return [watts / self.volts.nominal for watts in data.active_power_per_phase]
 
     def _bounded(self, data: EVChargerData) -> EVChargerData:
         """Put something in the place of bounds that a charger does not have.
@@ -137,16 +163,16 @@ class Charger:
             active_power_exclusion_upper_bound=0.0 if excludes_nothing else excluded[1],
         )
 
-    def advance(self, now: float, minimum: float) -> None:
+    def advance(self, now: float, volts: float | None) -> None:
         """Take in that time has passed.
 
         Args:
             now: The time.
-            minimum: What a car that has a limit counts as receiving at the least: one that takes
-                nothing must not keep its place for ever.
+            volts: The sum of the voltages of its phases; ``None`` if that is not known.
         """
-        if self._accrued_at is not None and self.connected_since is not None and self.is_on:
-            self.energy += max(self.draw, minimum) * (now - self._accrued_at)
+        self.volts.update(volts, self.voltage.phase_count(now), now)
+        if self._accrued_at is not None and self.stay is not None and self.is_on:
+            self.stay.energy.add(self.draw * (now - self._accrued_at), now)
         self._accrued_at = now
         overdue = self.ledger.overdue(now)
         if overdue is not None:
@@ -157,11 +183,22 @@ class Charger:
             return
         if self._overdraws_since is None:
             self._overdraws_since = now
-        self.overdraws = now - self._overdraws_since >= OVERDRAW_TIME
+        told_after = OVERDRAW_TIME
+        if self._overdraws_since - self.changed_at < self._obey_time:
+            # A reduction that has not arrived in twice the time that it takes will hardly do so.
+            told_after = min(told_after, 2 * self._obey_time)
+        self.overdraws = now - self._overdraws_since >= told_after
         if self._has_had_time(now) and now - self._doubted_at >= self._obey_time:
             # Far above its limit: the server may have forgotten that there is one.
             self._doubted_at = now
             self.ledger.doubt()
+
+    def least_power(self, phases: int) -> float:
+        """Give the power of so many phases with the minimum current; infinite without a voltage.
+
+        The voltage is the highest of the last minutes: what is enough then is enough all the time.
+        """
+        return self.config.minimum_current.as_amperes() * self.volts.highest * phases
 
     @property
     def is_on(self) -> bool:
@@ -183,6 +220,9 @@ class Charger:
         most = self.rating if held is None else held
         if held is None:
             most = max(most, self.ledger.newest or 0.0)
+        if self._takes_nothing(now):
+            # Whatever it may hold: it is told at once when a car is plugged in or it recovers.
+            return self.draw
         if (
             not self.is_silent(now)
             or self.health.received_at >= self.changed_at
@@ -190,6 +230,18 @@ class Charger:
         ):
             most = max(most, self.draw)
         return most
+
+    def _takes_nothing(self, now: float) -> bool:
+        """Tell whether fresh data says that no car can take anything there.
+
+        As long as a set-point is just on its way its answer is waited for all the same.
+        """
+        data, ledger = self.data, self.ledger
+        is_stuck = self.health.failures > 0 or not (ledger.is_confirmed or ledger.is_waited_for)
+        if data is None or self.is_silent(now) or not is_stuck:
+            return False
+        is_closed = data.component_state in _CLOSED and self.draw < IDLE
+        return data.cable_state in _UNPLUGGED or is_closed
 
     def is_beyond_control(self, now: float) -> bool:
         """Tell whether it draws, or may draw, more than the limit that it should have.
@@ -207,7 +259,7 @@ class Charger:
             limit is not None
             and self._has_had_time(now)
             and not self.is_silent(now)
-            and self.draw > max(limit * EXCESS_SHARE, limit + EXCESS_FLOOR)
+            and not obeys(self.draw, limit)
         )
 
     def _has_had_time(self, now: float) -> bool:
@@ -217,20 +269,40 @@ class Charger:
 
     # What is sent
 
-    def send(self, watts: float, now: float) -> int:
+    def send(self, watts: float, now: float, *, is_release: bool = False) -> int:
         """Note that a set-point is being sent; give the attempt's number."""
+        before = self.ledger.newest
+        if watts != before:
+            self.dead_time.sent(watts, self.draw, now)
+        if self.stay is not None and not is_release:
+            self._note_in_stay(self.stay, before, watts, now)
         return self.ledger.send(watts, now)
+
+    def _note_in_stay(self, stay: Stay, before: float | None, watts: float, now: float) -> None:
+        is_charging = self.draw >= IDLE
+        if not watts:
+            if before or (before is None and is_charging):
+                stay.stop(now, is_charging=is_charging)
+            if before and self.ledger.confirmed == 0:
+                # It has hardly been started, and may still be.
+                stay.started_at = stay.stopped_at = now + LANDING_TIME
+        elif self.ledger.confirmed == 0:
+            stay.begin_start(now, is_first=not before)
+        elif before and watts < before:
+            stay.reduce(watts, now)
 
     def answered(self, number: int, answer: Answer, now: float) -> bool:
         """Note what came of an attempt; tell whether it was the newest."""
-        before = self.ledger.confirmed
+        before, might_hold = self.ledger.confirmed, self.ledger.may_hold()
         is_newest = self.ledger.answered(number, answer, now)
+        self._note_times(answer, before, might_hold, now, is_newest=is_newest)
         if not is_newest:
             return False
         if answer is Answer.UNDECIDED:
             return True
         if answer is not Answer.CONFIRMED:
             self.health.fail(now)
+            self.dead_time.failed()
             return True
         self.health.succeed()
         limit = self.ledger.confirmed
@@ -241,6 +313,32 @@ class Charger:
             elif not before or self.on_since is None:
                 self.on_since = now
         return True
+
+    def _note_times(
+        self,
+        answer: Answer,
+        before: float | None,
+        might_hold: float | None,
+        now: float,
+        *,
+        is_newest: bool,
+    ) -> None:
+        """Note when a start or a stop happened, or may still happen."""
+        stay, ledger = self.stay, self.ledger
+        if stay is None:
+            return
+        if answer is Answer.CONFIRMED:
+            if before == 0 and ledger.confirmed:
+                stay.confirm_start(now)
+            elif might_hold and ledger.confirmed == 0:
+                stay.stopped_at = now
+        elif answer is Answer.REFUSED:
+            if is_newest and ledger.newest and ledger.confirmed == 0 and not ledger.has_open:
+                stay.undo_start()
+        elif not ledger.confirmed and ledger.newest:
+            stay.started_at = max(stay.started_at, now + LANDING_TIME)
+        elif might_hold and not ledger.newest:
+            stay.stopped_at = max(stay.stopped_at, now + LANDING_TIME)
 
     def begin_campaign(self) -> None:
         """Begin afresh: nothing is certain of what the server holds."""

@@ -1,19 +1,22 @@
 """Follows a set of chargers whose power pools propose: target, bounds, rounds and results. Pure."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from frequenz.quantities import Power
 
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
-from microgrid_sync.power.distribution import Voltages, plan
+from microgrid_sync.power.distribution import Plan, plan
 from microgrid_sync.power.proposals import ZERO, Proposal, Range, System, resolve
+from microgrid_sync.power.reasons import Clock, Reason, cannot_be_served, holders, reason
 from microgrid_sync.power.results import PartialFailure, Request, Result, Success
 from microgrid_sync.power.set_point_ledger import Answer
-from microgrid_sync.power.status import ChargerStatus
+from microgrid_sync.power.status import ChargerReport, ChargerStatus
 
 _FIRST_ROUND_WAIT = 3.0
 """Seconds for which the first round waits for chargers that have not been heard of."""
@@ -21,6 +24,12 @@ _FIRST_ROUND_WAIT = 3.0
 _NO_RAISE_TIME = 10.0
 """Seconds after which power is raised although not every charger has been heard of."""
 
+
+_STEADY_TIME = 60.0
+"""Seconds for which power must have been there before somebody is raised with it."""
+
+_WOBBLE = 0.9
+"""A target that was lower than this share of the one of now did not wobble: it has been raised."""
 
 _RELEASE_WATCH = 900.0
 """Seconds after the last set-point of a release for which a bound that comes back is waited for."""
@@ -41,6 +50,9 @@ class PowerReport:
 
     distribution_result: Result | None
     """The last result for these chargers."""
+
+    chargers: Mapping[int, ChargerReport]
+    """What each of them has, by ID."""
 
 
 @dataclass
@@ -79,6 +91,11 @@ class ChargerSet:
         self._overdrawing: frozenset[int] = frozenset()
         self.target: float | None = None
         self.result: Result | None = None
+        self.plan: Plan | None = None
+        """How things stand; ``None`` as long as nothing is distributed."""
+
+        # The last targets, each with when it was there last.
+        self._targets: deque[tuple[float, float]] = deque()
 
     def add(self, charger: Charger) -> None:
         """Take one more charger; it is commanded with the others from the next step on."""
@@ -138,8 +155,21 @@ class ChargerSet:
         inclusion = system.inclusion
         return System(Range(inclusion.lower, inclusion.upper + reserved), system.exclusion)
 
-    def report(self, proposals: Iterable[Proposal], priority: int, now: float) -> PowerReport:
-        """Tell a pool of some priority what it needs to know."""
+    def report(
+        self,
+        proposals: Iterable[Proposal],
+        priority: int,
+        chargers: Mapping[int, ChargerReport],
+        now: float,
+    ) -> PowerReport:
+        """Tell a pool of some priority what it needs to know.
+
+        Args:
+            proposals: What the pools want.
+            priority: The pool's.
+            chargers: What `charger_reports` gives.
+            now: The time on the monotonic clock, in seconds.
+        """
         system = self.system(now)
         bounds = None
         if system is not None:
@@ -148,14 +178,54 @@ class ChargerSet:
             left = ZERO if left.is_empty() else left
             bounds = Bounds(Power.from_watts(left.lower), Power.from_watts(left.upper))
         target = None if self.target is None else Power.from_watts(self.target)
-        return PowerReport(target, bounds, self.result)
+        return PowerReport(target, bounds, self.result, chargers)
+
+    def charger_reports(self, clock: Clock, now: float) -> dict[int, ChargerReport]:
+        """Tell what each charger has, and why.
+
+        Args:
+            clock: Gives the time of the day for one of the monotonic clock.
+            now: The time on the monotonic clock, in seconds.
+        """
+        reports = {}
+        for component_id, charger in self.chargers.items():
+            known = charger.dead_time.known
+            reports[component_id] = ChargerReport(
+                Power.from_watts(charger.ledger.newest or 0.0),
+                None if charger.is_silent(now) else Power.from_watts(charger.draw),
+                charger.status(now),
+                self._reason(component_id, now).text(now, clock),
+                None if known is None else timedelta(seconds=known),
+            )
+        return reports
+
+    def _reason(self, component_id: int, now: float) -> Reason:
+        if self.plan is None or self.target is None:
+            waits = "waits until the other chargers have been heard of"
+            return Reason(waits if self.is_active else "not commanded: nobody proposes anything")
+        case = self.plan.cases[component_id]
+        return reason(case, self.plan, self._config, self.target, now)
+
+    def complaints(self) -> dict[str, str]:
+        """Tell what keeps cars from being charged, for the log: each once, by what it is about."""
+        if self.plan is None or not self.target:
+            return {}
+        found = {}
+        for case in self.plan.waiting:
+            never = cannot_be_served(case)
+            if never is not None:
+                found[f"bounds of {case.component_id}"] = f"charger {case.component_id} {never}"
+        waiting = [case for case in self.plan.waiting if not case.is_asleep]
+        if waiting and self.plan.free < min(case.minimum for case in waiting):
+            for number, what in holders(self.plan):
+                found[f"holder {number}"] = f"cars wait because of charger {number}, {what}"
+        return found
 
     # What to do
 
     def step(
         self,
         proposals: Sequence[Proposal],
-        voltages: Voltages,
         now: float,
         taken: Set[int] = frozenset(),
     ) -> dict[int, float]:
@@ -163,7 +233,6 @@ class ChargerSet:
 
         Args:
             proposals: What the pools want; nothing if nobody wants anything.
-            voltages: The voltages that are known.
             now: The time on the monotonic clock, in seconds.
             taken: Chargers that proposals for other sets command now; not to be released.
         """
@@ -176,7 +245,8 @@ class ChargerSet:
             charger.assumed_rating = rating
         self.waits_for_data = False
         if not proposals:
-            self._active_since = self.target = None
+            self._active_since = self.target = self.plan = None
+            self._targets.clear()
             return self._release(now, taken) if self._releasing else {}
         self._releasing = False
         if self._active_since is None:
@@ -189,14 +259,31 @@ class ChargerSet:
         self.waits_for_data = not have_data and waited < _FIRST_ROUND_WAIT
         if self.waits_for_data:
             return {}
-        return plan(
+        self.plan = plan(
             self.chargers.values(),
             self.target,
-            voltages,
             self._config,
             now=now,
             may_raise=have_data or waited >= _NO_RAISE_TIME,
+            steady=self._steady_target(self.target, now),
         )
+        return self.plan.set_points
+
+    def _steady_target(self, target: float, now: float) -> float:
+        """Give what of the target has been there for a while.
+
+        A target that wobbles is one that falls again: the lowest of the last minute counts, unless
+        it was so much lower that it has been raised on purpose.
+        """
+        targets = self._targets
+        if not targets or targets[-1][1] != target:
+            # How long the one before was there is what counts.
+            if targets:
+                targets[-1] = now, targets[-1][1]
+            targets.append((now, target))
+        while len(targets) > 1 and now - targets[0][0] >= _STEADY_TIME:
+            targets.popleft()
+        return min(one for _, one in targets if one >= _WOBBLE * target)
 
     def due_at(self) -> float:
         """Give when the first of the set-points is due again."""
@@ -255,7 +342,7 @@ class ChargerSet:
         """Note that a set-point is being sent; give the attempt's number."""
         charger = self.chargers[component_id]
         self._round.is_news |= watts != charger.ledger.newest or not charger.ledger.is_confirmed
-        attempt = charger.send(watts, now)
+        attempt = charger.send(watts, now, is_release=self.target is None)
         self._round.pending[component_id] = attempt
         return attempt
 

@@ -1,5 +1,7 @@
 """Holds the settings of how power is distributed to chargers."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -12,8 +14,8 @@ class ChargingConfig:
     """How a microgrid distributes power to its EV chargers."""
 
     distribution: Literal["first-come", "equal"] = "first-come"
-    """Who gets what. With ``"first-come"`` a car that arrives gets what is free; with ``"equal"``
-    all connected cars get the same."""
+    """Who gets what. With ``"first-come"`` a car that arrives gets what is free, and keeps what it
+    uses; with ``"equal"`` all connected cars get the same, over the hours if not at once."""
 
     minimum_current: Current = field(default_factory=lambda: Current.from_amperes(6.0))
     """The least current that a car is offered; below it there is nothing. 6 A by IEC 61851-1."""
@@ -25,7 +27,8 @@ class ChargingConfig:
     """How old the last change of a charger's limit must be before it is raised."""
 
     minimum_on_time: timedelta = timedelta(minutes=15)
-    """With ``"equal"``, how long a car charges at least before it gives way to another."""
+    """With ``"equal"``, how long a car charges at least before it gives way to another; longer the
+    more often it has done so."""
 
     fallback_power: Power | None = None
     """The target when the last proposal has lapsed without being withdrawn; with ``None`` nothing
@@ -38,8 +41,18 @@ class ChargingConfig:
     """A charger whose newest data is older counts as silent."""
 
     obey_time: timedelta = timedelta(seconds=5)
-    """How long cars take to obey a lower limit. For so long after its confirmation what a car still
-    draws is reserved, and afterwards others make room for what it draws beyond the limit."""
+    """How long cars take to obey a lower limit, until it is known of one: how long it took the last
+    times. For so long after its confirmation what a car still draws is reserved, and afterwards
+    others make room for what it draws beyond the limit."""
+
+    rest: timedelta = timedelta(minutes=15)
+    """How long after its last start a car may be started again; and after its last stop, three
+    minutes, or this if it is shorter."""
+
+    weights: Mapping[int, float] = field(default_factory=dict, hash=False)
+    """How important the chargers are, by their IDs; 1 for those that are not in it. With
+    ``"first-come"`` a car with a higher weight comes first; with ``"equal"`` it gets so many times
+    as much."""
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -69,7 +82,21 @@ class ChargingConfig:
             "proposal_lifetime",
             "max_data_age",
             "obey_time",
+            "rest",
         ):
             value: timedelta = getattr(self, name)
             if value < timedelta(0):
                 raise ValueError(f"{name} must not be negative, but is {value}")
+        object.__setattr__(self, "weights", dict(self.weights))
+        for number, weight in self.weights.items():
+            if isinstance(number, bool) or not isinstance(number, int):
+                text = f"weights must have IDs of chargers as keys, not {number!r}"
+                raise ValueError(text)  # noqa: TRY004 - as for the other settings
+            if isinstance(weight, bool) or not (
+                isinstance(weight, int | float) and 0 < weight < math.inf
+            ):
+                raise ValueError(f"the weight of charger {number} must be positive, not {weight!r}")
+
+    def weight(self, component_id: int) -> float:
+        """Give the weight of a charger."""
+        return self.weights.get(component_id, 1.0)

@@ -6,8 +6,8 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from frequenz.quantities import Power
@@ -17,9 +17,8 @@ from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
 from microgrid_sync.model import ComponentCategory, EVChargerData
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
-from microgrid_sync.power.charger_set import ChargerSet, PowerReport
+from microgrid_sync.power.charger_set import ChargerSet
 from microgrid_sync.power.config import ChargingConfig
-from microgrid_sync.power.distribution import minimum_power
 from microgrid_sync.power.proposal_board import ChargerIds, ProposalBoard, listed
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.publication import Publication
@@ -45,6 +44,12 @@ _INTERVAL = 1.0
 _LEAST_PAUSE = 0.05
 """Seconds between two looks at the least, if nothing happens between them."""
 
+_REPORT_INTERVAL = 5.0
+"""Seconds after which a report is published again although only draws have changed in it."""
+
+_COMPLAIN_AFTER = 10.0
+"""Seconds for which something must have kept cars from being charged before the log is told."""
+
 _LIFETIME = 60
 """Seconds for which a set-point holds, where that can be said; it is renewed well before."""
 
@@ -66,6 +71,8 @@ class _Watched:
         self.bounds = Publication(f"the bounds of {name}")
         self.results = Publication(f"the results of {name}")
         self.reports: dict[int, Publication] = {}
+        self.complaints: dict[str, float] = {}
+        """What keeps cars from being charged, and since when; infinite if it has been told."""
         self._name = name
 
     def report(self, priority: int) -> Publication:
@@ -410,8 +417,7 @@ class ControlLoop:
         voltages = self._voltages(now)
         self._give_up_late(now)
         for charger in self._chargers.values():
-            minimum = minimum_power(charger, voltages, self._config)
-            charger.advance(now, minimum if math.isfinite(minimum) else 0.0)
+            charger.advance(now, voltages.get(charger.component_id))
         self._note_lapses(now)
         fallback = self._config.fallback_power
         taken = self._board.proposed()
@@ -428,7 +434,7 @@ class ControlLoop:
                 # The end sends nothing of its own.
                 continue
             was_active = one.chargers.is_active
-            commands = one.chargers.step(distributed, voltages, now, taken)
+            commands = one.chargers.step(distributed, now, taken)
             if one.chargers.is_active and not was_active:
                 self._warn_of_others(chargers)
             self._command(chargers, one, commands, now)
@@ -542,9 +548,34 @@ class ControlLoop:
         if result is not None:
             # Each result is news, even if it says the same as the one before.
             one.results.publish(result, object())
+        if one.reports:
+            self._publish_reports(one, proposals, now)
+        self._complain(one, one.chargers.complaints(), now)
+
+    def _publish_reports(self, one: _Watched, proposals: list[Proposal], now: float) -> None:
+        time_of_day = datetime.now().astimezone()
+
+        def clock(at: float) -> str:
+            return (time_of_day + timedelta(seconds=at - now)).strftime("%H:%M")
+
+        chargers = one.chargers.charger_reports(clock, now)
+        # A draw that changes, or a second less to wait, is news now and then.
+        stable = {
+            number: (r.allocation, r.status, r.reason.partition(" in ")[0], r.obey_time)
+            for number, r in chargers.items()
+        }
         for priority, publication in one.reports.items():
-            report: PowerReport = one.chargers.report(proposals, priority, now)
-            publication.publish(report, report)
+            report = one.chargers.report(proposals, priority, chargers, now)
+            compared = (replace(report, chargers={}), stable, now // _REPORT_INTERVAL)
+            publication.publish(report, compared)
+
+    def _complain(self, one: _Watched, complaints: dict[str, str], now: float) -> None:
+        """Tell the log once what keeps cars from being charged; again if it comes back."""
+        one.complaints = {about: one.complaints.get(about, now) for about in complaints}
+        for about, text in complaints.items():
+            if now - one.complaints[about] >= _COMPLAIN_AFTER:
+                one.complaints[about] = math.inf
+                _logger.warning("%s: %s", self._client.server_url, text)
 
     def _warn_of_others(self, chargers: ChargerIds) -> None:
         """Tell the log of another loop of this program that commands the same chargers."""

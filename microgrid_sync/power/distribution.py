@@ -4,121 +4,57 @@ Powers are in W. The nine rules that keep a site safe are in `set_point_ledger`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from microgrid_sync.power.case import Case, case_of
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.equal_shares import Turns, turns, waits_in_order
 from microgrid_sync.power.status import ChargerStatus
+from microgrid_sync.power.stay import CLOSE_MARGIN, IDLE
 
-MINIMUM_MARGIN = 1.03
-"""The minimum is taken so much higher, so that no car is offered less than its current."""
+_STEP = 1.25
+"""As long as others could use it, a limit is raised by no more than this at a time: what it is
+raised by is lost until its car is known to make nothing of it."""
 
-_CHARGES_FROM = 0.95
-"""A car that draws less than this share of the minimum is not charging: they measure so well."""
+_LEAST_STEP = 1500.0
+"""W: or by as much as this, about what a one-phase car charges with at the least."""
 
 _LEAST_RAISE = 1.0
 """W: a limit is not raised by less."""
 
-Voltages = Mapping[int, float]
-"""The sum of the three phase voltages at each charger for which it is known, in V."""
+_DEAD_BAND, _LEAST_CHANGE = 1.03, 50.0
+"""A limit above its equal share by less than this, as a share and in W, stays."""
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A charger in the light of this moment."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be done, and how things stand then."""
 
-    charger: Charger
-    status: ChargerStatus
-    is_silent: bool
-    is_beyond_control: bool
-    """Whether it draws, or may draw, more than the limit that it should have."""
+    set_points: dict[int, float]
+    """A set-point for each charger that needs one sent."""
 
-    is_disobeying: bool
-    """Whether it draws more than its confirmed limit."""
+    cases: Mapping[int, Case]
+    limits: Mapping[int, float]
+    """The limit of each charger when the set-points have been sent."""
 
-    reserved: float
-    """The most that it may draw, as far as is known."""
+    waiting: Sequence[Case]
+    """Those whose cars wait for an offer, the first one first."""
 
-    minimum: float
-    """The least power it can be given; infinite without a voltage."""
-
-    initial: float
-    """The power for a car that arrives; infinite without a voltage."""
-
-    @property
-    def component_id(self) -> int:
-        """The charger's ID."""
-        return self.charger.component_id
-
-    @property
-    def limit(self) -> float | None:
-        """The set-point sent last."""
-        return self.charger.ledger.newest
-
-    @property
-    def can_be_raised(self) -> bool:
-        """Whether it may get more: a car is there, and what it has is confirmed."""
-        return self.status is ChargerStatus.WORKING and self.charger.ledger.is_settled
-
-    def allowed(self, watts: float) -> float:
-        """Give the highest power up to `watts` that it can be given; zero always is.
-
-        Whole watts: they add up without rounding, in the 32 bits of the wire too.
-        """
-        watts = min(watts, self.charger.upper_bound)
-        if not math.isfinite(watts):
-            return 0.0
-        watts = math.floor(watts)
-        data = self.charger.data
-        if data is not None:
-            lower = data.active_power_exclusion_lower_bound
-            upper = data.active_power_exclusion_upper_bound
-            if lower < watts < upper:
-                watts = math.floor(lower)
-            if watts < data.active_power_inclusion_lower_bound:
-                return 0.0
-        return watts if watts >= self.minimum else 0.0
-
-    def keeps(self, limit: float) -> bool:
-        """Tell whether a limit that it has may stay: bounds and voltage may have changed.
-
-        The margin of the minimum is for new limits. Without a voltage the minimum is unknown: what
-        was fine stays.
-        """
-        data = self.charger.data
-        if limit == 0 or data is None:
-            return True
-        least = self.minimum / MINIMUM_MARGIN if math.isfinite(self.minimum) else 0.0
-        least = max(least, data.active_power_inclusion_lower_bound)
-        lower = data.active_power_exclusion_lower_bound
-        upper = data.active_power_exclusion_upper_bound
-        return least <= limit <= self.charger.upper_bound and not lower < limit < upper
-
-    def at_least_minimum(self, watts: float) -> float:
-        """Give the lowest power from `watts` on that it can be given; zero if there is none."""
-        watts = max(watts, self.minimum)
-        data = self.charger.data
-        if data is not None:
-            lower = data.active_power_exclusion_lower_bound
-            upper = data.active_power_exclusion_upper_bound
-            if lower < watts < upper:
-                watts = upper
-            watts = max(watts, data.active_power_inclusion_lower_bound)
-        if not math.isfinite(watts) or math.ceil(watts) > self.charger.upper_bound:
-            return 0.0
-        return math.ceil(watts)
+    free: float
+    """What nobody has and nobody may draw."""
 
 
 def plan(
     chargers: Iterable[Charger],
     target: float,
-    voltages: Voltages,
     config: ChargingConfig,
     *,
     now: float,
     may_raise: bool,
-) -> dict[int, float]:
+    steady: float | None = None,
+) -> Plan:
     """Find the set-points to send now.
 
     Decreases come at once, whatever is under way. Increases come when what they need is free for
@@ -127,83 +63,207 @@ def plan(
     Args:
         chargers: The chargers; not changed.
         target: The power for all of them together.
-        voltages: The voltages that are known.
         config: The settings.
         now: The time on the monotonic clock, in seconds.
         may_raise: Whether any charger may be raised.
-
-    Returns:
-        A set-point for each charger that needs one sent.
+        steady: What of the target has been there for a while: what is raised is paid from that.
     """
-    cases = [_case(charger, voltages, config, now) for charger in chargers]
+    steady = target if steady is None else min(steady, target)
+    cases = [case_of(charger, config, now) for charger in chargers]
     limits = {case.component_id: _kept(case) for case in cases}
-    shares = None
+    waiting = _waiting(cases, limits, config, now)
+    is_short = _is_short(cases, limits, waiting, target)
+    if is_short:
+        _take_back_unused(cases, limits, now)
+    startable = [case for case in waiting if _may_start(case, now, is_short=is_short)]
+    equal: Turns | None = None
     if config.distribution == "equal":
-        shares = _equal_shares(cases, limits, target, config, now)
-        for component_id, share in shares.items():
-            limits[component_id] = min(limits[component_id], share)
+        equal = _equal_turns(cases, limits, startable, steady, config=config, now=now)
+        for component_id, share in equal.shares.items():
+            # Whoever is to be started needs all that the others are to leave.
+            kept = share if equal.starts else max(share * _DEAD_BAND, share + _LEAST_CHANGE)
+            if limits[component_id] > kept:
+                limits[component_id] = share
+    elif may_raise:
+        _make_room_for_next(cases, limits, startable, steady)
     _reduce(cases, limits, target)
     _make_room(cases, limits, target)
     _take_back_raises(cases, limits, target)
+    free = steady - _most(cases, limits)
     if may_raise:
-        free = target - _most(cases, limits)
         since = now - config.raise_interval.total_seconds()
-        _raise(cases, limits, free, shares, raisable_since=since)
-    return {
+        shares = None if equal is None else equal.shares
+        free = _raise(cases, limits, startable, free, shares=shares, raisable_since=since)
+    set_points = {
         case.component_id: limits[case.component_id]
         for case in cases
         if case.charger.ledger.is_due(limits[case.component_id], now)
     }
+    still_waiting = [case for case in waiting if not limits[case.component_id]]
+    return Plan(set_points, {c.component_id: c for c in cases}, limits, still_waiting, free)
 
 
-def minimum_power(charger: Charger, voltages: Voltages, config: ChargingConfig) -> float:
-    """Give the least power that a charger can be given; infinite without a voltage."""
-    voltage = voltages.get(charger.component_id, math.inf)
-    return config.minimum_current.as_amperes() * voltage * MINIMUM_MARGIN
+# Who has what, and who waits
 
 
-def _case(charger: Charger, voltages: Voltages, config: ChargingConfig, now: float) -> _Case:
-    voltage = voltages.get(charger.component_id, math.inf)
-    minimum = minimum_power(charger, voltages, config)
-    return _Case(
-        charger=charger,
-        status=charger.status(now),
-        is_silent=charger.is_silent(now),
-        is_beyond_control=charger.is_beyond_control(now),
-        is_disobeying=charger.is_disobeying(now),
-        reserved=charger.reserved(now),
-        minimum=minimum,
-        initial=max(minimum, config.initial_current.as_amperes() * voltage),
-    )
-
-
-def _kept(case: _Case) -> float:
+def _kept(case: Case) -> float:
     """Give the limit of a charger if power were plentiful and nobody were to be raised."""
     limit = case.limit
     if limit is None:
-        # Before the first command: a car that charges may go on as it does, if all can. Not one
-        # that draws too little for that, nor with more than it may have been set to: that would be
-        # a raise, which nobody has paid.
-        draw = case.charger.draw
-        least = case.minimum / MINIMUM_MARGIN if math.isfinite(case.minimum) else 0.0
-        if case.status is not ChargerStatus.WORKING or not draw or draw < _CHARGES_FROM * least:
-            return 0.0
-        wanted = math.floor(min(max(draw, least), case.charger.ledger.earlier_limit))
-        wanted = math.ceil(least) if wanted < least <= case.charger.ledger.earlier_limit else wanted
-        return wanted if case.keeps(wanted) else case.allowed(wanted)
+        return _adopted(case)
     if case.is_silent:
         return limit
     if case.status is ChargerStatus.NOT_WORKING:
         return 0.0
-    return limit if case.keeps(limit) else case.allowed(limit)
+    if case.keeps(limit):
+        return limit
+    # Too little for its car: it is raised, if there is room.
+    least = case.least if math.isfinite(case.least) else 0.0
+    return limit if limit < least and case.charger.draw >= IDLE else case.allowed(limit, least)
 
 
-def _most(cases: Iterable[_Case], limits: Mapping[int, float]) -> float:
+def _adopted(case: Case) -> float:
+    """Give the first limit of a charger, before the first command.
+
+    A car that charges may go on as it does, if all can: another program, or an earlier run of this
+    one, has started it. But not with more than it may have been set to: that would be a raise,
+    which nobody has paid.
+    """
+    draw, stay = case.charger.draw, case.stay
+    if case.status is not ChargerStatus.WORKING or stay is None or draw < IDLE:
+        return 0.0
+    least = case.least if math.isfinite(case.least) else 0.0
+    if stay.phases.drawing():
+        # It is known to charge, on those phases.
+        phases = max(stay.phases.drawing(), stay.phases.count() or 0)
+        least = min(least, case.charger.least_power(phases))
+    if draw < least * 0.95 and not stay.phases.drawing():
+        return 0.0
+    earlier = case.charger.ledger.earlier_limit
+    wanted = math.floor(min(max(draw, least), earlier))
+    wanted = math.ceil(least) if wanted < least <= earlier else wanted
+    return case.allowed(wanted, least)
+
+
+def _waiting(
+    cases: Sequence[Case], limits: Mapping[int, float], config: ChargingConfig, now: float
+) -> list[Case]:
+    """Give those whose cars wait for an offer, the first one first; those asleep come last."""
+    waiting = [
+        case
+        for case in cases
+        if case.can_be_raised and not limits[case.component_id] and not case.limit
+    ]
+    if config.distribution == "equal":
+        return sorted(waiting, key=lambda case: waits_in_order(case, now))
+    return sorted(waiting, key=_comes_first)
+
+
+def _comes_first(case: Case) -> tuple[bool, float, float, int]:
+    since = 0.0 if case.stay is None else case.stay.since
+    return case.is_asleep, -case.weight, since, case.component_id
+
+
+def _may_start(case: Case, now: float, *, is_short: bool) -> bool:
+    """Tell whether a car that waits may be started now: it has had its rest, and its turn."""
+    if now < case.may_start_at or not case.least_to_start():
+        return False
+    return not is_short or case.stay is None or now >= case.stay.tried_again_at()
+
+
+def _is_hungry(case: Case, limits: Mapping[int, float]) -> bool:
+    """Tell whether a car would take more than it has, as far as is known."""
+    limit = limits[case.component_id]
+    return (
+        case.can_be_raised
+        and limit == case.limit
+        and limit > 0
+        and limit + _LEAST_RAISE <= case.most_useful
+    )
+
+
+def _is_short(
+    cases: Sequence[Case], limits: Mapping[int, float], waiting: Sequence[Case], target: float
+) -> bool:
+    """Tell whether somebody could use more than is free."""
+    needed = sum(case.least_to_start() for case in waiting if not case.is_asleep)
+    for case in cases:
+        if _is_hungry(case, limits):
+            needed += min(case.charger.upper_bound, case.wanted) - limits[case.component_id]
+    return needed > target - _most(cases, limits)
+
+
+def _take_back_unused(cases: Sequence[Case], limits: dict[int, float], now: float) -> None:
+    """Free for others what has not been used for a while."""
+    for case in cases:
+        limit, stay = limits[case.component_id], case.stay
+        if not limit or limit != case.limit or case.is_silent or stay is None:
+            continue
+        if now >= stay.gives_way_at():
+            limits[case.component_id] = 0.0
+        elif case.wanted < limit:
+            kept = case.allowed(max(case.wanted, case.minimum)) or limit
+            limits[case.component_id] = min(limit, kept)
+
+
+def _equal_turns(
+    cases: Sequence[Case],
+    limits: Mapping[int, float],
+    waiting: Sequence[Case],
+    steady: float,
+    *,
+    config: ChargingConfig,
+    now: float,
+) -> Turns:
+    running = {
+        case: limits[case.component_id]
+        for case in cases
+        if case.status is ChargerStatus.WORKING and limits[case.component_id]
+    }
+    others = sum(
+        _most([case], limits) if case.is_beyond_control else limits[case.component_id]
+        for case in cases
+        if case not in running
+    )
+    return turns(running, waiting, steady - others, now=now, config=config)
+
+
+# Less
+
+
+def _make_room_for_next(
+    cases: Sequence[Case], limits: dict[int, float], startable: Sequence[Case], steady: float
+) -> None:
+    """Let cars that charge give up a little, if that lets the next one use much that is free.
+
+    Only if nobody else can use it, and no more than what is used that way.
+    """
+    if any(_is_hungry(case, limits) for case in cases):
+        return
+    # What is being given up counts as free: it is not to be given up again.
+    free = steady - sum(
+        _most([c], limits) if c.is_beyond_control or c.is_silent else limits[c.component_id]
+        for c in cases
+    )
+    for case in startable:
+        missing = case.least_to_start() - free
+        if case.is_asleep:
+            continue
+        if missing <= 2 * free:
+            running = [c for c in cases if limits[c.component_id] and c.can_be_raised]
+            if missing > 0:
+                least = sum(c.least_to_start() for c in running)
+                total = sum(limits[c.component_id] for c in running)
+                _reduce(running, limits, max(total - missing, least))
+            return
+
+
+def _most(cases: Iterable[Case], limits: Mapping[int, float]) -> float:
     """Add up the most that chargers may draw, now or with the limits that are about to be sent."""
     return sum(max(case.reserved, limits[case.component_id]) for case in cases)
 
 
-def _make_room(cases: Sequence[_Case], limits: dict[int, float], target: float) -> None:
+def _make_room(cases: Sequence[Case], limits: dict[int, float], target: float) -> None:
     """Lower limits for chargers that draw, or may draw, more than theirs: the others first."""
     beyond = [case for case in cases if case.is_beyond_control]
     if not beyond:
@@ -218,155 +278,139 @@ def _make_room(cases: Sequence[_Case], limits: dict[int, float], target: float) 
         _reduce(disobeying, limits, sum(limits[c.component_id] for c in disobeying) - excess)
 
 
-def _reduce(cases: Sequence[_Case], limits: dict[int, float], target: float) -> None:
+def _reduce(cases: Sequence[Case], limits: dict[int, float], target: float) -> None:
     """Bring the limits down until they add up to the target or less.
 
-    First what is allocated and not drawn is taken back, then those that draw most are throttled
-    to their minimum, then they are stopped.
+    First what is allocated and not drawn is taken back, then those that draw most are throttled:
+    to their minimum, then to the least that lets them go on. Then cars are stopped, the most
+    patient one first.
     """
+    excess = sum(limits[case.component_id] for case in cases) - target
+    if excess <= 0:
+        return
 
-    def give_back(case: _Case, floor: float) -> None:
-        component_id = case.component_id
-        excess = sum(limits[case.component_id] for case in cases) - target
-        if excess > 0 and limits[component_id] > floor:
-            limits[component_id] = _lowered(case, limits[component_id], excess, floor)
+    def take_back(case: Case, floor: float, least: float) -> None:
+        nonlocal excess
+        limit = limits[case.component_id]
+        if excess > 0 and limit > floor:
+            lowered = _lowered(case, limit, excess, floor, least)
+            limits[case.component_id] = lowered
+            excess -= limit - lowered
 
-    def slack(case: _Case) -> float:
-        return limits[case.component_id] - _draw(case, limits)
+    def draw(case: Case) -> float:
+        return case.draw(limits[case.component_id])
 
-    for case in sorted(cases, key=slack, reverse=True):
-        give_back(case, max(_draw(case, limits), case.at_least_minimum(0.0)))
-    by_draw = sorted(cases, key=lambda c: _draw(c, limits), reverse=True)
-    for case in by_draw:
-        give_back(case, case.at_least_minimum(0.0))
-    for case in by_draw:
-        give_back(case, 0.0)
+    by_draw = sorted(cases, key=lambda c: draw(c) / c.weight, reverse=True)
+    # Without a voltage nobody knows how far a car can be throttled.
+    throttled = [case for case in by_draw if math.isfinite(case.minimum)]
+    for case in sorted(throttled, key=lambda c: draw(c) - limits[c.component_id]):
+        floor = max(math.ceil(draw(case) * CLOSE_MARGIN), case.least_to_start())
+        take_back(case, floor, case.minimum)
+    for case in throttled:
+        take_back(case, case.least_to_start(), case.minimum)
+    least = {case.component_id: case.at_least(case.least) for case in throttled}
+    for patient in sorted(by_draw, key=_patience):
+        room = sum(max(0.0, limits[i] - watts) for i, watts in least.items() if limits[i])
+        if excess <= room:
+            break
+        take_back(patient, 0.0, math.inf)
+    for case in throttled:
+        if limits[case.component_id]:
+            take_back(case, least[case.component_id], case.least)
 
 
-def _draw(case: _Case, limits: Mapping[int, float]) -> float:
-    """Give what a charger draws; a silent one may draw all it is allowed."""
-    return limits[case.component_id] if case.is_silent else case.charger.draw
+def _patience(case: Case) -> tuple[bool, bool, int, float, float]:
+    """Give the order in which cars are stopped: whom it costs least first."""
+    stay = case.stay
+    interruptions = 0 if stay is None else stay.interruptions
+    return (
+        not case.is_idle, case.is_exhausted, interruptions, case.weight, -case.charger.draw,
+    )  # fmt: skip
 
 
-def _lowered(case: _Case, limit: float, excess: float, floor: float) -> float:
+def _lowered(case: Case, limit: float, excess: float, floor: float, least: float) -> float:
     """Lower a limit by what is too much, not below the floor, to something that is allowed."""
     wanted = max(limit - excess, floor)
     if not wanted:
         return 0.0
-    lowered = min(case.allowed(wanted), limit)
+    lowered = min(case.allowed(wanted, least), limit)
     # What is allowed below may be zero; the floor itself is better if it is allowed.
-    return lowered if lowered >= floor else min(case.allowed(floor), limit)
+    return lowered if lowered >= floor else min(case.allowed(floor, least), limit)
 
 
-def _take_back_raises(cases: Sequence[_Case], limits: dict[int, float], target: float) -> None:
+def _take_back_raises(cases: Sequence[Case], limits: dict[int, float], target: float) -> None:
     """Let go of raises that have failed, or wait for their answer, if they do not fit any more.
 
     The server may hold the limit from before: sending the raise again would be one for it.
     """
+    most = _most(cases, limits)
     for case in cases:
         ledger = case.charger.ledger
         confirmed = ledger.confirmed
         if ledger.is_confirmed or confirmed is None or limits[case.component_id] <= confirmed:
             continue
-        if _most(cases, limits) > target or case.status is ChargerStatus.NOT_WORKING:
+        if most > target or case.status is ChargerStatus.NOT_WORKING:
+            most -= max(case.reserved, limits[case.component_id])
             limits[case.component_id] = confirmed
+            most += max(case.reserved, confirmed)
+
+
+# More
 
 
 def _raise(
-    cases: Sequence[_Case],
+    cases: Sequence[Case],
     limits: dict[int, float],
+    startable: Sequence[Case],
     free: float,
-    shares: Mapping[int, float] | None,
     *,
+    shares: Mapping[int, float] | None,
     raisable_since: float,
-) -> None:
-    """Give away what is free: to cars without power first, then to those that wait for more."""
-    candidates = [case for case in cases if case.can_be_raised]
-    candidates.sort(key=lambda c: (c.charger.connected_since or 0.0, c.component_id))
-    waiting = [c for c in candidates if not limits[c.component_id] and not c.limit]
-    charging = [
-        c
-        for c in candidates
-        if limits[c.component_id] == c.limit and c.limit and c.charger.changed_at <= raisable_since
-    ]
-    rest = free
+) -> float:
+    """Give away what is free: to cars without power first, then to those that wait for more.
 
-    def give(case: _Case, wanted: Callable[[float, float], float]) -> None:
-        nonlocal rest
-        component_id = case.component_id
-        before = limits[component_id]
-        most = math.inf if shares is None else shares.get(component_id, 0.0)
-        after = wanted(before + rest, most)
-        if after >= before + _LEAST_RAISE and after - before <= rest:
-            limits[component_id] = after
-            rest -= after - before
+    Returns:
+        What is left of it.
+    """
 
-    for case in waiting:
-        give(case, lambda available, most, case=case: _first_offer(case, available, most))  # type: ignore[misc] # a default that binds
-    for case in charging:
-        give(case, lambda available, most, case=case: case.allowed(min(available, most)))  # type: ignore[misc] # as above
+    def most(case: Case) -> float:
+        return math.inf if shares is None else shares.get(case.component_id, 0.0)
 
+    def give(case: Case, after: float) -> None:
+        nonlocal free
+        before = limits[case.component_id]
+        if after >= before + _LEAST_RAISE and after - before <= free:
+            limits[case.component_id] = after
+            free -= after - before
 
-def _first_offer(case: _Case, available: float, most: float) -> float:
-    """Give what a car without power is offered: the initial current, else the minimum, else 0."""
-    for offer in (case.at_least_minimum(case.initial), case.at_least_minimum(0.0)):
-        # Under equal shares a car may get all of its share at once.
-        wanted = offer if math.isinf(most) else case.allowed(min(most, available))
-        if wanted and wanted <= available and wanted <= most:
-            return wanted
-    return 0.0
-
-
-def _equal_shares(
-    cases: Sequence[_Case],
-    limits: Mapping[int, float],
-    target: float,
-    config: ChargingConfig,
-    now: float,
-) -> dict[int, float]:
-    """Share what is available among the cars: the minimum for each before anybody gets more."""
-    takers = [c for c in cases if c.status is ChargerStatus.WORKING and c.at_least_minimum(0.0)]
-    others = {c.component_id for c in cases} - {c.component_id for c in takers}
-    rest = target - sum(
-        _most([case], limits) if case.is_beyond_control else limits[case.component_id]
+    for case in cases:
+        if 0 < limits[case.component_id] < case.least and case.can_be_raised and case.is_idle:
+            # The voltage has risen, or its car has turned out to need more.
+            give(case, case.least_to_start())
+    for case in startable:
+        give(case, _first_offer(case, free, most(case)))
+    hungry = [
+        case
         for case in cases
-        if case.component_id in others
-    )
-    on_time = config.minimum_on_time.total_seconds()
+        if _is_hungry(case, limits) and case.charger.changed_at <= raisable_since
+    ]
+    hungry.sort(key=_comes_first)
+    for step in (_STEP, math.inf):
+        # In small steps first, so that all have some; then the first one gets what is left.
+        for case in hungry:
+            limit = limits[case.component_id]
+            stepped = max(limit * step, limit + _LEAST_STEP)
+            wanted = min(limit + free, most(case), case.wanted, stepped)
+            give(case, case.allowed(wanted, case.least))
+    return free
 
-    def importance(case: _Case) -> tuple[bool, float, bool, int]:
-        charger = case.charger
-        on_since = charger.on_since
-        # What has been chosen stays chosen while its set-point is under way.
-        protected = charger.is_being_started or (
-            charger.is_on and on_since is not None and now - on_since < on_time
-        )
-        return not protected, charger.energy, on_since is not None, case.component_id
 
-    shares = {case.component_id: 0.0 for case in takers}
-    served = []
-    for case in sorted(takers, key=importance):
-        minimum = case.at_least_minimum(0.0)
-        if minimum <= rest:
-            shares[case.component_id] = minimum
-            rest -= minimum
-            served.append(case)
-    # Raise all together; those that have reached their bound leave the rest to the others.
-    level = sorted(served, key=lambda c: c.charger.upper_bound)
-    while level:
-        total = rest + sum(shares[c.component_id] for c in level)
-        each = math.floor(total / len(level))
-        # Those whose minimum is more than that first: it is for the others to have less.
-        fixed = [c for c in level if shares[c.component_id] > each]
-        fixed = fixed or [c for c in level if c.allowed(each) < each]
-        if not fixed:
-            for case in level:
-                shares[case.component_id] = each
-            break
-        case = fixed[0]
-        component_id = case.component_id
-        share = max(shares[component_id], case.allowed(each))
-        rest -= share - shares[component_id]
-        shares[component_id] = share
-        level.remove(case)
-    return shares
+def _first_offer(case: Case, available: float, most: float) -> float:
+    """Give what a car without power is offered: the initial current, else the minimum, else 0."""
+    wanted = max(case.wanted, case.minimum)
+    for offer in (case.at_least(min(case.initial, wanted)), case.least_to_start()):
+        # Under equal shares a car may get all of its share at once.
+        given = offer if math.isinf(most) else case.allowed(min(most, available))
+        if given and given <= available and given <= most:
+            return given
+    return 0.0

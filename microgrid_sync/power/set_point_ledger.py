@@ -169,6 +169,11 @@ class SetPointLedger:
         """Whether an attempt of another value than the newest may still be taken, or has been."""
         return bool(self._others())
 
+    @property
+    def has_open(self) -> bool:
+        """Whether any attempt may still be taken, or has been."""
+        return bool(self._open)
+
     def may_land(self, now: float) -> bool:
         """Tell whether any attempt may still be taken."""
         return any(attempt.may_land(now) for attempt in self._open)

@@ -3,7 +3,9 @@
 import enum
 import math
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from frequenz.quantities import Power
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState, EVChargerData
 
@@ -14,6 +16,8 @@ _WORKING_STATES = (
     EVChargerComponentState.READY,
     EVChargerComponentState.CHARGING,
     EVChargerComponentState.DISCHARGING,
+    # What a charger calls a car that has been offered nothing for a while.
+    EVChargerComponentState.INTERRUPTED,
 )
 _FIRST_PENALTY = 1.0
 _LONGEST_PENALTY = 30.0
@@ -30,6 +34,26 @@ class ChargerStatus(enum.Enum):
 
     NOT_WORKING = "not working"
     """There is no car, or the charger is not ready, or nothing is heard of it."""
+
+
+@dataclass(frozen=True)
+class ChargerReport:
+    """What one charger has, and why."""
+
+    allocation: Power
+    """Its set-point that was sent last; zero before the first."""
+
+    draw: Power | None
+    """What it draws; ``None`` if that is not known."""
+
+    status: ChargerStatus
+    """Whether it can be given power."""
+
+    reason: str
+    """Why it has what it has, for people to read."""
+
+    obey_time: timedelta | None
+    """How long it and its car have taken to obey a lower set-point; ``None`` if never seen."""
 
 
 @dataclass

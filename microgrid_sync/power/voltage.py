@@ -1,7 +1,9 @@
 """Finds the voltage at a charger, from what it and others measure. Pure."""
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 
 from microgrid_sync.model import ComponentCategory
 from microgrid_sync.model.data import PerPhase
@@ -9,6 +11,10 @@ from microgrid_sync.topology import Topology
 
 LOWEST, HIGHEST = 150.0, 300.0
 """V: what no grid has between a phase and neutral is no voltage."""
+
+_PHASE_THERE = 200.0
+"""V: chargers show some 140 V on a phase that a car couples into; less than this on one is no phase
+where another one has more (openWB counts the same way)."""
 
 _PHASE_GONE_AFTER = 60.0
 """Seconds without a voltage after which a phase counts as not there."""
@@ -33,14 +39,23 @@ class ChargerVoltage:
 
     def update(self, voltages: PerPhase, currents: PerPhase, now: float) -> None:
         """Take what the charger measures, in V and A."""
+        least = _PHASE_THERE if any(_PHASE_THERE < v <= HIGHEST for v in voltages) else LOWEST
         for phase, (volts, amperes) in enumerate(zip(voltages, currents, strict=True)):
-            if is_voltage(volts):
+            if least <= volts <= HIGHEST:
                 self._newest[phase], self._seen_at[phase] = volts, now
             self._draws[phase] = abs(amperes) > _DRAWS
 
     def has_own(self, now: float) -> bool:
         """Tell whether the charger itself measures a voltage."""
         return any(now - seen < _PHASE_GONE_AFTER for seen in self._seen_at)
+
+    def phase_count(self, now: float) -> int:
+        """Give the number of the charger's phases; three as long as it measures no voltage."""
+        there = sum(
+            now - seen < _PHASE_GONE_AFTER or draws
+            for draws, seen in zip(self._draws, self._seen_at, strict=True)
+        )
+        return there if self.has_own(now) else 3
 
     def total(self, other: Sequence[float] | None, now: float) -> float | None:
         """Add up the voltages of the phases that the charger has.
@@ -69,6 +84,71 @@ class ChargerVoltage:
             return math.fsum(known) * (1 + unknown_but_drawing / len(known))
         known = [volts for volts in other or () if is_voltage(volts)]
         return 3 * math.fsum(known) / len(known) if known else None
+
+
+_WOBBLE_TIME = 600.0
+"""Seconds for which a voltage was as high as it may get again."""
+
+_WOBBLE = 1.05
+"""Voltages wobble by no more than that; what is higher is an odd sample."""
+
+_SMOOTHING = 10.0
+_STEADY_TIME = 10.0
+
+
+class VoltageRange:
+    """The voltage of a phase of one charger over the last minutes. Its owner's thread uses it."""
+
+    def __init__(self) -> None:
+        """Know no voltage."""
+        self.phases = 3
+        """The number of the charger's phases."""
+
+        self.lowest = self.highest = math.inf
+        """The lowest of the last seconds, and the highest of the last minutes, in V; infinite
+        without a voltage."""
+
+        self._average = math.nan
+        self._updated_at = -math.inf
+        self._lows: _Extremes = _Extremes(min, _STEADY_TIME / 5)
+        self._highs: _Extremes = _Extremes(max, _WOBBLE_TIME / 5)
+
+    @property
+    def nominal(self) -> float:
+        """The usual voltage in V: 230 as long as none has been seen."""
+        return self._average if self._average > 0 else 230.0
+
+    def update(self, total: float | None, phases: int, now: float) -> None:
+        """Take the sum of the voltages of all phases in V; ``None`` if that is not known."""
+        self.phases = phases
+        if total is None:
+            self.lowest = self.highest = math.inf
+            return
+        volts = total / phases
+        share = min(1.0, (now - self._updated_at) / _SMOOTHING)
+        self._average = volts if share == 1.0 else self._average + share * (volts - self._average)
+        self._updated_at = now
+        self.lowest = self._lows.update(volts, now)
+        self.highest = min(self._highs.update(volts, now), self._average * _WOBBLE)
+
+
+class _Extremes:
+    """The lowest or the highest of the last while."""
+
+    def __init__(self, kind: Callable[[float, float], float], bucket: float) -> None:
+        self._kind = kind
+        self._bucket = bucket
+        self._found: deque[tuple[float, float]] = deque(maxlen=5)
+
+    def update(self, value: float, now: float) -> float:
+        found = self._found
+        while found and now - found[0][0] >= 5 * self._bucket:
+            found.popleft()
+        if found and now - found[-1][0] < self._bucket:
+            found[-1] = found[-1][0], self._kind(found[-1][1], value)
+        else:
+            found.append((now, value))
+        return functools.reduce(self._kind, (extreme for _, extreme in found))
 
 
 _TRY_FOR = 3.0

@@ -1,6 +1,6 @@
 """The published SDK's pool of EV chargers, in a process of its own: prints what it was told.
 
-Usage: sdk_peer.py URL WATTS. Prints lines of JSON.
+Usage: sdk_peer.py URL WATTS [SECONDS]. Prints lines of JSON.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from frequenz.sdk import microgrid
 from frequenz.sdk.timeseries import ResamplerConfig2
 
 # It raises a charger's power 60 s after its car was first seen.
-TIMEOUT = 150.0
+TIMEOUT = float(sys.argv[3]) if len(sys.argv) > 3 else 150.0
 
 
 def tell(**values: Any) -> None:

@@ -30,7 +30,7 @@ def updated(data: EVChargerData = PLUGGED, now: float = 100.0) -> ChargerHealth:
 @pytest.mark.parametrize("state", EVChargerComponentState)
 def test_state(state: EVChargerComponentState) -> None:
     # Of one that says nothing of itself, but of its car, the best is thought.
-    working = state.name in {"UNSPECIFIED", "READY", "CHARGING", "DISCHARGING"}
+    working = state.name in {"UNSPECIFIED", "READY", "CHARGING", "DISCHARGING", "INTERRUPTED"}
     expected = ChargerStatus.WORKING if working else ChargerStatus.NOT_WORKING
     assert updated(replace(PLUGGED, component_state=state)).status(100.0, 10.0) is expected
 

@@ -17,6 +17,7 @@ from microgrid_sync.power.charger_set import ChargerSet
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.proposals import Proposal, Range
 from microgrid_sync.power.set_point_ledger import LANDING_TIME, Answer
+from microgrid_sync.power.status import ChargerStatus
 from tests.support.messages import START
 
 RATING = 22_080.0
@@ -51,6 +52,16 @@ class ModelCharger:
     silent: bool = False
     is_nan: bool = False
     cheats: bool = False
+    phases: int = 3
+    """How many phases the car uses."""
+
+    started_at: float = -math.inf
+    """When its limit rose from zero, by a set-point, in this stay."""
+
+    stopped_at: float = -math.inf
+    waits_since: float | None = None
+    """Since when it could be served, and is not."""
+
     fault: Fault = "none"
     received: float = 0.0
     quiet_until: float = -math.inf
@@ -88,7 +99,15 @@ class ModelCharger:
         if self.cheats:
             return min(self.upper, self.allowed * 1.3 + 500)
         limit = max(self.allowed, self.obeyed) if self.obeys_after else self.allowed
-        return min(limit * self.excess, self.car_limit) if limit >= SIX_AMPERES else 0.0
+        least = 6 * 230.0 * self.phases
+        return min(limit * self.excess, self.car_limit) if limit >= least else 0.0
+
+    def plug(self, *, connected: bool, car_limit: float = 11_000.0, phases: int = 3) -> None:
+        """Let a car come, or the one that is there go."""
+        if connected != self.connected:
+            self.started_at = self.stopped_at = -math.inf
+            self.waits_since = None
+        self.connected, self.car_limit, self.phases = connected, car_limit, phases
 
     def follow(self, now: float) -> None:
         """Let the car follow its limit: a higher one at once, a lower one after its time."""
@@ -112,6 +131,9 @@ class _Attempt:
     known_draws: dict[int, float]
     """What each charger was known to draw when it was sent."""
 
+    known_empty: frozenset[int]
+    """Which chargers were known to have no car: what they hold draws nothing until one comes."""
+
     might_be_held: float
     """What might be held in all when it was sent, if it was no raise then; else 0."""
 
@@ -132,6 +154,8 @@ class ModelSite:
     count: int
     config: ChargingConfig = field(default_factory=ChargingConfig)
     seed: int = 0
+    voltage_noise: float = 0.0
+    """The share by which voltages wobble."""
 
     def __post_init__(self) -> None:
         self.now = 1000.0
@@ -144,6 +168,11 @@ class ModelSite:
         self.commands = 0
         self.sent: dict[int, list[float]] = {number: [] for number in self.chargers}
         self.late_landings = 0
+        self.starts = 0
+        self._phases: dict[int, int] = {}
+        """How many phases the car of each charger uses, that was there when it was last heard."""
+        self._empty: dict[int, float] = {}
+        """When each charger said last that it has no car; infinite if it has one since."""
         self._newest_target: dict[int, float] = dict.fromkeys(self.chargers, math.inf)
 
     # What happens
@@ -186,6 +215,7 @@ class ModelSite:
                 last_look = self.now
                 self._report()
                 self._look()
+                self._check_waiting()
             self._check_late_landings()
 
     def _report(self) -> None:
@@ -196,11 +226,22 @@ class ModelSite:
                 charger.quiet_until = -math.inf
                 self.known[number].ledger.doubt()
             self.known[number].update(self.data(number), self.now)
+            if not charger.is_nan:
+                self._phases[number] = charger.phases
+                self._empty[number] = math.inf if charger.connected else self.now
+
+    def _known_empty(self) -> frozenset[int]:
+        """Give the chargers that have just said that no car is there."""
+        return frozenset(n for n, at in self._empty.items() if 0 <= self.now - at < 10.0)
 
     def data(self, number: int) -> EVChargerData:
         charger = self.chargers[number]
         power = math.nan if charger.is_nan else charger.draw
         zero = (0.0, 0.0, 0.0)
+        noise = 1.0 + self.chance.uniform(-self.voltage_noise, self.voltage_noise)
+        volts = (VOLTAGE / 3 * noise,) * 3
+        ampere = charger.draw / charger.phases / volts[0]
+        one, two, three = (ampere if phase < charger.phases else 0.0 for phase in range(3))
         cable, state = EVChargerCableState.UNPLUGGED, EVChargerComponentState.READY
         if charger.connected:
             cable = EVChargerCableState.EV_LOCKED
@@ -208,15 +249,14 @@ class ModelSite:
                 state = EVChargerComponentState.CHARGING
         at = START + timedelta(seconds=self.now)
         return EVChargerData(
-            number, at, power, zero, zero, 0.0, zero, (VOLTAGE / 3,) * 3,
+            number, at, power, zero, (one, two, three), 0.0, zero, volts,
             charger.lower, -charger.excluded, charger.upper, charger.excluded, 50.0, cable, state,
         )  # fmt: skip
 
     def _look(self) -> None:
-        voltages = {number: VOLTAGE for number, charger in self.known.items() if charger.data}
         for charger in self.known.values():
-            charger.advance(self.now, SIX_AMPERES * 1.03 if charger.data else 0.0)
-        commands = self.under_test.step(self.proposals, voltages, self.now)
+            charger.advance(self.now, charger.voltage.total(None, self.now))
+        commands = self.under_test.step(self.proposals, self.now)
         target = math.inf if self.under_test.target is None else self.under_test.target
         ledgers = {number: charger.ledger for number, charger in self.known.items()}
         for number in sorted(commands, key=lambda i: commands[i] - (ledgers[i].newest or 0.0)):
@@ -228,6 +268,9 @@ class ModelSite:
         self.sent[number].append(watts)
         known = self.known[number]
         assert watts >= 0
+        if target < math.inf and watts != known.ledger.newest:
+            least = 6 * 230.0 * self._phases.get(number, 3) * (1 - self.voltage_noise)
+            assert watts == 0 or watts >= least, "between zero and minimum"
         if known.data is not None and target < math.inf:
             assert watts <= max(0.0, known.data.active_power_inclusion_upper_bound)
         for attempt in self.attempts:
@@ -254,7 +297,7 @@ class ModelSite:
         if takes > timeout:
             takes, answer = timeout, Answer.TIMED_OUT
         attempt = _Attempt(
-            number, attempt_number, watts, target, self.now, draws,
+            number, attempt_number, watts, target, self.now, draws, self._known_empty(),
             0.0 if is_raise else sum(watts or RATING for watts in might.values()),
             lands_at, self.now + takes, answer,
         )  # fmt: skip
@@ -295,12 +338,19 @@ class ModelSite:
         attempt.lands_at = math.inf
         charger = self.chargers[attempt.charger]
         before = charger.counted
+        known = self.known[attempt.charger]
+        is_newest = not attempt.is_cut_off or attempt.watts == known.ledger.newest
+        is_first = known.ledger.confirmed is None
+        is_for_car = known.stay is not None and known.stay.since <= attempt.sent_at
+        if is_newest and not charger.landed_late and not is_first and is_for_car:
+            # An older one that lands late is nobody's decision, nor what mends it; and what the
+            # server holds before the first set-point is not known.
+            self._check_rest(charger, attempt.watts)
         charger.held = charger.last_held = attempt.watts
         charger.landed_late = attempt.is_cut_off
         target = self.under_test.target
         if math.isinf(attempt.target) or target is None:
             return
-        assert attempt.watts == 0 or attempt.watts >= SIX_AMPERES, "between zero and minimum"
         if attempt.watts <= before:
             return
         may_hold = self.known[attempt.charger].ledger.may_hold()
@@ -315,8 +365,45 @@ class ModelSite:
         total = sum(
             max(self._counted(number), min(attempt.known_draws.get(number, 0.0), other.draw))
             for number, other in self.chargers.items()
+            if number == attempt.charger or number not in attempt.known_empty
         )
         assert total <= allowed + 1e-6, f"{total} W held, {allowed} W allowed"
+
+    def _check_rest(self, charger: ModelCharger, watts: float) -> None:
+        """A car is not started again before it has had its rest."""
+        if not charger.connected or self.under_test.target is None:
+            return
+        rest = self.config.rest.total_seconds()
+        if charger.held == 0 and watts:
+            assert self.now - charger.started_at >= rest - 1e-6, "started again too soon"
+            assert self.now - charger.stopped_at >= min(180.0, rest) - 1e-6, "no rest after a stop"
+            charger.started_at = self.now
+            self.starts += 1
+        elif charger.held and not watts:
+            charger.stopped_at = self.now
+
+    def _check_waiting(self) -> None:
+        """Nobody waits for long while there is enough for him."""
+        target = self.under_test.target or 0.0
+        free = target - sum(known.reserved(self.now) for known in self.known.values())
+        rest = self.config.rest.total_seconds()
+        for number, charger in self.chargers.items():
+            known = self.known[number]
+            could_start = (
+                known.status(self.now) is ChargerStatus.WORKING
+                and charger.held == 0
+                and known.stay is not None
+                and not known.stay.is_asleep
+                and self.now >= known.stay.may_start_at(rest)
+                and known.upper_bound > SIX_AMPERES * 1.1
+                and free > SIX_AMPERES * 1.1
+            )
+            if not could_start:
+                charger.waits_since = None
+            elif charger.waits_since is None:
+                charger.waits_since = self.now
+            else:
+                assert self.now - charger.waits_since < 600.0, "waits although there is enough"
 
     def _counted(self, number: int) -> float:
         """What counts as held; for what has landed late there is a rule of its own, below."""

@@ -29,6 +29,9 @@ class EVCharger(Commanded):
     car: Car | None = None
     """The car that is here now."""
 
+    starts: int = field(default=0, kw_only=True)
+    """How often a car has begun to charge here; after each pause again."""
+
     plugged_at: float = field(default=0.0, kw_only=True)
     """When it was plugged in, in seconds of the site's clock."""
 
@@ -50,6 +53,7 @@ class EVCharger(Commanded):
         seconds = min(moment.seconds, moment.now - self.plugged_at)
         ampere = self._offered(car, used, moment.line)
         power = self._power(car, used, ampere, seconds, moment)
+        self.starts += self.flow.power <= 0 < power
         car.charge(power, seconds)
         if power <= 0:
             self.flow = NO_FLOW
