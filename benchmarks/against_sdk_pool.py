@@ -1,8 +1,8 @@
 """The published SDK's pool of EV chargers beside ours: energy, cars never charged, set-points.
 
 Two simulators with the same depot of 24 chargers, 20 mixed cars and 60 kW, at the same time, each
-with one of the two pools that proposes 60 kW all the time. In real time: the SDK has no clock of its
-own. Runs in an environment that has frequenz-sdk: see tox.ini, "interop-v1alpha18".
+with one of the two pools that proposes 60 kW all the time. In real time: the SDK has no clock of
+its own. Runs in an environment that has frequenz-sdk: see tox.ini, "interop-v1alpha18".
 
 Usage: python against_sdk_pool.py [MINUTES [MIX]]; for MIX see depot_energy.py.
 """
@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from frequenz.quantities import Power
 
@@ -25,6 +24,7 @@ from microgrid_sync.simulator.physics.site import Site
 from tests.support.depot import FIRST, described, plugged
 
 COUNT, TARGET = 24, 60_000.0
+SDK_PEER = Path(__file__).parent.parent / "tests" / "interop" / "sdk_peer.py"
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Measured:
         def prepare(site: Site) -> None:
             for number in range(FIRST, FIRST + COUNT):
                 limits = site.charger(number).active
-                limits.command = self._counted(limits.command)  # type: ignore[method-assign] # to count
+                # Beside the method, to count.
+                vars(limits)["command"] = self._counted(limits.command)
             for number, kind in enumerate(mix):
                 site.charger(FIRST + number).plug_in(plugged(kind, number))
 
@@ -98,7 +99,7 @@ def main() -> None:
         one.begin(mix)
     peer = subprocess.Popen(
         [
-            sys.executable, str(HERE.parent / "tests" / "interop" / "sdk_peer.py"),
+            sys.executable, str(SDK_PEER),
             measured[0].simulator.url, str(TARGET), str(minutes * 60 + 60),
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
