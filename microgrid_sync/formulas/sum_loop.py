@@ -276,6 +276,7 @@ class SumLoop:
                 pending.add(component_id)
         values = _Measured(self._windows)
         asked: set[int] = set()
+        followed = self._windows.keys()
         for formula, running in self._running.items():
             if not running.primary.isdisjoint(pending):
                 # Too early to tell what is missing: a total without it would be wrong.
@@ -283,8 +284,12 @@ class SumLoop:
                 asked |= running.primary
                 continue
             inputs = Inputs(values)
-            formula.publish(stamp, [tree.evaluate(inputs) for tree in formula.trees])
+            results = [tree.evaluate(inputs) for tree in formula.trees]
             asked |= inputs.asked
+            if inputs.left_out and not inputs.asked.isdisjoint(pending | asked - followed):
+                # Whoever can stand in has just been asked.
+                results = [None] * len(results)
+            formula.publish(stamp, results)
             if inputs.left_out or running.left_out:
                 self._note_left_out(running, inputs.left_out, now)
         self._follow(asked, now)

@@ -146,21 +146,26 @@ class Case:
         """Give the least power that a car can be started with; zero if there is none."""
         return self.at_least(self.minimum)
 
-    def keeps(self, limit: float) -> bool:
-        """Tell whether a limit that it has may stay: bounds and voltage may have changed.
-
-        The margin of the minimum is for new limits. Without a voltage the minimum is unknown: what
-        was fine stays.
-        """
+    def fits_bounds(self, limit: float) -> bool:
+        """Tell whether a limit that it has complies with its bounds, which may have changed."""
         data = self.charger.data
         if limit == 0 or data is None:
             return True
-        lowest = self.charger.volts.lowest / self.charger.volts.highest
-        least = self.least * lowest * _TOLERATED if math.isfinite(self.least) else 0.0
-        least = max(least, data.active_power_inclusion_lower_bound)
         lower = data.active_power_exclusion_lower_bound
         upper = data.active_power_exclusion_upper_bound
+        least = data.active_power_inclusion_lower_bound
         return least <= limit <= self.charger.upper_bound and not lower < limit < upper
+
+    def is_too_little(self, limit: float) -> bool:
+        """Tell whether a limit that it has is too little for its car, which does not charge.
+
+        The voltage may have risen, or the car has turned out to need more. Without a voltage the
+        minimum is unknown: what was fine stays.
+        """
+        if limit == 0 or not math.isfinite(self.least) or not self.is_idle:
+            return False
+        lowest = self.charger.volts.lowest / self.charger.volts.highest
+        return limit < self.least * lowest * _TOLERATED
 
 
 def case_of(charger: Charger, config: ChargingConfig, now: float) -> Case:
@@ -169,7 +174,9 @@ def case_of(charger: Charger, config: ChargingConfig, now: float) -> Case:
     if stay is not None:
         phases = stay.minimum_phases(phases)
     least = charger.least_power(phases)
-    minimum = least * MINIMUM_MARGIN
+    # The usual voltage with a margin, but what is enough at the highest one in any case.
+    usual = config.minimum_current.as_amperes() * charger.volts.nominal * phases
+    minimum = max(least, usual * MINIMUM_MARGIN)
     rest = config.rest.total_seconds()
     initial = least / config.minimum_current.as_amperes() * config.initial_current.as_amperes()
     return Case(

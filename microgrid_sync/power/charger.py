@@ -288,7 +288,8 @@ class Charger:
                 stay.started_at = stay.stopped_at = now + LANDING_TIME
         elif self.ledger.confirmed == 0:
             stay.begin_start(now, is_first=not before)
-        elif before and watts < before:
+        elif before is None or watts < before:
+            # Less than before, or nobody knows what it was.
             stay.reduce(watts, now)
 
     def answered(self, number: int, answer: Answer, now: float) -> bool:

@@ -94,6 +94,10 @@ def plan(
         since = now - config.raise_interval.total_seconds()
         shares = None if equal is None else equal.shares
         free = _raise(cases, limits, startable, free, shares=shares, raisable_since=since)
+        for case in cases:
+            if case.can_be_raised and case.is_too_little(limits[case.component_id]):
+                # There was no room to raise it.
+                limits[case.component_id] = 0.0
     set_points = {
         case.component_id: limits[case.component_id]
         for case in cases
@@ -115,11 +119,10 @@ def _kept(case: Case) -> float:
         return limit
     if case.status is ChargerStatus.NOT_WORKING:
         return 0.0
-    if case.keeps(limit):
+    if case.fits_bounds(limit):
         return limit
-    # Too little for its car: it is raised, if there is room.
-    least = case.least if math.isfinite(case.least) else 0.0
-    return limit if limit < least and case.charger.draw >= IDLE else case.allowed(limit, least)
+    least = min(case.least, limit) if math.isfinite(case.least) else 0.0
+    return case.allowed(limit, least)
 
 
 def _adopted(case: Case) -> float:
@@ -384,8 +387,7 @@ def _raise(
             free -= after - before
 
     for case in cases:
-        if 0 < limits[case.component_id] < case.least and case.can_be_raised and case.is_idle:
-            # The voltage has risen, or its car has turned out to need more.
+        if case.can_be_raised and case.is_too_little(limits[case.component_id]):
             give(case, case.least_to_start())
     for case in startable:
         give(case, _first_offer(case, free, most(case)))

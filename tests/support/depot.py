@@ -124,7 +124,7 @@ class Depot:
         """Let time go by, in steps of a second."""
         end = self.now + seconds
         while self.now < end - 1e-9:
-            second = min(self.now + 1.0, end)
+            before, second = self.now, min(self.now + 1.0, end)
             while self._under_way and self._under_way[0][0] <= second:
                 at = self._under_way[0][0]
                 answered = False
@@ -132,8 +132,8 @@ class Depot:
                     answered |= self._deliver(*self._under_way.pop(0))
                 if answered:
                     self._look(is_running)
-            self.site.advance(second - self.now)
-            self._count(second - self.now)
+            self.site.advance(second - before)
+            self._count(second - before)
             self.now = second
             self._report()
             self._look(is_running)
