@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.status import ChargerStatus
-from microgrid_sync.power.stay import IDLE, MOST_INTERRUPTIONS, USED_SHARE, Stay
+from microgrid_sync.power.stay import IDLE, MOST_INTERRUPTIONS, Stay
 
 MINIMUM_MARGIN = 1.03
 """The minimum is taken so much higher, so that no car is offered less than its current: a car that
@@ -100,7 +100,8 @@ class Case:
 
     def uses(self, limit: float) -> bool:
         """Tell whether its car draws what it may, as far as anybody can tell."""
-        return self.charger.draw >= USED_SHARE * limit
+        draw = self.charger.draw
+        return draw >= limit if self.stay is None else self.stay.use.uses(draw, limit)
 
     def draw(self, limit: float) -> float:
         """Give what it draws; a silent one may draw all it is allowed."""
@@ -174,9 +175,11 @@ def case_of(charger: Charger, config: ChargingConfig, now: float) -> Case:
     if stay is not None:
         phases = stay.minimum_phases(phases)
     least = charger.least_power(phases)
+    needed = 0.0 if stay is None else stay.needed
     # The usual voltage with a margin, but what is enough at the highest one in any case.
     usual = config.minimum_current.as_amperes() * charger.volts.nominal * phases
     minimum = max(least, usual * MINIMUM_MARGIN)
+    least, minimum = max(least, needed), max(minimum, needed)
     rest = config.rest.total_seconds()
     initial = least / config.minimum_current.as_amperes() * config.initial_current.as_amperes()
     return Case(

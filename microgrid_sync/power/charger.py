@@ -98,8 +98,9 @@ class Charger:
 
     @property
     def _obey_time(self) -> float:
+        """How long it takes to obey: twice the time that is known, else what is configured."""
         known = self.dead_time.known
-        return self.config.obey_time.total_seconds() if known is None else known
+        return self.config.obey_time.total_seconds() if known is None else 2 * known
 
     def is_silent(self, now: float) -> bool:
         """Tell whether nothing usable has been received for too long."""
@@ -130,9 +131,7 @@ class Charger:
                 # Another car may have come meanwhile.
                 self.stay.forget_use()
             self.stay.phases.update(self._phase_currents(), now)
-            limit = self.ledger.confirmed or 0.0
-            enough_for_all = self.least_power(self.volts.phases)
-            self.stay.update(self.draw, limit, enough_for_all, now)
+            self.stay.update(self.draw, self.ledger.confirmed or 0.0, now)
 
     def _phase_currents(self) -> list[float]:
         """Give the current of each phase in A, from powers where no current is measured."""
@@ -186,7 +185,8 @@ class Charger:
         told_after = OVERDRAW_TIME
         if self._overdraws_since - self.changed_at < self._obey_time:
             # A reduction that has not arrived in twice the time that it takes will hardly do so.
-            told_after = min(told_after, 2 * self._obey_time)
+            is_known = self.dead_time.known is not None
+            told_after = min(told_after, self._obey_time * (1 if is_known else 2))
         self.overdraws = now - self._overdraws_since >= told_after
         if self._has_had_time(now) and now - self._doubted_at >= self._obey_time:
             # Far above its limit: the server may have forgotten that there is one.

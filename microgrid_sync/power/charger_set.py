@@ -1,5 +1,6 @@
 """Follows a set of chargers whose power pools propose: target, bounds, rounds and results. Pure."""
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -96,6 +97,7 @@ class ChargerSet:
 
         # The last targets, each with when it was there last.
         self._targets: deque[tuple[float, float]] = deque()
+        self._steady_time = min(_STEADY_TIME, config.raise_interval.total_seconds())
 
     def add(self, charger: Charger) -> None:
         """Take one more charger; it is commanded with the others from the next step on."""
@@ -272,8 +274,9 @@ class ChargerSet:
     def _steady_target(self, target: float, now: float) -> float:
         """Give what of the target has been there for a while.
 
-        A target that wobbles is one that falls again: the lowest of the last minute counts, unless
-        it was so much lower that it has been raised on purpose.
+        A target that wobbles is one that falls again: the lowest of the last minute counts. It does
+        not if it was so much lower that it has been raised on purpose; but who has lowered it as
+        much in that minute may do so again.
         """
         targets = self._targets
         if not targets or targets[-1][1] != target:
@@ -281,9 +284,12 @@ class ChargerSet:
             if targets:
                 targets[-1] = now, targets[-1][1]
             targets.append((now, target))
-        while len(targets) > 1 and now - targets[0][0] >= _STEADY_TIME:
+        while len(targets) > 1 and now - targets[0][0] >= self._steady_time:
             targets.popleft()
-        return min(one for _, one in targets if one >= _WOBBLE * target)
+        values = [one for _, one in targets]
+        if any(after < _WOBBLE * before for before, after in itertools.pairwise(values)):
+            return min(values)
+        return min(one for one in values if one >= _WOBBLE * target)
 
     def due_at(self) -> float:
         """Give when the first of the set-points is due again."""

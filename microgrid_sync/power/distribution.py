@@ -78,7 +78,9 @@ def plan(
     startable = [case for case in waiting if _may_start(case, now, is_short=is_short)]
     equal: Turns | None = None
     if config.distribution == "equal":
-        equal = _equal_turns(cases, limits, startable, steady, config=config, now=now)
+        available = _available(cases, limits, steady)
+        running = {c: limits[c.component_id] for c in cases if _is_running(c, limits)}
+        equal = turns(running, startable, available, is_short=is_short, now=now, config=config)
         for component_id, share in equal.shares.items():
             # Whoever is to be started needs all that the others are to leave.
             kept = share if equal.starts else max(share * _DEAD_BAND, share + _LEAST_CHANGE)
@@ -93,7 +95,9 @@ def plan(
     if may_raise:
         since = now - config.raise_interval.total_seconds()
         shares = None if equal is None else equal.shares
-        free = _raise(cases, limits, startable, free, shares=shares, raisable_since=since)
+        free = _raise(
+            cases, limits, startable, free, shares=shares, raisable_since=since, is_short=is_short
+        )
         for case in cases:
             if case.can_be_raised and case.is_too_little(limits[case.component_id]):
                 # There was no room to raise it.
@@ -185,6 +189,17 @@ def _is_hungry(case: Case, limits: Mapping[int, float]) -> bool:
     )
 
 
+def _could_be_raised(case: Case, limits: Mapping[int, float]) -> bool:
+    """Tell whether more is of no harm: its car charges, and it is not known what more it takes."""
+    limit = limits[case.component_id]
+    return (
+        case.can_be_raised
+        and 0 < limit == case.limit
+        and not case.is_idle
+        and limit + _LEAST_RAISE <= case.charger.upper_bound
+    )
+
+
 def _is_short(
     cases: Sequence[Case], limits: Mapping[int, float], waiting: Sequence[Case], target: float
 ) -> bool:
@@ -205,65 +220,59 @@ def _take_back_unused(cases: Sequence[Case], limits: dict[int, float], now: floa
         if now >= stay.gives_way_at():
             limits[case.component_id] = 0.0
         elif case.wanted < limit:
-            kept = case.allowed(max(case.wanted, case.minimum)) or limit
-            limits[case.component_id] = min(limit, kept)
+            kept = max(math.floor(case.wanted), case.least_to_start())
+            limits[case.component_id] = min(limit, case.allowed(kept) or limit)
 
 
-def _equal_turns(
-    cases: Sequence[Case],
-    limits: Mapping[int, float],
-    waiting: Sequence[Case],
-    steady: float,
-    *,
-    config: ChargingConfig,
-    now: float,
-) -> Turns:
-    running = {
-        case: limits[case.component_id]
-        for case in cases
-        if case.status is ChargerStatus.WORKING and limits[case.component_id]
-    }
-    others = sum(
+def _is_running(case: Case, limits: Mapping[int, float]) -> bool:
+    return case.status is ChargerStatus.WORKING and limits[case.component_id] > 0
+
+
+def _available(cases: Sequence[Case], limits: Mapping[int, float], steady: float) -> float:
+    """Give what of the target is for the cars that charge and those that wait."""
+    others = [case for case in cases if not _is_running(case, limits)]
+    return steady - sum(
         _most([case], limits) if case.is_beyond_control else limits[case.component_id]
-        for case in cases
-        if case not in running
+        for case in others
     )
-    return turns(running, waiting, steady - others, now=now, config=config)
 
 
 # Less
 
 
+def _most(cases: Iterable[Case], limits: Mapping[int, float]) -> float:
+    """Add up the most that chargers may draw, now or with the limits that are about to be sent."""
+    return sum(max(case.reserved, limits[case.component_id]) for case in cases)
+
+
 def _make_room_for_next(
     cases: Sequence[Case], limits: dict[int, float], startable: Sequence[Case], steady: float
 ) -> None:
-    """Let cars that charge give up a little, if that lets the next one use much that is free.
+    """Let cars that charge give up a little for the next one, but none its minimum.
 
-    Only if nobody else can use it, and no more than what is used that way.
+    Those that came after it do so in any case: first come is first used. So do all for a short try
+    of one that was asleep; and else, if that brings more into use than half of what it takes.
     """
-    if any(_is_hungry(case, limits) for case in cases):
-        return
     # What is being given up counts as free: it is not to be given up again.
     free = steady - sum(
         _most([c], limits) if c.is_beyond_control or c.is_silent else limits[c.component_id]
         for c in cases
     )
+    running = [c for c in cases if limits[c.component_id] and c.can_be_raised]
+    is_anybody_hungry = any(_is_hungry(case, limits) for case in running)
     for case in startable:
         missing = case.least_to_start() - free
-        if case.is_asleep:
-            continue
-        if missing <= 2 * free:
-            running = [c for c in cases if limits[c.component_id] and c.can_be_raised]
-            if missing > 0:
-                least = sum(c.least_to_start() for c in running)
-                total = sum(limits[c.component_id] for c in running)
-                _reduce(running, limits, max(total - missing, least))
+        if missing <= 0:
             return
-
-
-def _most(cases: Iterable[Case], limits: Mapping[int, float]) -> float:
-    """Add up the most that chargers may draw, now or with the limits that are about to be sent."""
-    return sum(max(case.reserved, limits[case.component_id]) for case in cases)
+        is_worth_it = missing <= 2 * free and not is_anybody_hungry
+        givers = running
+        if not (is_worth_it or case.is_asleep):
+            givers = [c for c in running if _comes_first(case) < _comes_first(c)]
+        total = sum(limits[c.component_id] for c in givers)
+        least = sum(min(c.least_to_start(), limits[c.component_id]) for c in givers)
+        if missing <= total - least:
+            _reduce(givers, limits, total - missing)
+            return
 
 
 def _make_room(cases: Sequence[Case], limits: dict[int, float], target: float) -> None:
@@ -326,9 +335,8 @@ def _patience(case: Case) -> tuple[bool, bool, int, float, float]:
     """Give the order in which cars are stopped: whom it costs least first."""
     stay = case.stay
     interruptions = 0 if stay is None else stay.interruptions
-    return (
-        not case.is_idle, case.is_exhausted, interruptions, case.weight, -case.charger.draw,
-    )  # fmt: skip
+    since = 0.0 if stay is None else stay.since
+    return not case.is_idle, case.is_exhausted, interruptions, case.weight, -since
 
 
 def _lowered(case: Case, limit: float, excess: float, floor: float, least: float) -> float:
@@ -369,6 +377,7 @@ def _raise(
     *,
     shares: Mapping[int, float] | None,
     raisable_since: float,
+    is_short: bool,
 ) -> float:
     """Give away what is free: to cars without power first, then to those that wait for more.
 
@@ -394,7 +403,8 @@ def _raise(
     hungry = [
         case
         for case in cases
-        if _is_hungry(case, limits) and case.charger.changed_at <= raisable_since
+        if case.charger.changed_at <= raisable_since
+        and (_is_hungry(case, limits) or (not is_short and _could_be_raised(case, limits)))
     ]
     hungry.sort(key=_comes_first)
     for step in (_STEP, math.inf):
@@ -402,7 +412,9 @@ def _raise(
         for case in hungry:
             limit = limits[case.component_id]
             stepped = max(limit * step, limit + _LEAST_STEP)
-            wanted = min(limit + free, most(case), case.wanted, stepped)
+            wanted = min(limit + free, most(case), stepped)
+            if is_short:
+                wanted = min(wanted, case.wanted)
             give(case, case.allowed(wanted, case.least))
     return free
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 from microgrid_sync.power.case import Case
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.stay import MOST_INTERRUPTIONS
 
-_LONGER_EACH_TIME = 1.35
-"""A turn is so many times as long as the one before: ten interruptions last for more than a day."""
+_TURNS_OF_A_DAY = 96.0
+"""So many of the shortest turns are a day; in that time a car is interrupted ten times at most."""
 
 _ROUNDING = 1e-6
 """W: what a sum of fractions may lack."""
 
-_LONGEST_WAIT = 3600.0
-"""Seconds after which a car is served although it has had more energy than others."""
+_LONGEST_WAIT = 4 * 3600.0
+"""Seconds after which a car is served although it has had more energy than others: by then nothing
+of it is in the window any more."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,14 @@ class Turns:
 
 
 def turns(
-    running: Mapping[Case, float], waiting: Sequence[Case], available: float, *, now: float,
+    running: Mapping[Case, float],
+    waiting: Sequence[Case],
+    available: float,
+    *,
+    is_short: bool,
+    now: float,
     config: ChargingConfig,
-) -> Turns:  # fmt: skip
+) -> Turns:
     """Find who charges, and with how much.
 
     Those that charge go on; those that wait are served in their order as far as there is room, and
@@ -41,6 +48,7 @@ def turns(
         running: The cars that have a limit above zero, with that limit.
         waiting: Those without one that may be started, the first one first.
         available: The power for all of them.
+        is_short: Whether somebody could use more than is free.
         now: The time on the monotonic clock, in seconds.
         config: The settings.
     """
@@ -63,19 +71,26 @@ def turns(
         gives_way.update(other.component_id for other in stopped)
         least[case.component_id] = needed
         served.append(case)
-    shares = _levels([c for c in served if c.component_id not in gives_way], least, available)
+    charging = [c for c in served if c.component_id not in gives_way]
+    most = {c.component_id: c.most_useful if is_short else c.charger.upper_bound for c in charging}
+    shares = _levels(charging, least, most, available)
     shares.update(dict.fromkeys(gives_way, 0.0))
     starts = frozenset(case.component_id for case in served[len(running) :])
     return Turns(shares, starts)
 
 
 def turn_ends_at(case: Case, config: ChargingConfig) -> float:
-    """Give when a car that charges may have to give way; infinite if it bears no more pauses."""
+    """Give when a car that charges may have to give way; infinite if it bears no more pauses.
+
+    The interruptions that it bears are spread over a day: the first ones come soon, each further
+    one later.
+    """
     since, stay = case.charger.on_since, case.stay
     if since is None or stay is None or case.is_exhausted or case.charger.is_being_started:
         return math.inf
     turn = config.minimum_on_time.total_seconds()
-    return since + turn * _LONGER_EACH_TIME ** max(0, stay.interruptions - 1)
+    part_of_day = (stay.interruptions / MOST_INTERRUPTIONS) ** 2
+    return max(since + turn, stay.since + _TURNS_OF_A_DAY * turn * part_of_day)
 
 
 def waits_in_order(case: Case, now: float) -> tuple[bool, float, int]:
@@ -89,7 +104,7 @@ def _who_gives_way(
     case: Case, ready: Sequence[Case], missing: float, least: Mapping[int, float], now: float
 ) -> list[Case]:
     """Find cars that have had their turn and make room for one that waits; none if too few."""
-    if missing <= 0 or case.is_asleep:
+    if missing <= 0:
         return []
     must_be_served = case.stay is not None and now - case.stay.waits_since >= _LONGEST_WAIT
     rate = _rate(case, now)
@@ -117,14 +132,17 @@ def _least(case: Case, limit: float) -> float:
 
 
 def _levels(
-    cases: Sequence[Case], least: Mapping[int, float], available: float
+    cases: Sequence[Case],
+    least: Mapping[int, float],
+    useful: Mapping[int, float],
+    available: float,
 ) -> dict[int, float]:
     """Give all the same, by weight, but nobody less than its minimum or more than is of use.
 
     What those leave that have enough goes to the others, and what those need that have too little
     comes from them; until nothing changes.
     """
-    most = {case.component_id: max(least[case.component_id], case.most_useful) for case in cases}
+    most = {i: max(least[i], watts) for i, watts in useful.items()}
     shares: dict[int, float] = {}
     left = list(cases)
     while left:

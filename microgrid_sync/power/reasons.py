@@ -60,7 +60,7 @@ def reason(case: Case, plan: Plan, config: ChargingConfig, target: float, now: f
         return Reason(trouble)
     limit = plan.limits[case.component_id]
     if limit:
-        return _why_so_much(case, limit, config)
+        return _why_so_much(case, limit, config, now)
     impossible = _impossible(case, target)
     return _why_not_yet(case, plan, config, now) if impossible is None else Reason(impossible)
 
@@ -114,21 +114,22 @@ def cannot_be_served(case: Case) -> str | None:
     )
 
 
-def _why_so_much(case: Case, limit: float, config: ChargingConfig) -> Reason:
+def _why_so_much(case: Case, limit: float, config: ChargingConfig, now: float) -> Reason:
     charger, stay = case.charger, case.stay
     raisable_at = charger.changed_at + config.raise_interval.total_seconds()
     if stay is None:
         return Reason("charges", countdown=raisable_at)
     gives_way_at = stay.gives_way_at()
     if math.isfinite(gives_way_at):
-        what = "full or asleep: draws under 100 W; gives way to others from"
-        return Reason(what, at=gives_way_at)
+        what = "full or asleep: draws under 100 W; gives way to others"
+        return Reason(f"{what} from", at=gives_way_at) if gives_way_at > now else Reason(what)
     if limit + 1 >= charger.upper_bound:
         return Reason("all that the charger can")
     if limit + 1 >= case.wanted:
         return Reason(f"all that its car takes: {_power(charger.draw)}")
     share = "its share" if config.distribution == "equal" else "what is free"
-    if stay.started_at >= charger.changed_at - 1.0 or charger.is_being_started:
+    is_first = stay.started_at >= charger.changed_at - 1.0 and now < raisable_at
+    if is_first or charger.is_being_started:
         volts = charger.volts.nominal * stay.minimum_phases(charger.volts.phases)
         ampere = limit / volts
         return Reason(f"first offer {ampere:.0f} A", countdown=raisable_at)
@@ -149,7 +150,8 @@ def _impossible(case: Case, target: float) -> str | None:
 def _why_not_yet(case: Case, plan: Plan, config: ChargingConfig, now: float) -> Reason:
     stay = case.stay
     if stay is not None and stay.is_asleep:
-        return Reason("full: drew under 100 W for 10 min; tried again from", at=_tried_at(case))
+        words, at = "full: drew under 100 W for 10 min", _tried_at(case)
+        return Reason(f"{words}; tried again from", at=at) if at > now else Reason(words)
     if now < case.may_start_at:
         return Reason("rests until", at=case.may_start_at)
     held = [one for one in holders(plan) if one[0] != case.component_id]

@@ -59,6 +59,12 @@ _STOPPED_BY_LOW_OFFER = 60.0
 _WANTS_MORE = 1.02
 """A car whose draw rises by more than this, and 50 W, wants more than before."""
 
+_NEEDS_MORE = 1.25
+"""A car that stops at some set-point is taken to need so many times as much. Some need 9.2 A."""
+
+_LEAST_RATIO = 0.3
+"""Just below a third: one of three phases."""
+
 _PROVEN_TIME = 60.0
 _BUCKET, _BUCKETS = 30.0, 6
 _ENERGY_BUCKET, _ENERGY_BUCKETS = 300.0, 48
@@ -119,6 +125,14 @@ class Use:
         self._is_proven = False
         self._bears_close_margin = True
         self._lowered_at = -math.inf
+        self._ratio = 1.0
+        """The share of its limit that it draws if it draws what it may: some chargers share their
+        limit by three phases, however many of them the car uses."""
+
+        self._before = (0.0, 0.0)
+        """Its limit, and what it drew, before it was lowered last."""
+
+        self._draw = 0.0
         self._raised: tuple[float, float] | None = None
         """When its limit was raised last, and what it drew then."""
 
@@ -144,8 +158,10 @@ class Use:
             self._unused_since = None
             self._raised = (now, draw) if before and limit > before * MARGIN else None
         elif limit < before:
-            self._lowered_at = now
+            self._lowered_at, self._before = now, (before, self._draw)
+        self._draw = draw
         share = _ALL_USED_SHARE if self._bears_close_margin else USED_SHARE
+        limit *= self._ratio
         self._unused_since = _since(self._unused_since, draw < share * limit, now)
         self._note_peak(draw, now)
         self._find_own_limit(draw, limit, now)
@@ -175,6 +191,9 @@ class Use:
             self._peaks.clear()
             return
         lowered = now - self._lowered_at < _PROVEN_TIME
+        if lowered and IDLE < draw < 0.97 * own and self._shares_limit(draw):
+            self.disprove_own_limit()
+            return
         if self._is_proven and lowered and IDLE < draw < 0.97 * own:
             # It does not draw the same with less: its charger stays below what it is given.
             self._bears_close_margin = self._is_proven = False
@@ -187,6 +206,23 @@ class Use:
         self._close_since = _since(self._close_since, is_close, now)
         if self._close_since is not None and now - self._close_since >= _PROVEN_TIME:
             self._is_proven = self._bears_close_margin
+
+    def _shares_limit(self, draw: float) -> bool:
+        """Tell whether its draw has fallen as its limit has."""
+        limit_before, draw_before = self._before
+        ratio = draw_before / limit_before
+        return ratio < USED_SHARE and math.isclose(draw / self._limit, ratio, rel_tol=0.05)
+
+    def disprove_own_limit(self) -> None:
+        """Note that it draws less with less, although it drew less than it might."""
+        limit_before, draw_before = self._before
+        if limit_before and draw_before < USED_SHARE * limit_before:
+            self._ratio = max(draw_before / limit_before, _LEAST_RATIO)
+        self.own_limit = self._unused_since = None
+
+    def uses(self, draw: float, limit: float) -> bool:
+        """Tell whether it draws what it may, as far as anybody can tell."""
+        return draw >= USED_SHARE * limit * self._ratio
 
     def _ignores_raise(self, draw: float, limit: float, now: float) -> bool:
         """Tell whether it draws no more than before it was raised, a good while ago."""
@@ -204,7 +240,7 @@ class Use:
         """The most that is of use to it; infinite as far as is known."""
         if self.own_limit is None:
             return math.inf
-        return self.own_limit * (CLOSE_MARGIN if self._is_proven else MARGIN)
+        return self.own_limit / self._ratio * (CLOSE_MARGIN if self._is_proven else MARGIN)
 
 
 class EnergyWindow:
@@ -260,9 +296,8 @@ class Stay:
     gave_way_at: float = -math.inf
     """When the last of them was taken from it."""
 
-    low_offer_failed: bool = False
-    """Whether it has stopped at a set-point that is enough for its phases, and too little for all
-    phases of the charger."""
+    too_little: float = 0.0
+    """A set-point at which it has stopped, in W: it needs more, and all phases of the charger."""
 
     _before_start: float | None = None
     """When it was started before a start that has not been confirmed."""
@@ -302,7 +337,12 @@ class Stay:
             of_charger: The number of the charger's.
         """
         own = self.phases.count()
-        return of_charger if own is None or self.low_offer_failed else min(own, of_charger)
+        return of_charger if own is None or self.too_little else min(own, of_charger)
+
+    @property
+    def needed(self) -> float:
+        """The least that it needs, as far as it has shown, in W."""
+        return self.too_little * _NEEDS_MORE
 
     # What happens
 
@@ -334,20 +374,18 @@ class Stay:
     def forget_use(self) -> None:
         """Know nothing of its phases and its use any more."""
         self.phases, self.use = PhaseUse(), Use()
-        self.low_offer_failed = False
+        self.too_little = 0.0
 
     def reduce(self, limit: float, now: float) -> None:
         """Note that its limit has been lowered to something above zero."""
         self._reduced = now, limit
 
-    def update(self, draw: float, limit: float, enough_for_all: float, now: float) -> None:
+    def update(self, draw: float, limit: float, now: float) -> None:
         """Take what it draws.
 
         Args:
             draw: In W.
             limit: Its confirmed limit, in W; zero for none.
-            enough_for_all: The least power with which all phases of the charger have the minimum
-                current, in W.
             now: The time.
         """
         self.use.update(draw, limit, now)
@@ -359,9 +397,10 @@ class Stay:
             idle_since is not None
             and reduced_at < idle_since < reduced_at + _STOPPED_BY_LOW_OFFER
             and now - idle_since >= _PHASE_TIME
-            and limit == reduced_to < enough_for_all
+            and limit == reduced_to > self.too_little
         ):
-            self.low_offer_failed = True
+            self.too_little = limit
+            self.use.disprove_own_limit()
 
 
 def _since(since: float | None, holds: bool, now: float) -> float | None:

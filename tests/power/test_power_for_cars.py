@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
@@ -374,3 +375,122 @@ def test_lower_target_throttles_before_it_stops() -> None:
     depot.run(60)
     assert depot.starts() == before
     assert all(depot.site.charger(number).flow.power > 0 for number in depot.ids)
+
+
+# Odd cars, chargers and targets
+
+
+def test_sleeping_car_takes_its_turn_under_equal_although_others_use_all() -> None:
+    made = site(0.0, 11_000.0, config=EQUAL)
+    made.propose(5000)
+    made.run(1800)
+    assert held(made) == [0.0, 5000.0]
+    # It is tried again after half an hour, and wakes up.
+    made.chargers[1].car_limit = 11_000.0
+    made.run(2 * 3600, step=2.0)
+    assert made.chargers[1].received > 5000 * 900
+
+
+def test_what_is_below_the_minimum_is_taken_back_down_to_it() -> None:
+    made = site(11_000.0, 11_000.0)
+    made.propose(12_000)
+    made.run(120)
+    made.chargers[1].car_limit = 4000.0
+    made.run(600)
+    assert held(made)[0] == MINIMUM
+    assert held(made)[1] >= 12_000 - MINIMUM - 1
+
+
+def test_first_come_is_served_first_again_after_a_dip() -> None:
+    made = site(11_000.0, 11_000.0)
+    made.chargers[2].plug(connected=False)
+    made.propose(9000)
+    made.run(600)
+    made.chargers[2].plug(connected=True)
+    made.run(600)
+    made.propose(5000)
+    made.run(120)
+    assert held(made)[0] > 0
+    made.propose(0)
+    made.run(60)
+    made.propose(9000)
+    made.run(1200)
+    assert held(made)[0] >= MINIMUM
+    assert made.total_held() >= 8990
+
+
+def test_later_comer_is_throttled_for_an_earlier_one_that_rests() -> None:
+    made = site(11_000.0, 11_000.0)
+    made.chargers[2].plug(connected=False)
+    made.propose(5000)
+    made.run(60)
+    # The first one is stopped by its bounds, and rests when they come back.
+    made.chargers[1].upper = 3000.0
+    made.chargers[2].plug(connected=True)
+    made.run(60)
+    made.chargers[1].upper = RATING
+    made.propose(9500)
+    made.run(1800)
+    assert held(made)[0] >= MINIMUM
+    assert held(made)[1] == pytest.approx(9500 - held(made)[0], abs=1)
+
+
+def test_car_that_needs_more_than_six_amperes_is_charged_all_the_same() -> None:
+    depot = Depot(2, EQUAL, 9000.0)
+    for number in depot.ids:
+        depot.plug_in(number, plugged("3", number))
+        charger = depot.site.charger(number)
+        original = charger.active.limit
+
+        def limit(watts: float, original: Callable[[float], float] = original) -> float:
+            allowed = original(watts)
+            return allowed if allowed >= 8 * 690 else 0.0
+
+        vars(charger.active)["limit"] = limit
+    depot.run(3 * 3600)
+    assert depot.energy > 0.7 * depot.wanted
+    assert min(depot.received[number] for number in depot.ids) > 0.2 * depot.energy
+
+
+@pytest.mark.parametrize("distribution", BOTH)
+def test_charger_that_divides_by_three_is_given_all_that_is_free(
+    distribution: Distribution,
+) -> None:
+    depot = Depot(1, ChargingConfig(distribution=distribution), 22_000.0)
+    charger = depot.site.charger(FIRST)
+    original = charger.active.limit
+    vars(charger.active)["limit"] = lambda watts: original(watts) / 3
+    depot.plug_in(FIRST, plugged("1", FIRST))
+    depot.run(3600)
+    assert depot.energy > 0.9 * ONE_PHASE.power * 3600
+
+
+def test_dead_time_that_is_longer_for_once_stops_nobody() -> None:
+    made = site(11_000.0, 11_000.0, config=EQUAL)
+    for charger in made.chargers.values():
+        charger.obeys_after = 3.0
+    for _ in range(3):
+        made.propose(20_000)
+        made.run(400)
+        made.propose(10_000)
+        made.run(400)
+    made.propose(20_000)
+    made.run(400)
+    made.chargers[1].obeys_after = 5.0
+    before = made.starts
+    made.propose(10_000)
+    made.run(400)
+    assert made.starts == before
+    assert min(held(made)) >= MINIMUM
+
+
+def test_noise_of_ten_percent_pays_for_no_start() -> None:
+    made = site(11_000.0, 11_000.0, 11_000.0, config=EQUAL)
+    choice = random.Random(1)
+    for _ in range(4 * 3600):
+        made.propose(round(9000 * choice.uniform(0.88, 1.12)))
+        made.run(1.0)
+    for known in made.known.values():
+        assert known.stay is not None
+        assert known.stay.interruptions <= MOST_INTERRUPTIONS
+    assert sum(charger.received for charger in made.chargers.values()) > 0.4 * 9000 * 4 * 3600

@@ -161,16 +161,16 @@ def test_car_that_takes_nothing_gives_way_and_is_tried_less_and_less_often() -> 
     now = 0.0
     for _ in range(4):
         for second in range(700):
-            stay.update(0.0, 7000.0, 4140.0, now + second)
+            stay.update(0.0, 7000.0, now + second)
         now = stay.gives_way_at()
         stay.stop(now, is_charging=False)
-        stay.update(0.0, 0.0, 4140.0, now)
+        stay.update(0.0, 0.0, now)
         pauses.append(stay.tried_again_at() - now)
         now += 10_000.0
     assert pauses == [1800.0, 3600.0, 7200.0, 7200.0]
     assert stay.is_asleep
     assert stay.interruptions == 0
-    stay.update(3000.0, 7000.0, 4140.0, now)
+    stay.update(3000.0, 7000.0, now)
     assert not stay.is_asleep
 
 
@@ -184,11 +184,11 @@ def test_minimum_is_that_of_the_car_once_it_is_known_and_the_chargers_if_that_wa
     assert stay.minimum_phases(3) == 3
     for now in range(11):
         stay.phases.update((16.0, 0.0, 0.0), float(now))
-        stay.update(3680.0, 4265.0, 4140.0, float(now))
+        stay.update(3680.0, 4265.0, float(now))
     assert stay.minimum_phases(3) == 1
     stay.reduce(1450.0, 11.0)
     for now in range(12, 24):
-        stay.update(0.0, 1450.0, 4140.0, float(now))
+        stay.update(0.0, 1450.0, float(now))
     assert stay.minimum_phases(3) == 3
 
 
@@ -196,10 +196,10 @@ def test_car_that_stops_long_after_a_low_offer_has_its_own_reasons() -> None:
     stay = Stay(0.0)
     for now in range(11):
         stay.phases.update((16.0, 0.0, 0.0), float(now))
-    stay.update(3680.0, 4265.0, 4140.0, 10.0)
+    stay.update(3680.0, 4265.0, 10.0)
     stay.reduce(1450.0, 11.0)
     for now in range(12, 100):
-        stay.update(1450.0, 1450.0, 4140.0, float(now))
+        stay.update(1450.0, 1450.0, float(now))
     for now in range(100, 120):
-        stay.update(0.0, 1450.0, 4140.0, float(now))
+        stay.update(0.0, 1450.0, float(now))
     assert stay.minimum_phases(3) == 1
