@@ -197,7 +197,7 @@ class ChargerSet:
                 None if charger.is_silent(now) else Power.from_watts(charger.draw),
                 charger.status(now),
                 self._reason(component_id, now).text(now, clock),
-                None if known is None else timedelta(seconds=known),
+                None if known is None else timedelta(seconds=round(known, 1)),
             )
         return reports
 

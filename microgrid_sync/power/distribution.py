@@ -81,7 +81,9 @@ def plan(
         available = _available(cases, limits, steady)
         running = {c: limits[c.component_id] for c in cases if _is_running(c, limits)}
         equal = turns(running, startable, available, is_short=is_short, now=now, config=config)
-        for component_id, share in equal.shares.items():
+        # As long as there is enough, nobody has to have less so that all have the same.
+        lowered = equal.shares if is_short or equal.starts else {}
+        for component_id, share in lowered.items():
             # Whoever is to be started needs all that the others are to leave.
             kept = share if equal.starts else max(share * _DEAD_BAND, share + _LEAST_CHANGE)
             if limits[component_id] > kept:
@@ -412,9 +414,9 @@ def _raise(
         for case in hungry:
             limit = limits[case.component_id]
             stepped = max(limit * step, limit + _LEAST_STEP)
-            wanted = min(limit + free, most(case), stepped)
+            wanted = min(limit + free, stepped)
             if is_short:
-                wanted = min(wanted, case.wanted)
+                wanted = min(wanted, case.wanted, most(case))
             give(case, case.allowed(wanted, case.least))
     return free
 

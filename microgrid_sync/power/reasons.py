@@ -72,8 +72,10 @@ def _trouble(case: Case) -> str | None:
         return "nothing has been heard of it"
     if case.is_silent:
         return f"silent; {_power(case.reserved)} stay reserved"
-    if case.stay is None or charger.data.component_state in _CLOSED:
-        return _CLOSED.get(charger.data.component_state, "no car")
+    state = charger.data.component_state
+    if case.stay is None or state in _CLOSED:
+        is_left = case.stay is None and state is not EVChargerComponentState.ERROR
+        return "no car" if is_left else _CLOSED.get(state, "no car")
     if charger.health.failures:
         return "set-points fail; they are sent again every second"
     if charger.overdraws:
