@@ -41,8 +41,8 @@ class ChargingConfig:
     """A charger whose newest data is older counts as silent."""
 
     obey_time: timedelta = timedelta(seconds=5)
-    """How long cars take to obey a lower limit, until it is known of one: how long it took the last
-    times. For so long after its confirmation what a car still draws is reserved, and afterwards
+    """How long cars take to obey a lower limit. Once it has been seen how long one took the last
+    times, twice that takes its place. For so long after its confirmation what a car still draws is reserved, and afterwards
     others make room for what it draws beyond the limit."""
 
     rest: timedelta = timedelta(minutes=15)
