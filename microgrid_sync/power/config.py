@@ -42,8 +42,8 @@ class ChargingConfig:
 
     obey_time: timedelta = timedelta(seconds=5)
     """How long cars take to obey a lower limit. Once it has been seen how long one took the last
-    times, twice that takes its place. For so long after its confirmation what a car still draws is reserved, and afterwards
-    others make room for what it draws beyond the limit."""
+    times, twice that takes its place. For so long after its confirmation what a car still draws is
+    reserved, and afterwards others make room for what it draws beyond the limit."""
 
     rest: timedelta = timedelta(minutes=15)
     """How long after its last start a car may be started again; and after its last stop, three

@@ -94,7 +94,8 @@ def holders(plan: Plan) -> list[tuple[int, str]]:
             continue
         ledger = case.charger.ledger
         if case.charger.health.failures:
-            found.append((component_id, "which refuses set-points"))
+            verb = "does not answer" if ledger.has_unanswered else "refuses"
+            found.append((component_id, f"which {verb} set-points"))
         elif case.is_disobeying or case.charger.overdraws:
             found.append((component_id, f"which draws {_power(case.charger.draw)}"))
         elif case.is_silent:

@@ -174,6 +174,11 @@ class SetPointLedger:
         """Whether any attempt may still be taken, or has been."""
         return bool(self._open)
 
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether an attempt has been cut off, and nothing has settled it since."""
+        return any(attempt.cut_off_at is not None for attempt in self._open)
+
     def may_land(self, now: float) -> bool:
         """Tell whether any attempt may still be taken."""
         return any(attempt.may_land(now) for attempt in self._open)

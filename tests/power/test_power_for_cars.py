@@ -15,7 +15,7 @@ from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.results import PartialFailure
 from microgrid_sync.power.stay import MOST_INTERRUPTIONS
 from tests.support.depot import FIRST, ONE_PHASE, Depot, Trouble, plugged
-from tests.support.site_model import RATING, SIX_AMPERES, ModelSite
+from tests.support.site_model import RATING, SIX_AMPERES, Fault, ModelSite
 
 MINIMUM = math.ceil(SIX_AMPERES * 1.03)
 ONE_PHASE_MINIMUM = math.ceil(SIX_AMPERES / 3 * 1.03)
@@ -125,14 +125,19 @@ def test_one_phase_car_is_known_and_left_what_it_needs() -> None:
     assert made.total_held() <= 8000
 
 
+def divide_by_three(depot: Depot) -> None:
+    """Let the first charger share its set-point by three phases, whatever its car uses."""
+    limits = depot.site.charger(FIRST).active
+    original = limits.limit
+    vars(limits)["limit"] = lambda watts: original(watts) / 3
+
+
 def test_car_that_stops_with_its_own_minimum_gets_the_chargers() -> None:
     # A charger that shares its set-point by three phases: the car gets a third of it.
     depot = Depot(2, EQUAL, 8600.0)
     for number in depot.ids:
         depot.plug_in(number, plugged("1", number))
-    share = depot.site.charger(FIRST)
-    original = share.active.limit
-    vars(share.active)["limit"] = lambda watts: original(watts) / 3
+    divide_by_three(depot)
     depot.run(1200)
     assert depot.known[FIRST].stay is not None
     assert depot.known[FIRST].draw > 1300
@@ -240,15 +245,19 @@ def test_charger_without_a_car_that_refuses_is_reserved_once_a_cable_is_seen(
         assert held(made)[0] == 0.0
 
 
-def test_reason_names_who_holds_others_back() -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("refused", "which refuses set-points"), ("lost", "which does not answer set-points")],
+)
+def test_reason_names_who_holds_others_back(fault: Fault, words: str) -> None:
     made = site(11_000.0, 11_000.0)
     made.chargers[2].held = None
-    made.chargers[2].fault = "refused"
+    made.chargers[2].fault = fault
     made.propose(20_000)
     made.run(30)
     reports = made.under_test.charger_reports(lambda _: "", made.now)
-    assert reports[1].reason == "held back by charger 2, which refuses set-points"
-    assert "charger 2, which refuses set-points" in str(made.under_test.complaints())
+    assert reports[1].reason == f"held back by charger 2, {words}"
+    assert f"charger 2, {words}" in str(made.under_test.complaints())
 
 
 # States
@@ -457,9 +466,7 @@ def test_charger_that_divides_by_three_is_given_all_that_is_free(
     distribution: Distribution,
 ) -> None:
     depot = Depot(1, ChargingConfig(distribution=distribution), 22_000.0)
-    charger = depot.site.charger(FIRST)
-    original = charger.active.limit
-    vars(charger.active)["limit"] = lambda watts: original(watts) / 3
+    divide_by_three(depot)
     depot.plug_in(FIRST, plugged("1", FIRST))
     depot.run(3600)
     assert depot.energy > 0.9 * ONE_PHASE.power * 3600
