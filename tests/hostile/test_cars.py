@@ -141,9 +141,16 @@ def test_charger_that_refuses_is_named_in_status_log_and_result(
 
 
 @pytest.mark.both_apis
-def test_what_is_offered_and_drawn_is_told(site: ChargerServer, pool: EVChargerPool) -> None:
+def test_what_is_offered_and_drawn_is_told(site: ChargerServer) -> None:
     for charger in site.chargers.values():
         charger.held = 0.0
+    # Which of them is heard of first is anybody's guess; the weights decide who is first.
+    config = ChargingConfig(weights={11: 3.0, 12: 2.0})
+    with Microgrid(site.url, charging=config) as microgrid:
+        _offered_and_drawn(microgrid.new_ev_charger_pool(priority=1))
+
+
+def _offered_and_drawn(pool: EVChargerPool) -> None:
     reports = pool.power_status.new_receiver()
     told(reports, 11, "not commanded")
     cap(pool, 7000)
