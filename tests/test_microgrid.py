@@ -380,6 +380,11 @@ def test_wrong_pool_is_refused(
         {"initial_current": Current.from_amperes(5)},
         {"fallback_power": watts(-1)},
         {"raise_interval": timedelta(seconds=-1)},
+        {"rest": timedelta(seconds=-1)},
+        {"weights": {7: 0.0}},
+        {"weights": {7: float("inf")}},
+        {"weights": {7: "2"}},
+        {"weights": {"7": 2.0}},
         {"proposal_lifetime": timedelta(seconds=-1)},
     ],
 )

@@ -95,7 +95,9 @@ class ChargingConfig:
             if isinstance(weight, bool) or not (
                 isinstance(weight, int | float) and 0 < weight < math.inf
             ):
-                raise ValueError(f"the weight of charger {number} must be positive, not {weight!r}")
+                raise ValueError(
+                    f"weights must be positive, but that of charger {number} is {weight!r}"
+                )
 
     def weight(self, component_id: int) -> float:
         """Give the weight of a charger."""

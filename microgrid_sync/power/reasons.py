@@ -143,11 +143,14 @@ def _impossible(case: Case, target: float) -> str | None:
     """Tell why a car cannot be charged however long it waits; ``None`` if it can."""
     if not math.isfinite(case.minimum):
         return "no voltage is known: nothing new is allocated"
+    never = cannot_be_served(case)
+    if never is not None:
+        return never
     if target <= 0:
         return "the target is 0 W"
     if target < case.minimum:
         return f"the target of {_power(target)} is less than its {_power(case.minimum)}"
-    return cannot_be_served(case)
+    return None
 
 
 def _why_not_yet(case: Case, plan: Plan, config: ChargingConfig, now: float) -> Reason:
