@@ -21,6 +21,9 @@ raised by is lost until its car is known to make nothing of it."""
 _LEAST_STEP = 1500.0
 """W: or by as much as this, about what a one-phase car charges with at the least."""
 
+_CHARGES_FROM = 0.95
+"""A car that draws less than this share of the minimum is not charging: they measure so well."""
+
 _LEAST_RAISE = 1.0
 """W: a limit is not raised by less."""
 
@@ -146,7 +149,7 @@ def _adopted(case: Case) -> float:
         # It is known to charge, on those phases.
         phases = max(stay.phases.drawing(), stay.phases.count() or 0)
         least = min(least, case.charger.least_power(phases))
-    if draw < least * 0.95 and not stay.phases.drawing():
+    if draw < _CHARGES_FROM * least and not stay.phases.drawing():
         return 0.0
     earlier = case.charger.ledger.earlier_limit
     wanted = math.floor(min(max(draw, least), earlier))

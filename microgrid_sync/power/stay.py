@@ -59,6 +59,9 @@ _STOPPED_BY_LOW_OFFER = 60.0
 _WANTS_MORE = 1.02
 """A car whose draw rises by more than this, and 50 W, wants more than before."""
 
+_AS_BEFORE = 0.97
+"""A car that draws at least this share of what it drew draws the same: so well chargers measure."""
+
 _NEEDS_MORE = 1.25
 """A car that stops at some set-point is taken to need so many times as much. Some need 9.2 A."""
 
@@ -191,10 +194,10 @@ class Use:
             self._peaks.clear()
             return
         lowered = now - self._lowered_at < _PROVEN_TIME
-        if lowered and IDLE < draw < 0.97 * own and self._shares_limit(draw):
+        if lowered and IDLE < draw < _AS_BEFORE * own and self._shares_limit(draw):
             self.disprove_own_limit()
             return
-        if self._is_proven and lowered and IDLE < draw < 0.97 * own:
+        if self._is_proven and lowered and IDLE < draw < _AS_BEFORE * own:
             # It does not draw the same with less: its charger stays below what it is given.
             self._bears_close_margin = self._is_proven = False
             self.own_limit = self._unused_since = None
@@ -202,7 +205,7 @@ class Use:
         if len(self._peaks) == _BUCKETS:
             # It may take less and less.
             self.own_limit = max(peak for _, peak in self._peaks)
-        is_close = limit <= own * MARGIN * 1.02 and draw >= 0.97 * own
+        is_close = limit <= own * MARGIN * 1.02 and draw >= _AS_BEFORE * own
         self._close_since = _since(self._close_since, is_close, now)
         if self._close_since is not None and now - self._close_since >= _PROVEN_TIME:
             self._is_proven = self._bears_close_margin
