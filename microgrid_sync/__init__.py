@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from microgrid_sync.formulas.window import (
         Resampling,
     )
+    from microgrid_sync.limit import (
+        Limit,
+    )
     from microgrid_sync.microgrid import (
         Microgrid,
     )
@@ -108,6 +111,12 @@ if TYPE_CHECKING:
     )
     from microgrid_sync.power.config import (
         ChargingConfig,
+    )
+    from microgrid_sync.power.fuse_curve import (
+        FuseCurve,
+    )
+    from microgrid_sync.power.limit_report import (
+        LimitReport,
     )
     from microgrid_sync.power.results import (
         Error,
@@ -213,6 +222,7 @@ _NAMES = {
         "Formula3Phase",
     ),
     "microgrid_sync.formulas.window": ("Resampling",),
+    "microgrid_sync.limit": ("Limit",),
     "microgrid_sync.microgrid": ("Microgrid",),
     "microgrid_sync.model": (
         "BatteryComponentState",
@@ -258,6 +268,8 @@ _NAMES = {
         "StateCode",
     ),
     "microgrid_sync.power.config": ("ChargingConfig",),
+    "microgrid_sync.power.fuse_curve": ("FuseCurve",),
+    "microgrid_sync.power.limit_report": ("LimitReport",),
     "microgrid_sync.power.results": (
         "Error",
         "OutOfBounds",
@@ -341,6 +353,7 @@ __all__ = [
     "Formula",
     "Formula3Phase",
     "Fuse",
+    "FuseCurve",
     "GridMetadata",
     "GrpcError",
     "InternalError",
@@ -351,6 +364,8 @@ __all__ = [
     "InverterErrorCode",
     "InverterType",
     "KeepAliveOptions",
+    "Limit",
+    "LimitReport",
     "LinearBackoff",
     "Location",
     "Metadata",

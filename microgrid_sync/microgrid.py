@@ -1,10 +1,13 @@
 """Puts a client, its topology and its pools under one ``with``."""
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Self
+
+from frequenz.quantities import Current, Power
 
 from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_in_background
 from microgrid_sync.ev_charger_pool import EVChargerPool
@@ -20,9 +23,12 @@ from microgrid_sync.formulas.site import (
 from microgrid_sync.formulas.sum_loop import SumLoop
 from microgrid_sync.formulas.text import mistake, parse
 from microgrid_sync.formulas.window import Resampling
+from microgrid_sync.limit import Limit, check_limits, limit_name
 from microgrid_sync.model import ComponentMetricId
+from microgrid_sync.power.circuits import CircuitLimit, Where, wiring_of
 from microgrid_sync.power.config import ChargingConfig
-from microgrid_sync.power.control_loop import ControlLoop
+from microgrid_sync.power.control_loop import ControlLoop, LimitKey
+from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.program_end import hand_over, interrupts_us, run_or_hand_over
 from microgrid_sync.receiver import (
     RECEIVER_MAX_SIZE,
@@ -319,6 +325,61 @@ class Microgrid:
             name=name or f"EV charger pool {number}",
             formulas=self._formulas,
             control_loop=self._control_loop,
+        )
+
+    def limit(
+        self,
+        where: Where,
+        *,
+        max_current: Current | FuseCurve | None = None,
+        max_power: Power | None = None,
+    ) -> Limit:
+        """Limit what flows in a circuit, by commanding the EV chargers in it.
+
+        From this call on every charger behind the meter is commanded, whether a pool proposes
+        something for it or not; those that none does get what the limits leave. Several limits may
+        be nested as circuits are; of those that a charger is behind the tightest binds, and no
+        proposal, whatever its priority, loosens any. docs/fuses.rst has the rules. At the end of a
+        limit nothing is sent: the set-points stay as long as the server keeps them.
+
+        Args:
+            where: The ID of a meter, or ``"grid"`` for the grid connection.
+            max_current: What may flow on each phase; with a `FuseCurve`, as long as the fuse bears
+                it. For ``"grid"`` the fuse of its metadata unless given.
+            max_power: What all phases together may carry. It never takes the place of a limit of
+                the current: a fuse is on each phase.
+
+        Returns:
+            The limit; it holds whether somebody keeps it or not.
+
+        Raises:
+            TypeError: If an argument is of the wrong type.
+            ValueError: If there is no such meter, no charger is behind it, there is nothing to be
+                limited to or that is not finite and positive, or the current of the grid cannot be
+                known for each phase.
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off after the client had connected.
+        """
+        if where != "grid" and (isinstance(where, bool) or not isinstance(where, int)):
+            raise TypeError(f"a limit is for the ID of a meter or 'grid', not {where!r}")
+        check_limits(max_current, max_power)
+        wiring = wiring_of(self.topology, where)
+        fuse = self.topology.fuse() if where == "grid" else None
+        if max_current is None and fuse is not None and 0 < fuse.max_current < math.inf:
+            max_current = Current.from_amperes(fuse.max_current)
+        if max_current is None and max_power is None:
+            missing = "; the grid's fuse is not known" if where == "grid" else ""
+            raise ValueError(f"a limit needs max_current, max_power or both{missing}")
+        limit = CircuitLimit(max_current, max_power)
+        key = LimitKey(limit_name(where, limit))
+        self._control_loop.open_limit(key, where, limit, wiring)
+        return Limit(
+            where,
+            limit,
+            wiring.chargers,
+            key=key,
+            control_loop=self._control_loop,
+            keeps=self._threads,
         )
 
     def close(self) -> None:

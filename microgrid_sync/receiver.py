@@ -472,6 +472,22 @@ class _MergedWriter(Writer[T]):
             receiver._closed()
 
 
+class _WakingWriter(_MergedWriter[T]):
+    """What one source writes into, and somebody is told each time."""
+
+    __slots__ = ("_wake",)
+
+    def __init__(self, source: Receiver[T], wake: Callable[[], None]) -> None:
+        super().__init__((source,))
+        self._wake = wake
+
+    def put(self, value: T | Undecoded[T]) -> int:
+        """See `Writer.put`."""
+        dropped = super().put(value)
+        self._wake()
+        return dropped
+
+
 class _MergedReceiver(Receiver[T]):
     """The values of several receivers; it owns them."""
 
@@ -518,6 +534,20 @@ def merge(*receivers: Receiver[T]) -> Receiver[T]:
     for receiver in ended:
         writer.source_ended(receiver._writer.error)
     return merged
+
+
+def waking(receiver: Receiver[T], wake: Callable[[], None]) -> Receiver[T]:
+    """Give a receiver of the same values that tells somebody of each, for our own code.
+
+    Args:
+        receiver: The receiver; it belongs to the new one from then on.
+        wake: Called in the thread that writes; must neither wait nor raise.
+    """
+    writer = _WakingWriter(receiver, wake)
+    woken = _MergedReceiver(writer, (receiver,))
+    if receiver._writer.merge_into(writer):
+        writer.source_ended(receiver._writer.error)
+    return woken
 
 
 class ReceiverFetcher(Protocol[T]):

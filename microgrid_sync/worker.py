@@ -17,7 +17,13 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from microgrid_sync.deadline import Deadline
 from microgrid_sync.program_end import check_not_forked, ends_with_program, hand_over, is_forked
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError, close_receiver, take_all
+from microgrid_sync.receiver import (
+    Receiver,
+    ReceiverStoppedError,
+    close_receiver,
+    take_all,
+    waking,
+)
 
 A = TypeVar("A")
 
@@ -276,6 +282,12 @@ class Subscribed(NamedTuple):
             close_receiver(self.receiver)
 
 
+class Sampled(NamedTuple):
+    """A message: something has come of a component that is to wake the worker."""
+
+
+SAMPLED = Sampled()
+
 SubscribeInBackground = Callable[[int, Callable[[Receiver[Any] | Exception], None]], None]
 """Subscribes to a component without waiting: calls back, in any thread, with a receiver or with the
 reason why there is none."""
@@ -288,6 +300,8 @@ class _Feed:
     asked_at: float
     receiver: Receiver[Any] | None = None
     is_pending: bool = True
+    wakes: bool = False
+    """Whether each value wakes the worker."""
 
 
 class ComponentReceivers:
@@ -297,16 +311,17 @@ class ComponentReceivers:
     """
 
     def __init__(
-        self, subscribe: SubscribeInBackground, deliver: Callable[[Subscribed], None]
+        self, subscribe: SubscribeInBackground, deliver: "Callable[[Subscribed | Sampled], None]"
     ) -> None:
         """Follow nothing yet.
 
         Args:
             subscribe: How to subscribe.
-            deliver: Sends what comes of it to the worker's inbox.
+            deliver: Sends what comes of it to the worker's inbox, and that there is something new
+                of what is to wake the worker.
         """
         self._subscribe = subscribe
-        self._deliver = deliver
+        self._deliver: Callable[[Subscribed | Sampled], None] = deliver
         self._feeds: dict[int, _Feed] = {}
 
     def follow(self, component_ids: Iterable[int], now: float) -> None:
@@ -315,6 +330,18 @@ class ComponentReceivers:
             if component_id not in self._feeds:
                 self._feeds[component_id] = _Feed(now)
                 self._ask(component_id)
+
+    def wake_for(self, component_ids: Iterable[int]) -> None:
+        """Tell the worker of each value of these, which are followed."""
+        for component_id in component_ids:
+            feed = self._feeds[component_id]
+            if not feed.wakes:
+                feed.wakes = True
+                if feed.receiver is not None:
+                    feed.receiver = self._waking(feed.receiver)
+
+    def _waking(self, receiver: Receiver[Any]) -> Receiver[Any]:
+        return waking(receiver, lambda: self._deliver(SAMPLED))
 
     def drop(self, component_ids: Iterable[int]) -> None:
         """Follow these no more."""
@@ -356,7 +383,8 @@ class ComponentReceivers:
         elif feed is None or feed.receiver is not None:
             close_receiver(receiver)
         else:
-            feed.receiver, feed.is_pending = receiver, False
+            feed.receiver = self._waking(receiver) if feed.wakes else receiver
+            feed.is_pending = False
 
     def _ask(self, component_id: int) -> None:
         self._subscribe(

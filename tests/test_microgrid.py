@@ -614,7 +614,8 @@ def test_a_day_in_the_garage(simulator: Simulator, garage: Microgrid, pool: EVCh
     assert eventually(lambda: total(simulator) <= 5000)
     pool.propose_power(None, bounds=Bounds(None, watts(25_000.0)))
     assert eventually(lambda: total(simulator) > 12_000)
-    # One falls silent: its meter stands in, and its limit stays reserved.
+    # One falls silent: its meter stands in, and its limit stays reserved. No raise is under way.
+    assert eventually(lambda: held(simulator)[102])
     silence(simulator, 102)
     silent = held(simulator)[102] or 0.0
     assert eventually(lambda: 10 in _subscribed(garage))

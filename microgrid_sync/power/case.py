@@ -195,3 +195,17 @@ def case_of(charger: Charger, config: ChargingConfig, now: float) -> Case:
         weight=config.weight(charger.component_id),
         may_start_at=math.inf if stay is None else stay.may_start_at(rest),
     )
+
+
+def comes_first(case: Case) -> tuple[bool, float, float, int]:
+    """Give the order in which cars are served; those asleep come last."""
+    since = 0.0 if case.stay is None else case.stay.since
+    return case.is_asleep, -case.weight, since, case.component_id
+
+
+def patience(case: Case) -> tuple[bool, bool, int, float, float]:
+    """Give the order in which cars are stopped: whom it costs least first."""
+    stay = case.stay
+    interruptions = 0 if stay is None else stay.interruptions
+    since = 0.0 if stay is None else stay.since
+    return not case.is_idle, case.is_exhausted, interruptions, case.weight, -since

@@ -45,6 +45,9 @@ class Charger:
     rated_bound: float = math.inf
     """What it is rated for, as the list of components says; infinite if that does not say."""
 
+    cap: float = math.inf
+    """W: what it may be set to at the most, whatever it can: how its last proposal left it."""
+
     assumed_rating: float = math.inf
     """What stands for its rating until it has been heard of."""
 
@@ -84,13 +87,24 @@ class Charger:
     def upper_bound(self) -> float:
         """The most that it may be set to; what is assumed before anything has been heard."""
         if self.data is None:
-            return self.assumed_rating
-        return self.data.active_power_inclusion_upper_bound
+            return min(self.assumed_rating, self.cap)
+        return min(self.data.active_power_inclusion_upper_bound, self.cap)
 
     @property
     def rating(self) -> float:
         """The highest upper bound that was ever heard; else what is assumed."""
         return self.assumed_rating if self.data is None else self._highest_bound
+
+    @property
+    def rated_current(self) -> float:
+        """What it is rated for on each phase, in A; infinite if that is not known."""
+        known = [watts for watts in (self.rated_bound, self.rating) if math.isfinite(watts)]
+        return max(known, default=math.inf) / (self.volts.nominal * self.volts.phases)
+
+    @property
+    def used_phases(self) -> frozenset[int]:
+        """Which of its phases, 0 to 2, its car uses; none as long as that is not known."""
+        return frozenset() if self.stay is None else self.stay.phases.used
 
     @property
     def _max_data_age(self) -> float:
@@ -118,7 +132,7 @@ class Charger:
         self.voltage.update(data.voltage_per_phase, data.current_per_phase, now)
         if self.data is None or self.data is before:
             return
-        self._highest_bound = max(self._highest_bound, self.upper_bound)
+        self._highest_bound = max(self._highest_bound, self.data.active_power_inclusion_upper_bound)
         self.dead_time.update(self.draw, now)
         if self.data.cable_state in _UNPLUGGED:
             if self.stay is not None:

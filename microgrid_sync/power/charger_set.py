@@ -12,7 +12,8 @@ from frequenz.quantities import Power
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
-from microgrid_sync.power.distribution import Plan, plan
+from microgrid_sync.power.distribution import Plan, lowered, plan
+from microgrid_sync.power.headroom import Headroom
 from microgrid_sync.power.proposals import ZERO, Proposal, Range, System, resolve
 from microgrid_sync.power.reasons import Clock, Reason, cannot_be_served, holders, reason
 from microgrid_sync.power.results import PartialFailure, Request, Result, Success
@@ -102,6 +103,12 @@ class ChargerSet:
     def add(self, charger: Charger) -> None:
         """Take one more charger; it is commanded with the others from the next step on."""
         self.chargers[charger.component_id] = charger
+
+    def remove(self, component_id: int) -> None:
+        """Let go of a charger, which others command from now on."""
+        del self.chargers[component_id]
+        self._round.pending.pop(component_id, None)
+        self._round.failed.pop(component_id, None)
 
     # What is there
 
@@ -227,16 +234,24 @@ class ChargerSet:
 
     def step(
         self,
-        proposals: Sequence[Proposal],
+        proposals: Sequence[Proposal] | None,
         now: float,
         taken: Set[int] = frozenset(),
+        *,
+        headroom: Headroom | None = None,
+        covered: Set[int] = frozenset(),
     ) -> dict[int, float]:
         """Find the set-points to send now.
 
         Args:
-            proposals: What the pools want; nothing if nobody wants anything.
+            proposals: What the pools want; nothing if nobody wants anything, ``None`` if limits of
+                circuits command the chargers all the same: all that they are rated for is the
+                target then.
             now: The time on the monotonic clock, in seconds.
-            taken: Chargers that proposals for other sets command now; not to be released.
+            taken: Chargers that are commanded with other sets now; not to be released.
+            headroom: What circuits leave.
+            covered: Chargers that have just been commanded, with whatever set: what is known of
+                their set-points goes on being known.
         """
         rating = max(
             (c.data.active_power_inclusion_upper_bound for c in self.chargers.values() if c.data),
@@ -246,7 +261,7 @@ class ChargerSet:
             # A charger that has never been heard of is taken for as large as the largest.
             charger.assumed_rating = rating
         self.waits_for_data = False
-        if not proposals:
+        if proposals is not None and not proposals:
             self._active_since = self.target = self.plan = None
             self._targets.clear()
             return self._release(now, taken) if self._releasing else {}
@@ -254,8 +269,12 @@ class ChargerSet:
         if self._active_since is None:
             self._active_since = now
             for charger in self.chargers.values():
-                charger.begin_campaign()
-        self.target = resolve(proposals, self._commandable(now)).target or 0.0
+                if charger.component_id not in covered:
+                    charger.begin_campaign()
+        if proposals is None:
+            self.target = self._rating(now)
+        else:
+            self.target = resolve(proposals, self._commandable(now)).target or 0.0
         have_data = all(charger.data is not None for charger in self.chargers.values())
         waited = now - self._active_since
         self.waits_for_data = not have_data and waited < _FIRST_ROUND_WAIT
@@ -267,9 +286,30 @@ class ChargerSet:
             self._config,
             now=now,
             may_raise=have_data or waited >= _NO_RAISE_TIME,
-            steady=self._steady_target(self.target, now),
+            steady=None if proposals is None else self._steady_target(self.target, now),
+            headroom=headroom,
         )
         return self.plan.set_points
+
+    def lower(
+        self, limits: Mapping[int, float], held: Mapping[int, str], now: float
+    ) -> dict[int, float]:
+        """Find the set-points to send now, as circuits leave less than was distributed.
+
+        Args:
+            limits: The limits of the chargers, and of others.
+            held: What of the circuits keeps chargers from having more.
+            now: The time on the monotonic clock, in seconds.
+        """
+        if self.plan is None:
+            return {}
+        self.plan = lowered(self.plan, limits, held, now)
+        return self.plan.set_points
+
+    def _rating(self, now: float) -> float:
+        """Give what all chargers are rated for, or may draw."""
+        most = (max(c.rating, c.reserved(now)) for c in self.chargers.values())
+        return sum(watts for watts in most if math.isfinite(watts))
 
     def _steady_target(self, target: float, now: float) -> float:
         """Give what of the target has been there for a while.
@@ -370,10 +410,6 @@ class ChargerSet:
                 self._round.failed[component_id] = charger.ledger.newest or 0.0
                 self._round.is_news = True
         return newest
-
-    def accepted(self, component_id: int, attempt: int, watts: float, now: float) -> None:
-        """Note that the server has accepted an attempt, and will say more of it."""
-        self.chargers[component_id].ledger.accepted(attempt, watts, now)
 
     def conclude(self) -> Result | None:
         """Give the result of a round that has ended, or of a charger that overdraws."""

@@ -8,6 +8,8 @@ from typing import Literal
 
 from frequenz.quantities import Current, Power
 
+from microgrid_sync.power.rotation import Rotation, parse_rotation
+
 
 @dataclass(frozen=True)
 class ChargingConfig:
@@ -54,6 +56,10 @@ class ChargingConfig:
     ``"first-come"`` a car with a higher weight comes first; with ``"equal"`` it gets so many times
     as much."""
 
+    phase_rotation: Mapping[int, str] = field(default_factory=dict, hash=False)
+    """How chargers are connected, by their IDs: ``"L2L3L1"`` if the first phase of a charger is L2
+    of the meters before it. Limits of circuits need it; what is not said here they find out."""
+
     def __post_init__(self) -> None:
         """Check the settings.
 
@@ -99,6 +105,20 @@ class ChargingConfig:
                     f"weights must be positive, but that of charger {number} is {weight!r}"
                 )
 
+        object.__setattr__(self, "phase_rotation", dict(self.phase_rotation))
+        for number, rotation in self.phase_rotation.items():
+            if isinstance(number, bool) or not isinstance(number, int):
+                text = f"phase_rotation must have IDs of chargers as keys, not {number!r}"
+                raise ValueError(text)  # noqa: TRY004 - as for the other settings
+            try:
+                parse_rotation(rotation)
+            except ValueError as error:
+                raise ValueError(f"phase_rotation of charger {number}: {error}") from None
+
     def weight(self, component_id: int) -> float:
         """Give the weight of a charger."""
         return self.weights.get(component_id, 1.0)
+
+    def rotations(self) -> dict[int, Rotation]:
+        """Give how chargers are connected, as far as it is said."""
+        return {number: parse_rotation(text) for number, text in self.phase_rotation.items()}

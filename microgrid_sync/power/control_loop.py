@@ -18,13 +18,16 @@ from microgrid_sync.model import ComponentCategory, EVChargerData
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet
+from microgrid_sync.power.circuits import CircuitLimit, Circuits, Where, Wiring
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.headroom import Headroom
+from microgrid_sync.power.limit_report import LimitState, limit_state
 from microgrid_sync.power.proposal_board import ChargerIds, ProposalBoard, listed
 from microgrid_sync.power.proposals import Proposal, System
 from microgrid_sync.power.publication import Publication
 from microgrid_sync.power.set_point_ledger import Answer, SetPointLedger
 from microgrid_sync.power.voltage import VoltageSearch
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 from microgrid_sync.timeseries import SystemBounds
 from microgrid_sync.topology import Topology
 from microgrid_sync.transport.attempts import is_cut_off
@@ -33,6 +36,7 @@ from microgrid_sync.transport.set_points import StartedSetPoint
 from microgrid_sync.worker import (
     ComponentReceivers,
     Question,
+    Sampled,
     Subscribed,
     SubscribeInBackground,
     Worker,
@@ -47,11 +51,19 @@ _LEAST_PAUSE = 0.05
 _REPORT_INTERVAL = 5.0
 """Seconds after which a report is published again although only draws have changed in it."""
 
+_SETTLE = 0.05
+"""Seconds to wait, after a meter was heard, for chargers that have measured at the same time."""
+
 _COMPLAIN_AFTER = 10.0
 """Seconds for which something must have kept cars from being charged before the log is told."""
 
 _LIFETIME = 60
 """Seconds for which a set-point holds, where that can be said; it is renewed well before."""
+
+_NOBODY: ChargerIds = frozenset()
+"""What the set of those is known by that only limits hold."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 _logger = logging.getLogger(__name__)
 
@@ -131,6 +143,38 @@ class _PoolGone:
     pool: Hashable
 
 
+class _OpenLimit(Question[None]):
+    """Begin to limit a circuit."""
+
+    def __init__(self, key: "LimitKey", where: Where, limit: CircuitLimit, wiring: Wiring) -> None:
+        super().__init__()
+        self.key, self.where, self.limit, self.wiring = key, where, limit, wiring
+
+
+class _UpdateLimit(Question[None]):
+    """Limit a circuit otherwise."""
+
+    def __init__(self, key: "LimitKey", limit: CircuitLimit) -> None:
+        super().__init__()
+        self.key, self.limit = key, limit
+
+
+class _SubscribeLimit(Question[Receiver[Any]]):
+    """Receive the reports of a limit."""
+
+    def __init__(self, key: "LimitKey", maxsize: int, keeps: object) -> None:
+        super().__init__()
+        self.key, self.maxsize, self.keeps = key, maxsize, keeps
+
+
+class _CloseLimit(Question[None]):
+    """Limit a circuit no more."""
+
+    def __init__(self, key: "LimitKey") -> None:
+        super().__init__()
+        self.key = key
+
+
 @dataclass(frozen=True)
 class _Accepted:
     """The server has accepted an attempt, and will say more of it."""
@@ -149,6 +193,20 @@ class _Done:
     charger: int
     attempt: int
     error: ApiClientError | None
+
+
+class LimitKey:
+    """What the loop knows a limit by, and where it puts how that stands. Any thread may read it."""
+
+    def __init__(self, name: str) -> None:
+        """Make a key of a limit that is not there yet.
+
+        Args:
+            name: What receivers of its reports call it.
+        """
+        self.name = name
+        # Replaced as a whole by the loop's thread.
+        self.state: LimitState | None = None
 
 
 class ControlLoop:
@@ -205,7 +263,13 @@ class ControlLoop:
         self._every = self.every
         self._warned_of_voltage: frozenset[int] = frozenset()
         self._under_way: dict[tuple[int, int], StartedSetPoint] = {}
-        self._due = -math.inf
+        self._circuits = Circuits(config.max_data_age.total_seconds(), config.rotations())
+        self._limit_reports: dict[LimitKey, Publication] = {}
+        # Those that limits cover, and nobody proposes anything for.
+        self._limited = _Watched(ChargerSet([], config), "chargers that only limits hold")
+        # Who has just been commanded: for them no campaign begins when another set takes them.
+        self._covered: frozenset[int] = frozenset()
+        self._due = self._site_due = -math.inf
 
     # From any thread
 
@@ -276,37 +340,94 @@ class ControlLoop:
         """
         return self.worker.ask(_Subscribe(chargers, what, priority, maxsize, keeps))
 
+    def open_limit(self, key: LimitKey, where: Where, limit: CircuitLimit, wiring: Wiring) -> None:
+        """Begin to limit a circuit: its chargers are commanded from now on.
+
+        Raises:
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
+        """
+        self.worker.ask(_OpenLimit(key, where, limit, wiring))
+
+    def update_limit(self, key: LimitKey, limit: CircuitLimit) -> None:
+        """Limit a circuit otherwise.
+
+        Raises:
+            ReceiverStoppedError: If the limit or the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
+        """
+        self.worker.ask(_UpdateLimit(key, limit))
+
+    def close_limit(self, key: LimitKey) -> None:
+        """Limit a circuit no more; nothing is sent. For the second time, nothing happens.
+
+        Raises:
+            ReceiverStoppedError: If the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
+        """
+        self.worker.ask(_CloseLimit(key))
+
+    def subscribe_limit(self, key: LimitKey, maxsize: int, keeps: object) -> Receiver[Any]:
+        """Receive the reports of a limit.
+
+        Raises:
+            ReceiverStoppedError: If the limit or the microgrid has been closed.
+            RuntimeError: In a child that was forked off.
+        """
+        return self.worker.ask(_SubscribeLimit(key, maxsize, keeps))
+
     # The thread
 
     def _work(self, messages: list[Any], now: float) -> float:
-        if now >= self._due:
-            self._due = now + _INTERVAL
+        if now >= self._site_due:
+            self._site_due = now + _INTERVAL
             self._look_at_site(now)
+        if messages and now < self._due and all(isinstance(m, Sampled) for m in messages):
+            self._due = min(self._due, now + _SETTLE)
+            return self._due
+        self._due = now + _INTERVAL
         for message in messages:
-            match message:
-                case _Propose():
-                    message.answer(functools.partial(self._propose, message, now))
-                case _Subscribe():
-                    message.answer(functools.partial(self._subscribe, message, now))
-                case _Withdraw(pool):
-                    self._withdraw(pool)
-                case _PoolGone(pool):
-                    self._board.forget(pool)
-                    self._moved.pop(pool, None)
-                case Subscribed():
-                    self._receivers.arrived(message)
-                case _SiteChanged():
-                    self._change_site(message, now)
-                case _Accepted():
-                    self._accepted(message, now)
-                case _Done():
-                    self._done(message, now)
+            self._take(message, now)
         self._look(now)
         # What is due may be held back; it is looked at again then, but not all the time.
-        due = min((one.chargers.due_at() for one in self._watched.values()), default=math.inf)
-        if any(one.chargers.waits_for_data for one in self._watched.values()):
+        sets = [*self._watched.values(), self._limited]
+        due = min((one.chargers.due_at() for one in sets), default=math.inf)
+        if any(one.chargers.waits_for_data for one in sets):
             due = now
         return min(self._due, max(due, now + _LEAST_PAUSE))
+
+    def _take(self, message: object, now: float) -> None:
+        match message:
+            case _Propose():
+                message.answer(functools.partial(self._propose, message, now))
+            case _Subscribe():
+                message.answer(functools.partial(self._subscribe, message, now))
+            case _Withdraw(pool):
+                self._withdraw(pool)
+            case _PoolGone(pool):
+                self._board.forget(pool)
+                self._moved.pop(pool, None)
+            case Subscribed():
+                self._receivers.arrived(message)
+            case _SiteChanged():
+                self._change_site(message, now)
+            case _Accepted():
+                self._accepted(message, now)
+            case _Done():
+                self._done(message, now)
+            case _:
+                self._take_of_limit(message, now)
+
+    def _take_of_limit(self, message: object, now: float) -> None:
+        match message:
+            case _OpenLimit():
+                message.answer(functools.partial(self._open_limit, message, now))
+            case _UpdateLimit():
+                message.answer(functools.partial(self._update_limit, message))
+            case _CloseLimit():
+                message.answer(functools.partial(self._close_limit, message))
+            case _SubscribeLimit():
+                message.answer(functools.partial(self._subscribe_limit, message))
 
     def _propose(self, message: _Propose, now: float) -> None:
         chargers = self._every if message.chargers is None else message.chargers
@@ -328,7 +449,46 @@ class ControlLoop:
         if chargers is not None:
             watched = self._watched[chargers]
             watched.fallback = False
+            for charger in watched.chargers.chargers.values():
+                charger.cap = math.inf
             watched.chargers.release()
+
+    # Limits
+
+    def _open_limit(self, message: _OpenLimit, now: float) -> None:
+        key = message.key
+        self._circuits.open(key, message.where, message.limit, message.wiring, now)
+        self._limit_reports[key] = Publication(f"the reports of {key.name}")
+        for number in message.wiring.chargers:
+            self._charger(number)
+        self._receivers.follow(message.wiring.chargers, now)
+
+    def _update_limit(self, message: _UpdateLimit) -> None:
+        self._require_open(message.key)
+        self._circuits.update(message.key, message.limit)
+
+    def _subscribe_limit(self, message: _SubscribeLimit) -> Receiver[Any]:
+        self._require_open(message.key)
+        return self._limit_reports[message.key].subscribe(message.maxsize, message.keeps)
+
+    def _require_open(self, key: LimitKey) -> None:
+        if key not in self._limit_reports:
+            raise ReceiverStoppedError(f"{key.name} has been closed")
+
+    def _close_limit(self, message: _CloseLimit) -> None:
+        reports = self._limit_reports.pop(message.key, None)
+        if reports is None:
+            return
+        left = self._circuits.close(message.key)
+        reports.end()
+        if left:
+            _logger.warning(
+                "%s: %s has been closed; no other one covers chargers %s, whose set-points stay as "
+                "long as the server keeps them",
+                self._client.server_url,
+                message.key.name,
+                listed(left),
+            )
 
     def _watch(self, chargers: ChargerIds, now: float) -> _Watched:
         """Follow the data of some chargers."""
@@ -344,6 +504,12 @@ class ControlLoop:
     def _change_site(self, message: _SiteChanged, now: float) -> None:
         """Take new chargers into the set of every one; those that are gone stay, as silent ones."""
         self._topology = message.topology
+        for text in self._circuits.change_topology(message.topology):
+            _logger.warning("%s: %s", self._client.server_url, text)
+        limited = self._circuits.chargers()
+        for number in limited:
+            self._charger(number)
+        self._receivers.follow(limited, now)
         self._voltage_search.change_topology(message.topology)
         # What is something else now has to be subscribed to anew.
         again = self._receivers.followed() & message.changed
@@ -375,6 +541,10 @@ class ControlLoop:
             chargers = self._grown[chargers]
         return chargers
 
+    def _commanded_with(self, chargers: ChargerIds) -> _Watched | None:
+        """Give the set that a set-point was sent for; no chargers are those under limits alone."""
+        return self._watched.get(self._current(chargers)) if chargers else self._limited
+
     def _charger(self, number: int) -> Charger:
         charger = self._chargers.get(number)
         if charger is None:
@@ -392,21 +562,25 @@ class ControlLoop:
         return math.inf if rated is None or rated.upper is None else rated.upper
 
     def _accepted(self, message: _Accepted, now: float) -> None:
-        watched = self._watched.get(self._current(message.chargers))
-        if watched is not None:
-            watched.chargers.accepted(message.charger, message.attempt, message.watts, now)
+        charger = self._chargers.get(message.charger)
+        if charger is not None:
+            charger.ledger.accepted(message.attempt, message.watts, now)
 
     def _done(self, message: _Done, now: float) -> None:
         self._under_way.pop((message.charger, message.attempt), None)
-        watched = self._watched.get(self._current(message.chargers))
-        if watched is None:
+        charger = self._chargers.get(message.charger)
+        if charger is None:
             return
         error = message.error
-        ledger = self._chargers[message.charger].ledger
-        answer = _answer(error, was_accepted=ledger.was_accepted(message.attempt))
-        newest = watched.chargers.done(message.charger, message.attempt, answer, now)
+        answer = _answer(error, was_accepted=charger.ledger.was_accepted(message.attempt))
+        watched = self._commanded_with(message.chargers)
+        if watched is not None and message.charger in watched.chargers.chargers:
+            newest = watched.chargers.done(message.charger, message.attempt, answer, now)
+        else:
+            # Another set commands it since.
+            newest = charger.answered(message.attempt, answer, now)
         if newest and error is not None:
-            failures = self._chargers[message.charger].health.failures
+            failures = charger.health.failures
             first = failures == 1 or answer is Answer.UNDECIDED
             level = logging.WARNING if first else logging.DEBUG
             _logger.log(level, "Charger %s: a set-point has failed: %s", message.charger, error)
@@ -414,32 +588,103 @@ class ControlLoop:
     def _look(self, now: float) -> None:
         """Take in what has happened, and do what follows from it."""
         self._take_data(now)
+        self._take_data_of_others(now)
         voltages = self._voltages(now)
         self._give_up_late(now)
         for charger in self._chargers.values():
             charger.advance(now, voltages.get(charger.component_id))
         self._note_lapses(now)
+        self._look_at_circuits(now)
         fallback = self._config.fallback_power
-        taken = self._board.proposed()
+        proposed = self._board.proposed()
         if fallback is not None:
             # Sets that fall back are commanded, too: nobody may release their chargers.
             falling_back = (c for c, one in self._watched.items() if one.fallback)
-            taken = taken.union(*falling_back)
-        for chargers, one in list(self._watched.items()):
+            proposed = proposed.union(*falling_back)
+        taken = proposed | self._circuits.chargers()
+        self._take_limited(taken - proposed)
+        headroom = None
+        if self._circuits.circuits:
+            headroom = Headroom(self._circuits, self._chargers, self._config, now)
+        sets: list[tuple[ChargerIds, _Watched, list[Proposal], dict[int, float]]] = []
+        for chargers, one in [*self._watched.items(), (_NOBODY, self._limited)]:
             proposals = self._board.proposals(chargers)
-            distributed = proposals
-            if one.fallback and fallback is not None:
+            distributed: list[Proposal] | None = proposals
+            if one is self._limited:
+                distributed = None if one.chargers.chargers else []
+            elif one.fallback and fallback is not None:
                 distributed = [Proposal(priority=0, power=fallback.as_watts())]
             if self.worker.is_closing and not one.chargers.is_releasing:
                 # The end sends nothing of its own.
                 continue
             was_active = one.chargers.is_active
-            commands = one.chargers.step(distributed, now, taken)
+            commands = one.chargers.step(
+                distributed, now, taken, headroom=headroom, covered=self._covered
+            )
             if one.chargers.is_active and not was_active:
-                self._warn_of_others(chargers)
-            self._command(chargers, one, commands, now)
+                self._warn_of_others(frozenset(one.chargers.chargers))
+            sets.append((chargers, one, proposals, commands))
+        lowered = {} if headroom is None else self._lower(headroom, now)
+        for chargers, one, proposals, commands in sets:
+            self._command(chargers, one, lowered.get(chargers, commands), now)
             self._publish(one, proposals, now)
+        self._covered = self._commanded_now()
+        self._publish_limits(now)
         self._forget_unneeded(now)
+
+    def _take_limited(self, chargers: ChargerIds) -> None:
+        """Let limits alone hold some chargers, as they stand."""
+        held = self._limited.chargers
+        for number in held.chargers.keys() - chargers:
+            held.remove(number)
+        for number in sorted(chargers - held.chargers.keys()):
+            charger = self._charger(number)
+            if held.is_active and number not in self._covered:
+                charger.begin_campaign()
+            held.add(charger)
+        limited = self._circuits.chargers()
+        for number, charger in self._chargers.items():
+            # A new proposal, and the end of all limits, free what a lapse has left.
+            if number not in chargers or number not in limited:
+                charger.cap = math.inf
+
+    def _lower(self, headroom: Headroom, now: float) -> dict[ChargerIds, dict[int, float]]:
+        """Lower what has been distributed until every circuit holds; give what is to be sent."""
+        everybody = {**self._watched, _NOBODY: self._limited}
+        plans = {
+            chargers: plan
+            for chargers, one in everybody.items()
+            if one.chargers.is_active
+            and not one.chargers.waits_for_data
+            and (plan := one.chargers.plan) is not None
+        }
+        cases = [case for plan in plans.values() for case in plan.cases.values()]
+        limits = {number: watts for plan in plans.values() for number, watts in plan.limits.items()}
+        held = headroom.cap(cases, limits)
+        held |= headroom.lower(cases, limits)
+        commands = {}
+        for chargers, plan in plans.items():
+            for number, case in plan.cases.items():
+                if number not in held and (words := headroom.binding(case)) is not None:
+                    held[number] = words
+            commands[chargers] = everybody[chargers].chargers.lower(limits, held, now)
+        return commands
+
+    def _commanded_now(self) -> frozenset[int]:
+        sets = [*self._watched.values(), self._limited]
+        active = (one.chargers.chargers for one in sets if one.chargers.is_active)
+        return frozenset[int]().union(*active)
+
+    def _look_at_circuits(self, now: float) -> None:
+        for level, text in self._circuits.advance(self._chargers, now):
+            _logger.log(level, "%s: %s", self._client.server_url, text)
+
+    def _publish_limits(self, now: float) -> None:
+        stamp = datetime.now(UTC)
+        for key, publication in self._limit_reports.items():
+            state = limit_state(self._circuits.circuits[key], now, stamp)
+            key.state = state
+            publication.publish(state.report, replace(state.report, timestamp=_EPOCH))
 
     def _give_up_late(self, now: float) -> None:
         """End the attempts whose time is over; each of them says so then."""
@@ -453,6 +698,10 @@ class ControlLoop:
     def _note_lapses(self, now: float) -> None:
         """Let sets whose proposals have lapsed fall back, until somebody else commands them."""
         for chargers in self._board.lapse(now):
+            for number in chargers & self._circuits.chargers():
+                # Nobody has said since that it may have more.
+                newest = self._chargers[number].ledger.newest
+                self._chargers[number].cap = math.inf if newest is None else newest
             for others, one in self._watched.items():
                 one.fallback &= not others & chargers
             self._watched[chargers].fallback = True
@@ -473,28 +722,37 @@ class ControlLoop:
                     continue
                 charger.update(value, now)
                 self._voltage_search.update(charger_id, value.voltage_per_phase, now)
+                if self._circuits.circuits:
+                    self._circuits.measured(charger_id, value, now)
             number = reconnects(self._client, charger_id)
             if number is not None and number != self._reconnects.setdefault(charger_id, number):
                 # Whatever was behind the break may have forgotten its set-points.
                 self._reconnects[charger_id] = number
                 charger.ledger.doubt()
 
+    def _take_data_of_others(self, now: float) -> None:
+        """Take what meters measure, and whoever says the voltage at chargers that do not."""
+        meters = self._circuits.components(now)
+        for component_id in self._receivers.followed() - self._chargers.keys():
+            for value in self._receivers.take(component_id, now):
+                self._voltage_search.update(component_id, value.voltage_per_phase, now)
+                if component_id in meters:
+                    self._circuits.measured(component_id, value, now)
+
     def _voltages(self, now: float) -> dict[int, float]:
         """Find the sum of the phase voltages at each charger, if it is known."""
         search = self._voltage_search
-        for component_id in search.wanted(now) & self._receivers.followed() - self._chargers.keys():
-            for value in self._receivers.take(component_id, now):
-                search.update(component_id, value.voltage_per_phase, now)
         sums = {}
         for number, charger in self._chargers.items():
             if charger.data is not None:
                 has_own = charger.voltage.has_own(now)
                 other = None if has_own else search.find(number, now)
                 sums[number] = charger.voltage.total(other, now)
-        self._receivers.follow(search.wanted(now), now)
-        self._receivers.drop(
-            self._receivers.followed() - self._chargers.keys() - search.wanted(now)
-        )
+        meters = self._circuits.components(now)
+        others = (search.wanted(now) | meters) - self._chargers.keys()
+        self._receivers.follow(others, now)
+        self._receivers.wake_for(meters - self._chargers.keys())
+        self._receivers.drop(self._receivers.followed() - self._chargers.keys() - others)
         unknown = frozenset(charger for charger, total in sums.items() if total is None)
         if unknown - self._warned_of_voltage:
             _logger.warning(
@@ -510,6 +768,9 @@ class ControlLoop:
     ) -> None:
         def change(charger: int) -> float:
             return commands[charger] - (self._chargers[charger].ledger.newest or 0.0)
+
+        if one.chargers.is_active:
+            self._circuits.note_raises([i for i in commands if change(i) > 0], now)
 
         # Decreases first: what is sent first usually arrives first.
         for charger in sorted(commands, key=change):
@@ -598,8 +859,8 @@ class ControlLoop:
     def commands(self, charger: int) -> bool:
         """Tell whether a charger is commanded for a proposal just now; from any thread."""
         return not self.worker.is_closing and any(
-            charger in chargers and one.chargers.is_active
-            for chargers, one in self._watched.copy().items()
+            one.chargers.is_active and charger in one.chargers.chargers
+            for one in [*self._watched.copy().values(), self._limited]
         )
 
     def _forget_unneeded(self, now: float) -> None:
@@ -617,7 +878,7 @@ class ControlLoop:
                 or any(c.ledger.may_land(now) for c in one.chargers.chargers.values())
             ):
                 del self._watched[chargers]
-        needed = frozenset[int]().union(*self._watched)
+        needed = self._circuits.chargers().union(*self._watched)
         for charger in self._chargers.keys() - needed:
             self._ledgers[charger] = self._chargers.pop(charger).ledger
             self._reconnects.pop(charger, None)
@@ -635,6 +896,8 @@ class ControlLoop:
         for one in self._watched.values():
             for publication in one.publications():
                 publication.end()
+        for reports in self._limit_reports.values():
+            reports.end()
 
 
 def _answer(error: ApiClientError | None, *, was_accepted: bool) -> Answer:

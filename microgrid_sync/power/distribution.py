@@ -5,12 +5,13 @@ Powers are in W. The nine rules that keep a site safe are in `set_point_ledger`.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from microgrid_sync.power.case import Case, case_of
+from microgrid_sync.power.case import Case, case_of, comes_first, patience
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.equal_shares import Turns, turns, waits_in_order
+from microgrid_sync.power.headroom import Headroom
 from microgrid_sync.power.status import ChargerStatus
 from microgrid_sync.power.stay import CLOSE_MARGIN, IDLE
 
@@ -24,8 +25,14 @@ _LEAST_STEP = 1500.0
 _CHARGES_FROM = 0.95
 """A car that draws less than this share of the minimum is not charging: they measure so well."""
 
+_WORTH_IT = 1 / 3
+"""Cars that charge give something up for the next one if this share of what it needs is free."""
+
 _LEAST_RAISE = 1.0
 """W: a limit is not raised by less."""
+
+_CLEARLY = 1.15
+"""What circuits leave wobbles all the time: shares that differ by less than this are the same."""
 
 _DEAD_BAND, _LEAST_CHANGE = 1.03, 50.0
 """A limit above its equal share by less than this, as a share and in W, stays."""
@@ -48,6 +55,9 @@ class Plan:
     free: float
     """What nobody has and nobody may draw."""
 
+    held: Mapping[int, str] = field(default_factory=dict)
+    """What of the circuits keeps chargers from having more, by ID."""
+
 
 def plan(
     chargers: Iterable[Charger],
@@ -57,6 +67,7 @@ def plan(
     now: float,
     may_raise: bool,
     steady: float | None = None,
+    headroom: Headroom | None = None,
 ) -> Plan:
     """Find the set-points to send now.
 
@@ -70,12 +81,15 @@ def plan(
         now: The time on the monotonic clock, in seconds.
         may_raise: Whether any charger may be raised.
         steady: What of the target has been there for a while: what is raised is paid from that.
+        headroom: What circuits leave; notes what is raised.
     """
     steady = target if steady is None else min(steady, target)
     cases = [case_of(charger, config, now) for charger in chargers]
     limits = {case.component_id: _kept(case) for case in cases}
     waiting = _waiting(cases, limits, config, now)
-    is_short = _is_short(cases, limits, waiting, target)
+    is_short = _is_short(cases, limits, waiting, target) or (
+        headroom is not None and _is_held_back(cases, limits, waiting, headroom)
+    )
     if is_short:
         _take_back_unused(cases, limits, now)
     startable = [case for case in waiting if _may_start(case, now, is_short=is_short)]
@@ -83,16 +97,26 @@ def plan(
     if config.distribution == "equal":
         available = _available(cases, limits, steady)
         running = {c: limits[c.component_id] for c in cases if _is_running(c, limits)}
-        equal = turns(running, startable, available, is_short=is_short, now=now, config=config)
+        equal = turns(
+            running,
+            startable,
+            available,
+            is_short=is_short,
+            now=now,
+            config=config,
+            headroom=headroom,
+        )
         # As long as there is enough, nobody has to have less so that all have the same.
-        lowered = equal.shares if is_short or equal.starts else {}
-        for component_id, share in lowered.items():
+        too_much = equal.shares if is_short or equal.starts else {}
+        if headroom is not None and not equal.starts and not _gains(cases, limits, equal.shares):
+            too_much = {}
+        for component_id, share in too_much.items():
             # Whoever is to be started needs all that the others are to leave.
             kept = share if equal.starts else max(share * _DEAD_BAND, share + _LEAST_CHANGE)
             if limits[component_id] > kept:
                 limits[component_id] = share
     elif may_raise:
-        _make_room_for_next(cases, limits, startable, steady)
+        _make_room_for_next(cases, limits, startable, steady, headroom)
     _reduce(cases, limits, target)
     _make_room(cases, limits, target)
     _take_back_raises(cases, limits, target)
@@ -101,19 +125,54 @@ def plan(
         since = now - config.raise_interval.total_seconds()
         shares = None if equal is None else equal.shares
         free = _raise(
-            cases, limits, startable, free, shares=shares, raisable_since=since, is_short=is_short
+            cases,
+            limits,
+            startable,
+            free,
+            shares=shares,
+            raisable_since=since,
+            is_short=is_short,
+            headroom=headroom,
         )
         for case in cases:
             if case.can_be_raised and case.is_too_little(limits[case.component_id]):
                 # There was no room to raise it.
                 limits[case.component_id] = 0.0
-    set_points = {
-        case.component_id: limits[case.component_id]
-        for case in cases
-        if case.charger.ledger.is_due(limits[case.component_id], now)
-    }
     still_waiting = [case for case in waiting if not limits[case.component_id]]
-    return Plan(set_points, {c.component_id: c for c in cases}, limits, still_waiting, free)
+    by_id = {case.component_id: case for case in cases}
+    return Plan(_due(by_id, limits, now), by_id, limits, still_waiting, free)
+
+
+def lowered(plan: Plan, limits: Mapping[int, float], held: Mapping[int, str], now: float) -> Plan:
+    """Give the plan that a plan becomes because circuits leave less.
+
+    Args:
+        plan: The plan.
+        limits: The limits that they leave, and those of others.
+        held: What of the circuits keeps chargers from having more.
+        now: The time on the monotonic clock, in seconds.
+    """
+    own = {number: limits[number] for number in plan.limits}
+    stopped = [
+        case
+        for number, case in plan.cases.items()
+        if plan.limits[number] and not own[number] and case not in plan.waiting
+    ]
+    return replace(
+        plan,
+        set_points=_due(plan.cases, own, now),
+        limits=own,
+        waiting=[*plan.waiting, *stopped],
+        held={number: words for number, words in held.items() if number in own},
+    )
+
+
+def _due(cases: Mapping[int, Case], limits: Mapping[int, float], now: float) -> dict[int, float]:
+    return {
+        number: limits[number]
+        for number, case in cases.items()
+        if case.charger.ledger.is_due(limits[number], now)
+    }
 
 
 # Who has what, and who waits
@@ -168,12 +227,7 @@ def _waiting(
     ]
     if config.distribution == "equal":
         return sorted(waiting, key=lambda case: waits_in_order(case, now))
-    return sorted(waiting, key=_comes_first)
-
-
-def _comes_first(case: Case) -> tuple[bool, float, float, int]:
-    since = 0.0 if case.stay is None else case.stay.since
-    return case.is_asleep, -case.weight, since, case.component_id
+    return sorted(waiting, key=comes_first)
 
 
 def _may_start(case: Case, now: float, *, is_short: bool) -> bool:
@@ -216,6 +270,32 @@ def _is_short(
     return needed > target - _most(cases, limits)
 
 
+def _is_held_back(
+    cases: Sequence[Case],
+    limits: Mapping[int, float],
+    waiting: Sequence[Case],
+    headroom: Headroom,
+) -> bool:
+    """Tell whether somebody could use more than circuits leave."""
+    for case in waiting:
+        if not case.is_asleep and headroom.most_later(case) < case.least_to_start():
+            return True
+    return any(
+        headroom.most_later(case) < min(case.charger.upper_bound, case.wanted)
+        for case in cases
+        if _is_hungry(case, limits)
+    )
+
+
+def _gains(cases: Sequence[Case], limits: Mapping[int, float], shares: Mapping[int, float]) -> bool:
+    """Tell whether a car that charges has clearly less than its share."""
+    return any(
+        limits[case.component_id] * _CLEARLY < share
+        for case in cases
+        if (share := shares.get(case.component_id, 0.0)) and limits[case.component_id]
+    )
+
+
 def _take_back_unused(cases: Sequence[Case], limits: dict[int, float], now: float) -> None:
     """Free for others what has not been used for a while."""
     for case in cases:
@@ -251,7 +331,11 @@ def _most(cases: Iterable[Case], limits: Mapping[int, float]) -> float:
 
 
 def _make_room_for_next(
-    cases: Sequence[Case], limits: dict[int, float], startable: Sequence[Case], steady: float
+    cases: Sequence[Case],
+    limits: dict[int, float],
+    startable: Sequence[Case],
+    steady: float,
+    headroom: Headroom | None,
 ) -> None:
     """Let cars that charge give up a little for the next one, but none its minimum.
 
@@ -268,16 +352,54 @@ def _make_room_for_next(
     for case in startable:
         missing = case.least_to_start() - free
         if missing <= 0:
-            return
+            if headroom is None or _make_room_in_circuits(case, running, limits, headroom):
+                return
+            continue
         is_worth_it = missing <= 2 * free and not is_anybody_hungry
         givers = running
         if not (is_worth_it or case.is_asleep):
-            givers = [c for c in running if _comes_first(case) < _comes_first(c)]
+            givers = [c for c in running if comes_first(case) < comes_first(c)]
         total = sum(limits[c.component_id] for c in givers)
         least = sum(min(c.least_to_start(), limits[c.component_id]) for c in givers)
         if missing <= total - least:
             _reduce(givers, limits, total - missing)
             return
+
+
+def _make_room_in_circuits(
+    case: Case,
+    running: Sequence[Case],
+    limits: dict[int, float],
+    headroom: Headroom,
+) -> bool:
+    """Let cars that charge give up in their circuits what the next one lacks, if it is a little.
+
+    A car that has not drawn yet counts on every phase: it may turn out to use another one than
+    those that give something up, which have it back then.
+
+    Returns:
+        Whether there is room for it then.
+    """
+    needed = case.least_to_start()
+    if headroom.most_later(case) >= needed:
+        return True
+    if not headroom.may_raise(case):
+        return False
+    is_worth_it = headroom.free_share(case, needed) >= _WORTH_IT
+    givers = running
+    if not (is_worth_it or case.is_asleep):
+        givers = [c for c in running if comes_first(case) < comes_first(c)]
+    tried = {**limits, case.component_id: needed}
+
+    def keeps(giver: Case, limit: float) -> float:
+        return limit if giver is case else min(limit, giver.least_to_start() or limit)
+
+    everybody = [*givers, case]
+    headroom.lower(everybody, tried, for_raise=True, floor=keeps)
+    if not headroom.fits(everybody, tried):
+        return False
+    limits.update({c.component_id: tried[c.component_id] for c in givers})
+    return True
 
 
 def _make_room(cases: Sequence[Case], limits: dict[int, float], target: float) -> None:
@@ -326,7 +448,7 @@ def _reduce(cases: Sequence[Case], limits: dict[int, float], target: float) -> N
     for case in throttled:
         take_back(case, case.least_to_start(), case.minimum)
     least = {case.component_id: case.at_least(case.least) for case in throttled}
-    for patient in sorted(by_draw, key=_patience):
+    for patient in sorted(by_draw, key=patience):
         room = sum(max(0.0, limits[i] - watts) for i, watts in least.items() if limits[i])
         if excess <= room:
             break
@@ -334,14 +456,6 @@ def _reduce(cases: Sequence[Case], limits: dict[int, float], target: float) -> N
     for case in throttled:
         if limits[case.component_id]:
             take_back(case, least[case.component_id], case.least)
-
-
-def _patience(case: Case) -> tuple[bool, bool, int, float, float]:
-    """Give the order in which cars are stopped: whom it costs least first."""
-    stay = case.stay
-    interruptions = 0 if stay is None else stay.interruptions
-    since = 0.0 if stay is None else stay.since
-    return not case.is_idle, case.is_exhausted, interruptions, case.weight, -since
 
 
 def _lowered(case: Case, limit: float, excess: float, floor: float, least: float) -> float:
@@ -383,6 +497,7 @@ def _raise(
     shares: Mapping[int, float] | None,
     raisable_since: float,
     is_short: bool,
+    headroom: Headroom | None = None,
 ) -> float:
     """Give away what is free: to cars without power first, then to those that wait for more.
 
@@ -393,31 +508,40 @@ def _raise(
     def most(case: Case) -> float:
         return math.inf if shares is None else shares.get(case.component_id, 0.0)
 
+    def left(case: Case) -> float:
+        return free if headroom is None else min(free, headroom.most(case))
+
     def give(case: Case, after: float) -> None:
         nonlocal free
         before = limits[case.component_id]
+        if headroom is not None and after > headroom.most(case):
+            return
         if after >= before + _LEAST_RAISE and after - before <= free:
             limits[case.component_id] = after
             free -= after - before
+            if headroom is not None:
+                headroom.take(case, after)
 
     for case in cases:
         if case.can_be_raised and case.is_too_little(limits[case.component_id]):
             give(case, case.least_to_start())
     for case in startable:
-        give(case, _first_offer(case, free, most(case)))
+        give(case, _first_offer(case, left(case), most(case)))
     hungry = [
         case
         for case in cases
         if case.charger.changed_at <= raisable_since
         and (_is_hungry(case, limits) or (not is_short and _could_be_raised(case, limits)))
     ]
-    hungry.sort(key=_comes_first)
+    hungry.sort(key=comes_first)
     for step in (_STEP, math.inf):
         # In small steps first, so that all have some; then the first one gets what is left.
         for case in hungry:
             limit = limits[case.component_id]
             stepped = max(limit * step, limit + _LEAST_STEP)
             wanted = min(limit + free, stepped)
+            if headroom is not None:
+                wanted = min(wanted, headroom.most(case))
             if is_short:
                 wanted = min(wanted, case.wanted, most(case))
             give(case, case.allowed(wanted, case.least))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from microgrid_sync.power.case import Case
 from microgrid_sync.power.config import ChargingConfig
+from microgrid_sync.power.headroom import Headroom
 from microgrid_sync.power.stay import MOST_INTERRUPTIONS
 
 _TURNS_OF_A_DAY = 96.0
@@ -38,6 +39,7 @@ def turns(
     is_short: bool,
     now: float,
     config: ChargingConfig,
+    headroom: Headroom | None = None,
 ) -> Turns:
     """Find who charges, and with how much.
 
@@ -51,6 +53,7 @@ def turns(
         is_short: Whether somebody could use more than is free.
         now: The time on the monotonic clock, in seconds.
         config: The settings.
+        headroom: What circuits leave.
     """
     least = {case.component_id: _least(case, limit) for case, limit in running.items()}
     room = available - sum(least.values())
@@ -66,6 +69,17 @@ def turns(
         freed = sum(least[other.component_id] for other in stopped)
         if needed > room + freed:
             continue
+        if headroom is not None:
+            going_on = {
+                c: least[c.component_id]
+                for c in served
+                if c.component_id not in gives_way and c not in stopped
+            }
+            more = _who_gives_way_in_circuits(case, going_on, ready, headroom, now)
+            if more is None:
+                continue
+            stopped = [*stopped, *more]
+            freed = sum(least[other.component_id] for other in stopped)
         room += freed - needed
         ready = [other for other in ready if other not in stopped]
         gives_way.update(other.component_id for other in stopped)
@@ -74,6 +88,10 @@ def turns(
     charging = [c for c in served if c.component_id not in gives_way]
     most = {c.component_id: c.most_useful if is_short else c.charger.upper_bound for c in charging}
     shares = _levels(charging, least, most, available)
+    if headroom is not None:
+        headroom.lower(
+            charging, shares, for_raise=True, floor=lambda case, _: least[case.component_id]
+        )
     shares.update(dict.fromkeys(gives_way, 0.0))
     starts = frozenset(case.component_id for case in served[len(running) :])
     return Turns(shares, starts)
@@ -116,6 +134,36 @@ def _who_gives_way(
             if missing <= 0:
                 return stopped
     return []
+
+
+def _who_gives_way_in_circuits(
+    case: Case,
+    going_on: Mapping[Case, float],
+    ready: Sequence[Case],
+    headroom: Headroom,
+    now: float,
+) -> list[Case] | None:
+    """Find cars that have had their turn and make room in the circuits; ``None`` if too few do."""
+    everybody = [*going_on, case]
+    limits = {other.component_id: least for other, least in going_on.items()}
+    limits[case.component_id] = case.least_to_start()
+    must_be_served = case.stay is not None and now - case.stay.waits_since >= _LONGEST_WAIT
+    stopped: list[Case] = []
+    for other in ready:
+        if headroom.fits(everybody, limits):
+            break
+        if other in going_on and (must_be_served or _rate(other, now) > _rate(case, now)):
+            limits[other.component_id] = 0.0
+            stopped.append(other)
+    if not headroom.fits(everybody, limits):
+        return None
+    for other in list(stopped):
+        # Whoever is in another circuit makes no room.
+        goes_on = {**limits, other.component_id: going_on[other]}
+        if headroom.fits(everybody, goes_on):
+            limits = goes_on
+            stopped.remove(other)
+    return stopped
 
 
 def _rate(case: Case, now: float) -> float:

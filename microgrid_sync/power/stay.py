@@ -56,6 +56,9 @@ _PHASE_TIME = 10.0
 _STOPPED_BY_LOW_OFFER = 60.0
 """Seconds after a lower set-point in which a car that stops has stopped because of it."""
 
+_OWN_PAUSE = 75.0
+"""Seconds for which cars pause to cool their batteries, at the most (ZOE, e-Niro, Kona: 60)."""
+
 _WANTS_MORE = 1.02
 """A car whose draw rises by more than this, and 50 W, wants more than before."""
 
@@ -105,6 +108,11 @@ class PhaseUse:
         begun = {phase for phase, since in enumerate(self._since) if since is not None}
         return len(self._used) if self._used and begun <= self._used else None
 
+    @property
+    def used(self) -> frozenset[int]:
+        """Which phases; none as long as that is not known."""
+        return frozenset() if self.count() is None else self._used
+
     def drawing(self) -> int:
         """Give the number of phases that carry a current now."""
         return sum(since is not None for since in self._since)
@@ -121,6 +129,7 @@ class Use:
         self.own_limit: float | None = None
         """What it draws at the most of its own accord; ``None`` while it draws what it may."""
 
+        self._charges_since: float | None = None
         self._unused_since: float | None = None
         self._limit = 0.0
         self._peaks: deque[tuple[float, float]] = deque(maxlen=_BUCKETS)
@@ -149,13 +158,14 @@ class Use:
         """
         before, self._limit = self._limit, limit
         if not limit:
-            self.idle_since = self._unused_since = None
+            self.idle_since = self._unused_since = self._charges_since = None
             self._peaks.clear()
             if self.own_limit is not None and self.own_limit < IDLE:
                 # The next offer is a new try.
                 self.own_limit = None
             return
         self.idle_since = _since(self.idle_since, draw < IDLE, now)
+        self._charges_since = _since(self._charges_since, draw >= IDLE, now)
         if limit > before * _WANTS_MORE:
             # It takes its time to follow.
             self._unused_since = None
@@ -168,6 +178,10 @@ class Use:
         self._unused_since = _since(self._unused_since, draw < share * limit, now)
         self._note_peak(draw, now)
         self._find_own_limit(draw, limit, now)
+
+    def charges_for(self, now: float) -> float:
+        """Give for how many seconds it has charged without a pause."""
+        return 0.0 if self._charges_since is None else now - self._charges_since
 
     def _note_peak(self, draw: float, now: float) -> None:
         if not self._peaks or now - self._peaks[-1][0] >= _BUCKET:
@@ -190,8 +204,13 @@ class Use:
             self.own_limit = None
             return
         if limit < own * _WANTS_MORE:
-            # What it draws now says nothing of what it would draw.
-            self._peaks.clear()
+            if self._unused_since is None:
+                # What it draws now says nothing of what it would draw.
+                self._peaks.clear()
+            elif now - self._unused_since >= UNUSED_TIME:
+                # Not even that: it takes less and less.
+                self._set_own_limit(max(peak for _, peak in self._peaks))
+                self._is_proven = draw >= USED_SHARE * limit
             return
         lowered = now - self._lowered_at < _PROVEN_TIME
         if lowered and IDLE < draw < _AS_BEFORE * own and self._shares_limit(draw):
@@ -394,12 +413,15 @@ class Stay:
         self.use.update(draw, limit, now)
         if draw >= IDLE:
             self.tries = 0
+            if self.use.charges_for(now) >= _PHASE_TIME and limit <= self.too_little:
+                # It paused of its own accord: it charges with that all the same.
+                self.too_little = 0.0
         reduced_at, reduced_to = self._reduced
         idle_since = self.use.idle_since
         if (
             idle_since is not None
             and reduced_at < idle_since < reduced_at + _STOPPED_BY_LOW_OFFER
-            and now - idle_since >= _PHASE_TIME
+            and now - idle_since >= _OWN_PAUSE
             and limit == reduced_to > self.too_little
         ):
             self.too_little = limit

@@ -19,6 +19,8 @@ where another one has more (openWB counts the same way)."""
 _PHASE_GONE_AFTER = 60.0
 """Seconds without a voltage after which a phase counts as not there."""
 
+_ALL = frozenset(range(3))
+
 _DRAWS = 1.0
 """A: a phase with more current is there, whatever its voltage."""
 
@@ -49,13 +51,19 @@ class ChargerVoltage:
         """Tell whether the charger itself measures a voltage."""
         return any(now - seen < _PHASE_GONE_AFTER for seen in self._seen_at)
 
+    def phases(self, now: float) -> frozenset[int]:
+        """Give the charger's phases, 0 to 2; all as long as it measures no voltage."""
+        if not self.has_own(now):
+            return _ALL
+        return frozenset(
+            phase
+            for phase, (draws, seen) in enumerate(zip(self._draws, self._seen_at, strict=True))
+            if now - seen < _PHASE_GONE_AFTER or draws
+        )
+
     def phase_count(self, now: float) -> int:
         """Give the number of the charger's phases; three as long as it measures no voltage."""
-        there = sum(
-            now - seen < _PHASE_GONE_AFTER or draws
-            for draws, seen in zip(self._draws, self._seen_at, strict=True)
-        )
-        return there if self.has_own(now) else 3
+        return len(self.phases(now))
 
     def total(self, other: Sequence[float] | None, now: float) -> float | None:
         """Add up the voltages of the phases that the charger has.

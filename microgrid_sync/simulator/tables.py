@@ -136,6 +136,16 @@ def _positive_duration(value: object) -> float:
     return seconds
 
 
+def _durations(value: object) -> tuple[float, float]:
+    ends = value if isinstance(value, list | tuple) else (value, value)
+    if len(ends) != 2:
+        raise ValueError(f"must be a duration, or a list of two, not {shown(value)}")
+    shortest, longest = (_positive_duration(end) for end in ends)
+    if shortest > longest:
+        raise ValueError(f"must begin with the shorter one, not {shown(value)}")
+    return shortest, longest
+
+
 def _interval(value: object) -> float:
     seconds = duration(value)
     if seconds < 0.01 or not math.isclose(seconds * 1000, round(seconds * 1000), rel_tol=1e-9):
@@ -220,6 +230,7 @@ def _phases(value: object) -> tuple[int, ...]:
 
 Seconds = Annotated[float, ReadBy(duration)]
 PositiveSeconds = Annotated[float, ReadBy(_positive_duration)]
+Durations = Annotated[tuple[float, float], ReadBy(_durations)]
 Interval = Annotated[float, ReadBy(_interval)]
 Percentages = Annotated[tuple[float, float], ReadBy(_percentages)]
 TimesOfDay = Annotated[tuple[float, float], ReadBy(_times_of_day)]

@@ -163,10 +163,10 @@ def test_defect_does_not_end_the_loop(
     original = ChargerSet.step
     broken = [True]
 
-    def step(self: ChargerSet, *arguments: Any) -> Any:
+    def step(self: ChargerSet, *arguments: Any, **named: Any) -> Any:
         if broken.pop() if broken else False:
             raise ZeroDivisionError("a defect")
-        return original(self, *arguments)
+        return original(self, *arguments, **named)
 
     monkeypatch.setattr(ChargerSet, "step", step)
     _cap(microgrid, 20_000)

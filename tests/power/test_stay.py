@@ -187,9 +187,26 @@ def test_minimum_is_that_of_the_car_once_it_is_known_and_the_chargers_if_that_wa
         stay.update(3680.0, 4265.0, float(now))
     assert stay.minimum_phases(3) == 1
     stay.reduce(1450.0, 11.0)
-    for now in range(12, 24):
+    for now in range(12, 90):
         stay.update(0.0, 1450.0, float(now))
     assert stay.minimum_phases(3) == 3
+
+
+def test_car_that_only_paused_to_cool_its_battery_needs_no_more_than_before() -> None:
+    stay = Stay(0.0)
+    for now in range(20):
+        stay.phases.update((16.0, 0.0, 0.0), float(now))
+        stay.update(3680.0, 4265.0, float(now))
+    stay.reduce(1450.0, 20.0)
+    for now in range(21, 81):
+        stay.update(0.0, 1450.0, float(now))
+    assert not stay.too_little
+    for now in range(81, 160):
+        stay.update(0.0, 1450.0, float(now))
+    assert stay.too_little == 1450.0
+    for now in range(160, 175):
+        stay.update(1440.0, 1450.0, float(now))
+    assert not stay.too_little
 
 
 def test_car_that_stops_long_after_a_low_offer_has_its_own_reasons() -> None:
@@ -203,3 +220,16 @@ def test_car_that_stops_long_after_a_low_offer_has_its_own_reasons() -> None:
     for now in range(100, 120):
         stay.update(0.0, 1450.0, float(now))
     assert stay.minimum_phases(3) == 1
+
+
+def test_car_that_tapers_below_a_limit_that_was_lowered_leaves_the_rest_to_others() -> None:
+    stay = Stay(0.0)
+    for now in range(400):
+        stay.update(7200.0, 11_000.0, float(now))
+    assert stay.use.own_limit == 7200.0
+    for now in range(400, 800):
+        stay.update(5400.0, 5400.0, float(now))
+    assert stay.use.own_limit == 7200.0
+    for now in range(800, 1000):
+        stay.update(2500.0, 5400.0, float(now))
+    assert stay.use.own_limit == 2500.0

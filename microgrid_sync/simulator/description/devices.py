@@ -8,16 +8,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from microgrid_sync.simulator.description.tables import (
+    ApplianceTable,
     BatteryTable,
     ChargerTable,
+    GridTable,
     InverterTable,
     PlantTable,
     SolarInverterTable,
 )
+from microgrid_sync.simulator.physics.appliances import Appliance
 from microgrid_sync.simulator.physics.cars import ScheduledCar
 from microgrid_sync.simulator.physics.charger import EVCharger
 from microgrid_sync.simulator.physics.components import SiteCategory
 from microgrid_sync.simulator.physics.devices import HeatAndPower
+from microgrid_sync.simulator.physics.fuses import PhaseFuse
 from microgrid_sync.simulator.physics.inverters import Battery, Inverter
 from microgrid_sync.simulator.physics.limits import Limits
 from microgrid_sync.simulator.tables import Check, no_check
@@ -149,9 +153,38 @@ def charger_from(
         _reactive(table.reactive_rating, rating),
         table.phases,
         rated_current=table.rated_current,
+        reports_own_phases=table.reports_own_phases,
         scheduled_cars=scheduled_cars,
         resolution=table.resolution,
     )
+
+
+def appliance_from(table: ApplianceTable, seed: int, number: int) -> Appliance:
+    """Make an appliance.
+
+    Args:
+        table: Its table.
+        seed: The site's seed.
+        number: Which one of the site's it is.
+    """
+    return Appliance(
+        table.power,
+        table.phases,
+        table.times,
+        table.lasts,
+        (table.begins, table.ends),
+        table.inrush,
+        table.inrush_lasts,
+        table.reactive,
+        (seed, table.at, number),
+    )
+
+
+def fuses_from(table: GridTable, seed: int) -> list[PhaseFuse]:
+    """Make the fuses of a grid connection, one for each phase; none if they cannot blow."""
+    if table.fuse_type is None:
+        return []
+    return [PhaseFuse(table.fuse, table.fuse_type, seed, table.id, p) for p in (1, 2, 3)]
 
 
 def plant_from(table: PlantTable) -> HeatAndPower:

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from microgrid_sync.simulator.description.devices import (
     VISIT_KEYS,
+    appliance_from,
     battery_from,
     charger_from,
     check_car,
     check_of,
+    fuses_from,
     inverter_from,
     plant_from,
 )
@@ -22,6 +24,7 @@ from microgrid_sync.simulator.description.structure import check_structure, inve
 from microgrid_sync.simulator.description.tables import (
     INVERTER_TABLES,
     TABLES,
+    ApplianceTable,
     BatteryInverterTable,
     BatteryTable,
     CarTable,
@@ -37,6 +40,7 @@ from microgrid_sync.simulator.description.tables import (
     SupplyTable,
     WeatherTable,
 )
+from microgrid_sync.simulator.physics.appliances import Appliance
 from microgrid_sync.simulator.physics.cars import (
     Car,
     ScheduledCar,
@@ -47,6 +51,7 @@ from microgrid_sync.simulator.physics.cars import (
 )
 from microgrid_sync.simulator.physics.components import SiteCategory, SiteComponent
 from microgrid_sync.simulator.physics.devices import Device, Load
+from microgrid_sync.simulator.physics.fuses import PhaseFuse
 from microgrid_sync.simulator.physics.inverters import Battery
 from microgrid_sync.simulator.physics.randomness import generator
 from microgrid_sync.simulator.physics.site import Site
@@ -75,7 +80,16 @@ SiteSource = str | Path | Mapping[str, Any]
 
 _SHIPPED = "sites"
 _CATEGORIES = {category.name.lower(): category for category in SiteCategory}
-_TABLES_BESIDE = ("location", "weather", "supply", "component", "connections", "car", "fault")
+_TABLES_BESIDE = (
+    "location",
+    "weather",
+    "supply",
+    "component",
+    "connections",
+    "car",
+    "appliance",
+    "fault",
+)
 
 _INVERTER_KEYS = frozenset(key for table in INVERTER_TABLES.values() for key in fields_of(table))
 """What an inverter of any type may have."""
@@ -188,6 +202,7 @@ class _Reader:
         self._occupied: set[int] = set()
         self._faults: list[Fault] = []
         self._scheduled_cars: dict[int, list[ScheduledCar]] = {}
+        self._appliances: dict[int, list[Appliance]] = {}
 
     def site(self) -> DescribedSite:
         """Read everything."""
@@ -215,6 +230,8 @@ class _Reader:
         self._check_loads()
         for number, values in enumerate(self._list("car"), 1):
             self._car(values, f"{self._where}: car {number}", table.seed)
+        for number, values in enumerate(self._list("appliance"), 1):
+            self._appliance(values, f"{self._where}: appliance {number}", table.seed, number)
         for number, values in enumerate(self._list("fault"), 1):
             self._fault(values, f"{self._where}: fault {number}")
         mistakes.raise_any()
@@ -244,6 +261,7 @@ class _Reader:
             devices=self._devices(supply.voltage, table.seed),
             set_point_lifetime=table.set_point_lifetime,
             bounds_lifetime=table.bounds_lifetime,
+            fuses=self._fuses(table.seed),
         )
         site.scheduled_faults = self._faults
         return site
@@ -416,7 +434,7 @@ class _Reader:
     ) -> Device | None:
         match table:
             case MeterTable(load=str(profile), load_power=float(power)):
-                return Load(table.id, profile=profile, power=power, seed=seed)
+                return self._load(table.id, profile, power, seed)
             case SolarInverterTable() | BatteryInverterTable():
                 return inverter_from(table, batteries)
             case ChargerTable():
@@ -424,9 +442,17 @@ class _Reader:
             case PlantTable():
                 return plant_from(table)
             case ConsumerTable():
-                return Load(table.id, profile="constant", power=table.rating, seed=seed)
+                return self._load(table.id, "constant", table.rating, seed)
             case _:
                 return None
+
+    def _load(self, component_id: int, profile: str, power: float, seed: int) -> Load:
+        appliances = self._appliances.get(component_id, ())
+        return Load(component_id, profile=profile, power=power, seed=seed, appliances=appliances)
+
+    def _fuses(self, seed: int) -> list[PhaseFuse]:
+        grids = [table for table in self._tables.values() if isinstance(table, GridTable)]
+        return fuses_from(grids[0], seed) if grids else []
 
     def _check_loads(self) -> None:
         feeding = {start for start, _ in self._connections}
@@ -456,6 +482,10 @@ class _Reader:
             taper_above=table.taper_above,
             ramp=table.ramp,
             efficiency=table.efficiency,
+            obeys_after=table.obeys_after,
+            starts_after=table.starts_after,
+            pauses_every=table.pauses_every,
+            pause_lasts=table.pause_lasts,
         )
         for charger in chargers:
             before = self._scheduled_cars.setdefault(charger, [])
@@ -476,6 +506,21 @@ class _Reader:
         elif component.category is not SiteCategory.EV_CHARGER:
             problem = f"component {charger} is of category {component.category.name}"
             self._mistakes.add(here, "chargers", f"{problem}, not an EV charger")
+
+    def _appliance(self, values: object, here: str, seed: int, number: int) -> None:
+        table = read_table(ApplianceTable, values, here, self._mistakes)
+        if table is None:
+            return
+        component = self._components.get(table.at)
+        if component is None:
+            if table.at not in self._unreadable and not self._some_without_id:
+                self._mistakes.add(here, "at", f"there is no component {table.at}")
+        elif not isinstance(self._tables.get(table.at), ConsumerTable) and (
+            table.at not in self._with_load
+        ):
+            problem = f"component {table.at} must be a meter with a load, or a consumer"
+            self._mistakes.add(here, "at", problem)
+        self._appliances.setdefault(table.at, []).append(appliance_from(table, seed, number))
 
     # Faults
 

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from microgrid_sync.simulator.physics.appliances import Appliance
 from microgrid_sync.simulator.physics.cars import Car
 from microgrid_sync.simulator.physics.components import SiteCategory
 from microgrid_sync.simulator.tables import (
     LARGEST_ID,
     ComponentNumber,
     DifferentNumbers,
+    Durations,
     Interval,
     Moment,
     Percentages,
@@ -87,6 +89,7 @@ class GridTable(ComponentTable):
     """A connection to the public grid."""
 
     fuse: Annotated[float, Meta(ge=1, le=2**31)] = 63.0
+    fuse_type: Literal["gG", "B", "C", "D"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,7 @@ class ChargerTable(_CommandedTable):
     """An EV charger."""
 
     rated_current: Annotated[float, Meta(ge=6, le=1000)] = 32.0
+    reports_own_phases: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +207,22 @@ TABLES: dict[SiteCategory, type[ComponentTable]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApplianceTable:
+    """Something that is switched on and off at a meter with a load, or at a consumer."""
+
+    at: ComponentNumber
+    power: Power
+    phases: Phases = (1, 2, 3)
+    times: Annotated[float, Meta(gt=0, le=86_400)] = Appliance.times
+    lasts: Durations = Appliance.lasts
+    begins: TimeOfDay = 0.0
+    ends: TimeOfDay = 0.0
+    inrush: Annotated[float, Meta(ge=1, le=100)] = Appliance.inrush
+    inrush_lasts: Seconds = Appliance.inrush_lasts
+    reactive: Annotated[float, Meta(ge=-10, le=10)] = Appliance.reactive
+
+
+@dataclass(frozen=True, kw_only=True)
 class CarTable:
     """A car that comes to some chargers."""
 
@@ -216,6 +236,10 @@ class CarTable:
     taper_above: Annotated[float, Meta(ge=0, le=99.9)] = Car.taper_above
     ramp: Power = Car.ramp
     efficiency: Part = Car.efficiency
+    obeys_after: Seconds = Car.obeys_after
+    starts_after: Seconds = Car.starts_after
+    pauses_every: Seconds = Car.pauses_every
+    pause_lasts: Seconds = Car.pause_lasts
     arrives: TimesOfDay | None = None
     leaves: TimesOfDay | None = None
     stays: PositiveSeconds | None = None

@@ -48,6 +48,18 @@ class Car:
     efficiency: float = 0.9
     """The part of the energy that ends in the battery."""
 
+    obeys_after: float = 0.0
+    """Seconds after which it follows another offer."""
+
+    starts_after: float = 0.0
+    """Seconds until it begins to charge when it is offered something."""
+
+    pauses_every: float = 0.0
+    """Seconds that it charges before it pauses by itself, to cool its battery; 0 for never."""
+
+    pause_lasts: float = 30.0
+    """Seconds for which it does."""
+
     def __post_init__(self) -> None:
         """Check what cannot be; a site's description is stricter.
 

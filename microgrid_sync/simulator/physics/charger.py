@@ -35,7 +35,20 @@ class EVCharger(Commanded):
     plugged_at: float = field(default=0.0, kw_only=True)
     """When it was plugged in, in seconds of the site's clock."""
 
+    reports_own_phases: bool = field(default=False, kw_only=True)
+    """Whether it numbers the phases as it is connected: what it calls phase 1 is the first of
+    `phases`. Else it calls them what the site does."""
+
     now: float = field(default=0.0, kw_only=True)
+    _heeded: float = field(default=0.0, init=False)
+    """What its car follows of the offers, in A."""
+
+    _offers: list[tuple[float, float]] = field(default_factory=list, init=False)
+    """Later ones, each with when the car will follow it."""
+
+    _offered_since: float = field(default=0.0, init=False)
+    _charged_for: float = field(default=0.0, init=False)
+    _paused_until: float = field(default=0.0, init=False)
     _visit: tuple[int, Visit] | None = field(default=None, init=False)
     _sent_away: dict[int, float] = field(default_factory=dict, init=False)
 
@@ -51,10 +64,11 @@ class EVCharger(Commanded):
         used = self.phases[: car.phases]
         # A car that has just come has not been charging since the moment before.
         seconds = min(moment.seconds, moment.now - self.plugged_at)
-        ampere = self._offered(car, used, moment.line)
+        ampere = self._heed(car, self._offered(car, used, moment.line))
         power = self._power(car, used, ampere, seconds, moment)
         self.starts += self.flow.power <= 0 < power
         car.charge(power, seconds)
+        self._charged_for += seconds if power > 0 else 0.0
         if power <= 0:
             self.flow = NO_FLOW
             return
@@ -62,9 +76,28 @@ class EVCharger(Commanded):
         most = min(self.rated_current, car.cable_current, self.current_limits(used)[1])
         self.flow = Flow(active, self.reactive_flow(active, used, most, moment.line))
 
+    def _heed(self, car: Car, ampere: float) -> float:
+        """Find the offer that the car follows: it is slow to notice a new one, and pauses."""
+        now = self.now
+        newest = self._offers[-1][1] if self._offers else self._heeded
+        if ampere != newest:
+            if newest < MINIMUM_CHARGING_CURRENT <= ampere:
+                self._offered_since = now
+            self._offers.append((now + car.obeys_after, ampere))
+        while self._offers and self._offers[0][0] <= now:
+            self._heeded = self._offers.pop(0)[1]
+        if now < self._paused_until or now - self._offered_since < car.starts_after:
+            return 0.0
+        if car.pauses_every and self._charged_for >= car.pauses_every:
+            self._charged_for, self._paused_until = 0.0, now + car.pause_lasts
+            return 0.0
+        return self._heeded
+
     def _offered(self, car: Car, used: tuple[int, ...], line: Line) -> float:
         """Find the current in each phase that the car may take, in A."""
         volts = sum(line.voltage[phase - 1] for phase in used)
+        if not volts:
+            return 0.0
         allowed = self.active.inclusion_bounds()[1]
         if self.active.set_point is not None:
             allowed = min(allowed, self.active.set_point)
@@ -96,6 +129,7 @@ class EVCharger(Commanded):
     def plug_in(self, car: Car) -> None:
         """Connect a car; it stays until it is unplugged."""
         self.car, self.plugged_at, self._visit = car, self.now, None
+        self._forget_offers()
         self.flow = NO_FLOW
 
     def unplug(self) -> None:
@@ -104,6 +138,10 @@ class EVCharger(Commanded):
             number, visit = self._visit
             self._sent_away[number] = visit.leaves
         self.car, self._visit, self.flow = None, None, NO_FLOW
+        self._forget_offers()
+
+    def _forget_offers(self) -> None:
+        self._offers, self._heeded, self._charged_for, self._paused_until = [], 0.0, 0.0, 0.0
 
     def acknowledge(self) -> None:
         """Come out of an error."""

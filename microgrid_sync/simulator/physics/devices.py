@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from microgrid_sync.simulator.physics.electricity import (
     ALL_PHASES,
@@ -17,6 +17,7 @@ from microgrid_sync.simulator.physics.electricity import (
     Line,
     PerPhase,
     spread,
+    total,
 )
 from microgrid_sync.simulator.physics.limits import Limits
 from microgrid_sync.simulator.physics.randomness import Fluctuation, generator
@@ -37,6 +38,13 @@ class Moment(NamedTuple):
 
     line: Line
     sky: Sky
+
+
+class Switched(Protocol):
+    """Something that is switched on and off."""
+
+    def advance(self, moment: Moment) -> Flow:
+        """Live on until a moment; give what flows then."""
 
 
 @dataclass
@@ -175,7 +183,15 @@ def profile_at(profile: str, time: datetime) -> float:
 class Load(Device):
     """All that draws power without being a component that says so: lights, machines, a house."""
 
-    def __init__(self, component_id: int, *, profile: str, power: float, seed: int) -> None:
+    def __init__(
+        self,
+        component_id: int,
+        *,
+        profile: str,
+        power: float,
+        seed: int,
+        appliances: Sequence["Switched"] = (),
+    ) -> None:
         """Make a load.
 
         Args:
@@ -183,8 +199,10 @@ class Load(Device):
             profile: One of `PROFILES`.
             power: The highest of the profile in W; what flows strays around it.
             seed: The site's seed.
+            appliances: What is switched on and off there besides.
         """
         super().__init__(component_id)
+        self._appliances = appliances
         self._profile = profile
         self._power = power
         chance = generator(seed, "load", component_id)
@@ -209,7 +227,10 @@ class Load(Device):
             for share, stray in zip(self._shares, strays, strict=True)
         )
         factor = self._reactive
-        self.flow = Flow((one, two, three), (factor * one, factor * two, factor * three))
+        steady = Flow((one, two, three), (factor * one, factor * two, factor * three))
+        self.flow = steady
+        if self._appliances:
+            self.flow = total([steady, *(each.advance(moment) for each in self._appliances)])
 
 
 @dataclass

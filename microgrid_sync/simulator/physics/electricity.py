@@ -41,7 +41,10 @@ class Flow(NamedTuple):
     def current(self, line: Line) -> PerPhase:
         """Give the current of each phase in A, with the sign of its active power."""
         phases = zip(self.active, self.reactive, line.voltage, strict=True)
-        one, two, three = (math.copysign(math.hypot(p, q) / u, p) for p, q, u in phases)
+        # In the dark nothing flows.
+        one, two, three = (
+            math.copysign(math.hypot(p, q) / u, p) if u else 0.0 for p, q, u in phases
+        )
         return one, two, three
 
 

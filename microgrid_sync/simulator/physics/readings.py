@@ -1,6 +1,6 @@
 """Says what a component measures, as plain values that each generation of the API is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,7 @@ from microgrid_sync.simulator.physics.components import (
     SiteComponent,
 )
 from microgrid_sync.simulator.physics.devices import Commanded
-from microgrid_sync.simulator.physics.electricity import Flow, Line
+from microgrid_sync.simulator.physics.electricity import Flow, Line, PerPhase
 from microgrid_sync.simulator.physics.inverters import Battery
 from microgrid_sync.simulator.physics.limits import Limits
 from microgrid_sync.simulator.physics.site import Site
@@ -126,7 +126,10 @@ def read(site: Site, component: SiteComponent) -> Reading:
                 "component_state": charger.state.value,
                 "cable_state": charger.cable_state.value,
             }
-            make = partial(_of_commanded, state, {}, *_snapshot(charger, site.line), error)
+            snapshot = _snapshot(charger, site.line)
+            if charger.reports_own_phases:
+                snapshot = _as_connected(snapshot, charger.phases)
+            make = partial(_of_commanded, state, {}, *snapshot, error)
         case SiteCategory.SENSOR:
             make = partial(_of_sensor, component, site.sky, error)
         case _:
@@ -139,9 +142,7 @@ _Ranges = tuple[_Bounds, _Bounds, _Bounds]
 """Rated, inclusion and exclusion bounds."""
 
 
-def _snapshot(
-    device: Commanded, line: Line
-) -> tuple[Flow, Line, _Ranges, _Ranges, tuple[tuple[str, str, _Bounds], ...]]:
+def _snapshot(device: Commanded, line: Line) -> "_Snapshot":
     """Keep what of a device may change later: its flow, its bounds, and those of its currents."""
     currents = [("", device.current)]
     currents += zip(_PHASES, device.current_per_phase, strict=True)
@@ -153,6 +154,28 @@ def _snapshot(
             of_currents.append((phase, "system_exclusion_bounds", limits.exclusion_bounds()))
     active, reactive = _ranges_of(device.active), _ranges_of(device.reactive)
     return device.flow, line, active, reactive, tuple(of_currents)
+
+
+_Snapshot = tuple[Flow, Line, _Ranges, _Ranges, tuple[tuple[str, str, _Bounds], ...]]
+
+
+def _as_connected(snapshot: _Snapshot, phases: Sequence[int]) -> _Snapshot:
+    """Number the phases as a device does that is connected to some of the site's, in an order."""
+    flow, line, active, reactive, of_currents = snapshot
+
+    def own(values: PerPhase) -> PerPhase:
+        found = [values[phase - 1] for phase in phases]
+        one, two, three = [*found, 0.0, 0.0][:3]
+        return one, two, three
+
+    names = {"": "", **{f"phase_{phase}": _PHASES[i] for i, phase in enumerate(phases)}}
+    return (
+        Flow(own(flow.active), own(flow.reactive)),
+        Line(own(line.voltage), line.frequency),
+        active,
+        reactive,
+        tuple((names[name], what, bounds) for name, what, bounds in of_currents if name in names),
+    )
 
 
 def _ranges_of(limits: Limits) -> _Ranges:

@@ -9,6 +9,7 @@ from microgrid_sync.simulator.physics.charger import EVCharger
 from microgrid_sync.simulator.physics.components import ComponentError, SiteCategory, SiteComponent
 from microgrid_sync.simulator.physics.devices import Commanded, Device, Load, Moment
 from microgrid_sync.simulator.physics.electricity import NO_FLOW, Flow, Line, total
+from microgrid_sync.simulator.physics.fuses import PhaseFuse
 from microgrid_sync.simulator.physics.inverters import Battery, Inverter, NotPossible
 from microgrid_sync.simulator.physics.supply import Supply
 from microgrid_sync.simulator.physics.weather import Sky, Weather
@@ -38,6 +39,7 @@ class Site:
         devices: Iterable[Device],
         set_point_lifetime: float,
         bounds_lifetime: float,
+        fuses: Sequence[PhaseFuse] = (),
     ) -> None:
         """Put a site together, at second 0 of its clock; `load_site` knows what is allowed."""
         self.name = name
@@ -58,6 +60,10 @@ class Site:
         }
         self.set_point_lifetime = set_point_lifetime
         self.bounds_lifetime = bounds_lifetime
+        self.fuses = fuses
+        """The fuses of the three phases at the grid connection, if any of them can blow."""
+        self.is_dark = False
+        """Whether one of them has blown; everything behind it is dark until it is replaced."""
         self.errors: dict[int, ComponentError] = {}
         """What components report to be wrong with them."""
         self._zone = zone
@@ -116,6 +122,10 @@ class Site:
         drawn = total(self.flows[grid] for grid in self._grids)
         self.sky = self._weather.advance(time, seconds)
         self.line = self._supply.advance(seconds, drawn)
+        self._carry(drawn, seconds)
+        if self.is_dark:
+            self._darken()
+            return
         moment = Moment(now, seconds, time.astimezone(self._zone), self.line, self.sky)
         for commanded in self._commanded:
             # What ended meanwhile has been in force until then: it shows once more.
@@ -124,6 +134,23 @@ class Site:
             device.advance(moment)
         self._balance(moment)
         self._add_up()
+
+    def _carry(self, drawn: Flow, seconds: float) -> None:
+        """Let the fuses carry what has flowed until now."""
+        for fuse, amperes in zip(self.fuses, drawn.current(self.line), strict=False):
+            fuse.carry(amperes, seconds)
+        self.is_dark = self.is_dark or any(fuse.is_blown for fuse in self.fuses)
+
+    def _darken(self) -> None:
+        """Let nothing flow anywhere."""
+        self.line = Line((0.0, 0.0, 0.0), 0.0)
+        for device in self.devices.values():
+            device.flow = NO_FLOW
+        self._add_up()
+
+    def replace_fuses(self, fuses: Sequence[PhaseFuse]) -> None:
+        """Put in other fuses; there is light again."""
+        self.fuses, self.is_dark = fuses, False
 
     def _balance(self, moment: Moment) -> None:
         """Let the inverters that balance the site answer what all others do at this moment.

@@ -1,6 +1,8 @@
 """Defines the kinds of faults, one class each: its fields, its check, its effect."""
 
+import copy
 import enum
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -270,6 +272,25 @@ class MissingFault(_OfReadings):
     def change_value(self, values: Values, name: str) -> None:
         """See `_OfReadings.change_value`."""
         del values[name]
+
+
+@dataclass(frozen=True, init=False)
+class FrozenFault(_OfComponents):
+    """A component's samples go on coming, and say the same each time."""
+
+    kind = "frozen"
+
+    @functools.cached_property
+    def _kept(self) -> dict[int, Values]:
+        """What each component said first."""
+        return {}
+
+    def change(self, reading: Reading) -> None:
+        """See `Fault.change`."""
+        values = reading.values
+        values["data"] = copy.deepcopy(
+            self._kept.setdefault(reading.component_id, copy.deepcopy(values["data"]))
+        )
 
 
 @dataclass(frozen=True, init=False)
