@@ -4,8 +4,9 @@ Physics and rules run in one process on a clock of their own, with answers after
 set-point of fifty lost. Each day has a seed of its own. Without the limit the same day is lived
 once more, to see the fuse blow.
 
-"Used" is what cars draw of the headroom on the tightest phase: what the curve's target leaves beside
-the house, as far as those that are there could use it, minimums kept, averaged over the seconds.
+"Used" is what cars draw of the headroom on the tightest phase: what the curve's target leaves
+beside the house, as far as those that are there could use it, minimums kept, averaged over the
+seconds.
 
 Usage: python house_under_fuse.py [DAYS [FIRST_SEED [first-come|equal]]]
 """

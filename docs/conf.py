@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib.metadata
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from docutils import nodes
@@ -10,12 +12,17 @@ from msgspec import Meta
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from microgrid_sync import Formula, Microgrid
+from microgrid_sync import Formula, FuseCurve, Microgrid
 from microgrid_sync.formulas.window import Resampling, Window
 from microgrid_sync.model import ComponentMetricId, MeterData
+from microgrid_sync.power.circuits import CircuitLimit
 from microgrid_sync.simulator import Simulator, shipped_sites
 from microgrid_sync.simulator.tables import fields_of, taken_apart
 from microgrid_sync.simulator.trouble.fault import KINDS, Fault, summary
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.support.house import House
 
 project = "microgrid_sync"
 author = "the microgrid_sync authors"
@@ -25,6 +32,7 @@ release = importlib.metadata.version("microgrid_sync")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
 html_theme = "furo"
@@ -155,8 +163,72 @@ def _meter_data(at: float, power: float) -> MeterData:
     return MeterData(1, stamp, power, zero, 0.0, zero, zero, zero, 50.0)
 
 
+class HouseDay(SphinxDirective):
+    """A day of the shipped house under its fuse: lived through, and drawn as an SVG."""
+
+    _SECONDS = 86_400
+    _STEP = 2.0
+    _EVERY = 300
+    _LEFT, _WIDTH, _HEIGHT, _MOST = 40, 720, 220, 55.0
+
+    def run(self) -> list[Any]:
+        """Draw it."""
+        house = House("house", {"grid": CircuitLimit(FuseCurve.gG(35), None)}, seed=1)
+        house.step = self._STEP
+        highest: list[float] = []
+        alone: list[float] = []
+        points: list[tuple[float, float, float]] = []
+
+        def note() -> None:
+            grid = house.site.flows[1].current(house.site.line)
+            cars = [house.site.charger(n).flow.current(house.site.line) for n in house.known]
+            rest = [grid[phase] - sum(car[phase] for car in cars) for phase in range(3)]
+            phase = max(range(3), key=lambda p: grid[p])
+            highest.append(grid[phase])
+            alone.append(rest[phase])
+            if len(highest) * self._STEP >= self._EVERY:
+                hour = (house.now - 10_000) / 3600
+                points.append((hour, max(highest), sum(alone) / len(alone)))
+                highest.clear()
+                alone.clear()
+
+        house.run(self._SECONDS, note)
+        parts = [self._line(0.0, 24.0, 35.0, "35 A", "#c00")]
+        parts += [self._line(0.0, 24.0, level, f"{level:g}", "#ccc") for level in (0.0, 20.0, 50.0)]
+        parts += [
+            f'<text x="{self._x(hour)}" y="{self._HEIGHT + 16}" fill="#666">{hour:g} h</text>'
+            for hour in (0, 6, 12, 18)
+        ]
+        for place, colour, width in ((2, "#888", 1), (1, "#069", 2)):
+            line = " ".join(f"{self._x(p[0])},{self._y(p[place])}" for p in points)
+            parts.append(
+                f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+            )
+        title = "a day: the phase that carries most (blue, its peaks), the house on it (grey)"
+        svg = (
+            f'<svg viewBox="0 0 {self._LEFT + self._WIDTH + 10} {self._HEIGHT + 24}" role="img" '
+            f'width="100%" font-size="12"><title>{title}</title>{"".join(parts)}</svg>'
+        )
+        caption = nodes.paragraph("", f"Blue: {title.removeprefix('a day: ')}.")
+        return [nodes.raw("", svg, format="html"), caption]
+
+    def _x(self, hour: float) -> float:
+        return round(self._LEFT + hour * self._WIDTH / 24, 1)
+
+    def _y(self, ampere: float) -> float:
+        return round(self._HEIGHT * (1 - (ampere + 10) / (self._MOST + 10)), 1)
+
+    def _line(self, begin: float, end: float, ampere: float, text: str, colour: str) -> str:
+        y = self._y(ampere)
+        return (
+            f'<line x1="{self._x(begin)}" y1="{y}" x2="{self._x(end)}" y2="{y}" '
+            f'stroke="{colour}"/><text x="0" y="{y + 4}" fill="#666">{text}</text>'
+        )
+
+
 def setup(app: Sphinx) -> None:
     """Make the tables and the pictures known."""
+    app.add_directive("house-day", HouseDay)
     app.add_directive("site-formulas", SiteFormulas)
     app.add_directive("resampling-picture", ResamplingPicture)
     app.add_directive("fault-kinds", FaultKinds)

@@ -1,6 +1,7 @@
 """Offers the limit of a circuit: what may flow behind a meter, or at the grid connection."""
 
 import math
+import threading
 from collections.abc import Mapping, Set
 from typing import Self
 
@@ -48,8 +49,11 @@ class Limit:
             keeps: What must stay alive as long as somebody reads.
         """
         self._where = where
-        # Replaced as a whole by whoever updates it.
+        # Serializes updates, each of which keeps what the one before has set. The loop's thread,
+        # whose answer is waited for meanwhile, never takes it.
+        self._updating = threading.Lock()
         self._limit = limit
+        self._is_closed = False
         self._chargers = chargers
         self._key = key
         self._control_loop = control_loop
@@ -57,7 +61,8 @@ class Limit:
 
     def __repr__(self) -> str:
         """Name it."""
-        return f"<Limit of {_place(self._where)}: {_in_words(self._limit)}>"
+        closed = ", closed" if self._is_closed else ""
+        return f"<Limit of {_place(self._where)}: {_in_words(self._limit)}{closed}>"
 
     @property
     def where(self) -> Where:
@@ -161,12 +166,14 @@ class Limit:
         if max_current is None and max_power is None:
             raise ValueError("update() needs max_current, max_power or both")
         check_limits(max_current, max_power)
-        limit = CircuitLimit(
-            self._limit.max_current if max_current is None else max_current,
-            self._limit.max_power if max_power is None else max_power,
-        )
-        self._control_loop.update_limit(self._key, limit)
-        self._limit = limit
+        with self._updating:
+            limit = CircuitLimit(
+                self._limit.max_current if max_current is None else max_current,
+                self._limit.max_power if max_power is None else max_power,
+            )
+            name = limit_name(self._where, limit)
+            self._control_loop.update_limit(self._key, limit, name)
+            self._limit = limit
 
     def close(self) -> None:
         """End the limit. Nothing is sent, and nothing is sent again.
@@ -178,6 +185,7 @@ class Limit:
         Raises:
             RuntimeError: In a child that was forked off after the client had connected.
         """
+        self._is_closed = True
         try:
             self._control_loop.close_limit(self._key)
         except ReceiverStoppedError:

@@ -372,7 +372,7 @@ class Microgrid:
             raise ValueError(f"a limit needs max_current, max_power or both{missing}")
         limit = CircuitLimit(max_current, max_power)
         key = LimitKey(limit_name(where, limit))
-        self._control_loop.open_limit(key, where, limit, wiring)
+        self._control_loop.open_limit(key, where, limit)
         return Limit(
             where,
             limit,

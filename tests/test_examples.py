@@ -1,9 +1,11 @@
 """The scripts that users start from do run."""
 
 import re
+import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,10 @@ def test_script_of_the_readme_works_and_has_ten_lines() -> None:
 def test_every_example_is_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == {
+        "dim_14a.py",
         "ev_charger_pool.py",
         "follow_chargers.py",
+        "fuse.py",
         "limit_a_charger.py",
         "site_overview.py",
     }
@@ -74,6 +78,46 @@ def test_ev_charger_pool() -> None:
     found = re.fullmatch(r"\d\d:\d\d:\d\d ([\d.]+) kW", lines[-1])
     assert found
     assert 10 < float(found.group(1)) <= 12
+
+
+def test_fuse() -> None:
+    path = ROOT / "examples" / "fuse.py"
+    assert len(path.read_text().splitlines()) < 25
+    result = subprocess.run(
+        [sys.executable, str(path), "4"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    line = r"\d\d:\d\d:\d\d house (-?[\d.]+(, )?){3} A, left to cars (-?[\d.]+(, )?){3} A"
+    assert re.fullmatch(line, result.stdout.splitlines()[-1])
+
+
+def test_dim_14a(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "dim_14a.py"
+    example = runpy.run_path(str(path))
+    # Federal Network Agency, BK6-22-300, annex 1, 4.5.
+    guaranteed = [round(example["guaranteed"](n).as_kilowatts(), 2) for n in (1, 2, 3, 4, 5, 10)]
+    assert guaranteed == [4.2, 7.56, 10.5, 13.02, 15.12, 21.21]
+    dimming = tmp_path / "signal"
+    dimming.write_text("0")
+    process = subprocess.Popen(
+        [sys.executable, str(path), str(dimming), "15"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "4 chargers not dimmed\n"
+    dimming.write_text("1")
+    assert process.stdout.readline() == "4 chargers dimmed to 13.02 kW\n"
+    dimming.unlink()
+    time.sleep(1.5)
+    dimming.write_text("0\n")
+    assert process.stdout.readline() == "4 chargers not dimmed\n"
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    # Without an argument it says how it is used.
+    result = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("usage: ")
 
 
 def test_follow_chargers() -> None:

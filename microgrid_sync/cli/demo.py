@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
-from frequenz.quantities import Power
+from frequenz.quantities import Current, Power
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -24,9 +24,11 @@ from microgrid_sync.model import (
     Metadata,
     MeterData,
 )
+from microgrid_sync.power.fuse_curve import FuseCurve
+from microgrid_sync.power.limit_report import LimitReport
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
-from microgrid_sync.simulator import Simulator
-from microgrid_sync.timeseries import Sample
+from microgrid_sync.simulator import Simulator, shipped_sites
+from microgrid_sync.timeseries import Sample, Sample3Phase
 from microgrid_sync.topology import Topology, describe
 from microgrid_sync.transport.channel import parse_url
 
@@ -35,6 +37,16 @@ Row = tuple[str, Receiver[Any], Callable[[Any], str]]
 
 _MOST_OF_A_KIND = 4
 """So many chargers and batteries are followed at the most: a screen is only so large."""
+
+_WITH_FUSE = "house"
+"""The site at which the demo holds a fuse."""
+
+_CARS_START_TIMEOUT = 30.0
+_MUCH = 1.6
+"""So many times its rating the fuse carries before the demo's limit takes effect."""
+
+_CARS_OBEY = 15.0
+"""Seconds: so long its cars take to begin, and to obey."""
 
 _CALL_TIMEOUT = 10.0
 _FIRST_VALUE_TIMEOUT = 10.0
@@ -49,18 +61,26 @@ _NOTABLE_DRAW = 8000.0
 @click.command()
 @click.argument("url", required=False)
 @click.option(
+    "--site",
+    type=click.Choice(shipped_sites()),
+    help="Which simulated site to start, in place of 'demo'.",
+)
+@click.option(
     "--seconds",
     default=4.0,
     show_default=True,
     type=click.FloatRange(0.0, 3600.0),
     help="How long to follow the data.",
 )
-def demo(url: str | None, seconds: float) -> None:
+def demo(url: str | None, site: str | None, seconds: float) -> None:
     """List a microgrid, follow its data, and command it.
 
-    Without a URL, a simulated microgrid is started and a charger of it is commanded. With one,
-    such as grpc://host:port, that server is only read.
+    Without a URL, a simulated microgrid is started and a charger of it is commanded; at the site
+    "house", all of them are held under its fuse. With one, such as grpc://host:port, that server is
+    only read.
     """
+    if url is not None and site is not None:
+        raise click.UsageError("--site is for a simulated microgrid; leave out the URL, or --site")
     if not math.isfinite(seconds):
         raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
     if url is not None:
@@ -73,14 +93,19 @@ def demo(url: str | None, seconds: float) -> None:
         with contextlib.ExitStack() as stack:
             simulated = url is None
             if url is None:
-                url = stack.enter_context(Simulator(sample_interval=0.2)).url
+                url = stack.enter_context(Simulator(site or "demo", sample_interval=0.2)).url
                 console.print(f"A simulated microgrid serves on {url}", highlight=False)
             client = stack.enter_context(MicrogridApiClient(url, timeout=_CALL_TIMEOUT))
             microgrid = stack.enter_context(Microgrid(client))
             topology = microgrid.topology
             _print_site(console, topology, client.metadata())
             followed = _follow(client, topology)
-            _show_live(console, [*_numbers(microgrid), *followed], seconds)
+            rows = [*_numbers(microgrid), *followed]
+            if site == _WITH_FUSE:
+                summary = _hold_a_fuse(console, microgrid, rows, seconds)
+                console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
+                return
+            _show_live(console, rows, seconds)
             summary = f"{len(topology.components())} components listed"
             summary += f", {len(followed)} followed for {seconds:g} s"
             if simulated:
@@ -226,6 +251,47 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
     )
     console.print(what[0].upper() + what[1:], highlight=False, soft_wrap=True)
     return what
+
+
+def _hold_a_fuse(
+    console: Console, microgrid: Microgrid, rows: Sequence[Row], seconds: float
+) -> str:
+    """Hold all chargers under the fuse of the grid connection; tell what happened."""
+    fuse = microgrid.grid.fuse
+    if fuse is None:
+        raise OSError("the fuse of the grid connection is not known")
+    currents = microgrid.grid.current_per_phase.new_receiver(maxsize=10_000)
+    console.print("Nobody holds the cars back yet; they begin to charge", highlight=False)
+    deadline = time.monotonic() + _CARS_START_TIMEOUT
+    before = 0.0
+    while before <= _MUCH * fuse.max_current and time.monotonic() < deadline:
+        before = _highest([currents.receive(_FIRST_VALUE_TIMEOUT)])
+    console.print(
+        f"{before:.1f} A on a phase; the limit takes effect", highlight=False, soft_wrap=True
+    )
+    limit = microgrid.limit("grid", max_current=FuseCurve.gG(fuse.max_current))
+    reports = limit.new_receiver()
+    seconds = max(seconds, _CARS_OBEY)
+    _show_live(console, [*rows, ("fuse", reports, _report)], seconds)
+    last = _highest(currents.drain()[-3:])
+    return (
+        f"{len(limit.chargers)} chargers held under a fuse of {fuse.max_current:g} A for "
+        f"{seconds:g} s: {before:.1f} A on a phase before, {last:.1f} A now"
+    )
+
+
+def _highest(samples: Sequence[Sample3Phase[Current]]) -> float:
+    """Give the highest current of any phase, in A."""
+    values = [current for one in samples for current in (one.value_p1, one.value_p2, one.value_p3)]
+    return max((value.as_amperes() for value in values if value is not None), default=math.nan)
+
+
+def _report(report: LimitReport) -> str:
+    if report.house is None or report.headroom is None:
+        return report.reason
+    house = ", ".join(f"{ampere.as_amperes():.1f}" for ampere in report.house)
+    left = ", ".join(f"{ampere.as_amperes():.1f}" for ampere in report.headroom)
+    return f"{report.reason}; house {house} A, left to cars {left} A"
 
 
 def _first(

@@ -103,7 +103,7 @@ class Charger:
 
     @property
     def used_phases(self) -> frozenset[int]:
-        """Which of its phases, 0 to 2, its car uses; none as long as that is not known."""
+        """Which of its phases, 0 to 2, its car uses; none before it has drawn anything."""
         return frozenset() if self.stay is None else self.stay.phases.used
 
     @property

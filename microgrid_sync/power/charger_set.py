@@ -84,8 +84,14 @@ class ChargerSet:
         self.chargers = {charger.component_id: charger for charger in chargers}
         self._config = config
         self._active_since: float | None = None
+        self._goes_on = False
+        """Whether some of them were commanded with another set just before."""
+
         self._releasing = False
         self._released_since: float | None = None
+        self._not_released: frozenset[int] = frozenset()
+        """Those that others have taken since the release began."""
+
         self.waits_for_data = False
         """Whether the first round waits for chargers that have not been heard of."""
 
@@ -189,30 +195,39 @@ class ChargerSet:
         target = None if self.target is None else Power.from_watts(self.target)
         return PowerReport(target, bounds, self.result, chargers)
 
-    def charger_reports(self, clock: Clock, now: float) -> dict[int, ChargerReport]:
+    def charger_reports(
+        self, clock: Clock, now: float, commanding: "ChargerSet | None" = None
+    ) -> dict[int, ChargerReport]:
         """Tell what each charger has, and why.
 
         Args:
             clock: Gives the time of the day for one of the monotonic clock.
             now: The time on the monotonic clock, in seconds.
+            commanding: Who commands those of them that nobody proposes anything for.
         """
         reports = {}
         for component_id, charger in self.chargers.items():
             known = charger.dead_time.known
+            told_by = self
+            if commanding is not None and not self.is_active:
+                told_by = commanding if component_id in commanding.chargers else self
             reports[component_id] = ChargerReport(
                 Power.from_watts(charger.ledger.newest or 0.0),
                 None if charger.is_silent(now) else Power.from_watts(charger.draw),
                 charger.status(now),
-                self._reason(component_id, now).text(now, clock),
+                told_by.reason(component_id, now).text(now, clock),
                 None if known is None else timedelta(seconds=round(known, 1)),
             )
         return reports
 
-    def _reason(self, component_id: int, now: float) -> Reason:
+    def reason(self, component_id: int, now: float) -> Reason:
+        """Find why a charger has what it has."""
         if self.plan is None or self.target is None:
             waits = "waits until the other chargers have been heard of"
             return Reason(waits if self.is_active else "not commanded: nobody proposes anything")
-        case = self.plan.cases[component_id]
+        case = self.plan.cases.get(component_id)
+        if case is None:
+            return Reason("is commanded from now on")
         return reason(case, self.plan, self._config, self.target, now)
 
     def complaints(self) -> dict[str, str]:
@@ -268,6 +283,7 @@ class ChargerSet:
         self._releasing = False
         if self._active_since is None:
             self._active_since = now
+            self._goes_on = not covered.isdisjoint(self.chargers)
             for charger in self.chargers.values():
                 if charger.component_id not in covered:
                     charger.begin_campaign()
@@ -277,7 +293,8 @@ class ChargerSet:
             self.target = resolve(proposals, self._commandable(now)).target or 0.0
         have_data = all(charger.data is not None for charger in self.chargers.values())
         waited = now - self._active_since
-        self.waits_for_data = not have_data and waited < _FIRST_ROUND_WAIT
+        # Who is commanded already is not let go of meanwhile.
+        self.waits_for_data = not have_data and waited < _FIRST_ROUND_WAIT and not self._goes_on
         if self.waits_for_data:
             return {}
         self.plan = plan(
@@ -352,6 +369,7 @@ class ChargerSet:
         """Let the chargers that have been commanded draw what they can, from the next step on."""
         self._releasing = any(c.ledger.was_commanded for c in self.chargers.values())
         self._released_since = None
+        self._not_released = frozenset()
 
     @property
     def is_releasing(self) -> bool:
@@ -360,14 +378,19 @@ class ChargerSet:
 
     def is_being_released(self) -> bool:
         """Tell whether there are chargers that can be released, and are not yet."""
-        return self._releasing and any(_is_to_be_released(c) for c in self.chargers.values())
+        return self._releasing and any(
+            _is_to_be_released(charger)
+            for number, charger in self.chargers.items()
+            if number not in self._not_released
+        )
 
     def _release(self, now: float, taken: Set[int]) -> dict[int, float]:
         commands = {}
         waiting = False
+        self._not_released |= taken & self.chargers.keys()
         for charger in self.chargers.values():
             ledger = charger.ledger
-            if not ledger.was_commanded or charger.component_id in taken:
+            if not ledger.was_commanded or charger.component_id in self._not_released:
                 continue
             # How much it may draw is known when it is heard of; and a bound that was lowered for a
             # while comes back.

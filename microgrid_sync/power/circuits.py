@@ -24,6 +24,7 @@ from microgrid_sync.power.house import (
     Stage,
     Values,
     explained,
+    is_located,
 )
 from microgrid_sync.power.readings import NOMINAL_VOLTAGE, Flow, PerPhase, Reading, flow_of
 from microgrid_sync.power.rotation import UNKNOWN, Rotation, RotationSearch, rotation_name
@@ -48,8 +49,14 @@ _UNSETTLED = 0.5
 """A: by so much the current of a charger that nobody knows the rotation of must not change while
 that of another one is looked for."""
 
-_RAISED_LATELY = 60.0
+_RAISED_LATELY = 20.0
 """Seconds after a raise in which a charger may draw more than it has said."""
+
+_FROZEN_AFTER = 60.0
+"""Seconds for which values stand still to the last digit before that is a silence."""
+
+_STAND_IN_AFTER = 3.0
+"""Seconds until others are asked for what a meter does not say."""
 
 _TOGETHER = 0.25
 """Of its interval: a charger that has spoken within it has measured together with the meter."""
@@ -84,6 +91,12 @@ class Wiring(NamedTuple):
     other_chargers: frozenset[int]
     """The chargers of the site that are not behind it."""
 
+    unmetered: frozenset[int]
+    """Chargers that none of the meters reads."""
+
+    behind: Mapping[int, frozenset[int]]
+    """The chargers behind each of the meters, and behind those that stand in."""
+
 
 def wiring_of(topology: Topology, where: Where) -> Wiring:
     """Find what a circuit is made of.
@@ -92,15 +105,22 @@ def wiring_of(topology: Topology, where: Where) -> Wiring:
         ValueError: If there is no such meter, it cannot be known what flows there, or no charger is
             behind it.
     """
+    unmetered: frozenset[int] = frozenset()
+    every = topology.ids(ComponentCategory.EV_CHARGER)
     if where == "grid":
         meters, begins = _at_the_grid(topology)
+        unmetered = every & set(begins)
         behind = set(begins).union(*(topology.behind(i) for i in begins))
         depth, name = 0, "the grid connection"
     else:
         if where not in topology:
-            known = [c.component_id for c in topology.components(ComponentCategory.METER)]
+            meters_known = topology.components(ComponentCategory.METER)
+            known = [
+                c.component_id for c in meters_known if topology.behind(c.component_id) & every
+            ]
             raise ValueError(
-                f"there is no component {where}; the meters are {', '.join(map(str, known))}"
+                f"there is no component {where}; the meters with chargers behind them are "
+                f"{', '.join(map(str, known)) or 'none'}"
             )
         component = topology.component(where)
         if component.category is not ComponentCategory.METER:
@@ -109,11 +129,13 @@ def wiring_of(topology: Topology, where: Where) -> Wiring:
             )
         meters, behind = (where,), set(topology.behind(where))
         depth, name = len(topology.path_to_grid(where)), f"meter {where}"
-    chargers = topology.ids(ComponentCategory.EV_CHARGER) & behind
+    chargers = every & behind
     if not chargers:
         raise ValueError(f"a limit commands EV chargers; there are none behind {name}")
-    others = topology.ids(ComponentCategory.EV_CHARGER) - chargers
-    return Wiring(meters, chargers, depth, _stand_ins(topology, meters), others)
+    stand_ins = _stand_ins(topology, meters)
+    parts = {*meters, *(part for parent, more in stand_ins.values() for part in (parent, *more))}
+    behind_each = {part: topology.behind(part) & every for part in parts}
+    return Wiring(meters, chargers, depth, stand_ins, every - chargers, unmetered, behind_each)
 
 
 def _at_the_grid(topology: Topology) -> tuple[tuple[int, ...], list[int]]:
@@ -195,9 +217,12 @@ class Circuit:
     """When chargers below were last raised."""
 
     obey_time: float = _UNKNOWN_OBEY_TIME
+    frozen: frozenset[int] = frozenset()
+    """Those of its meters whose values stand still although chargers change."""
+
     _told_stage: Stage = Stage.NEVER_HEARD
     _exceeded_since: float | None = None
-    _key: tuple[int, ...] = ()
+    _key: tuple[int, ...] | None = None
     _unexplained: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -232,7 +257,7 @@ class Circuit:
     def measured(self) -> Values | None:
         """Give what flows through it; ``None`` before the first sample."""
         newest = self.house.newest
-        return None if newest is None else newest.values
+        return None if newest is None else newest.total
 
     def is_exceeded(self) -> bool:
         """Tell whether more flows than may."""
@@ -303,19 +328,20 @@ class Circuit:
 
     def _heat(self, sample: Sample) -> None:
         curve, before = self.limit.curve, self.house.newest
-        currents = [0.0 if math.isnan(a) else a for a in sample.values[:TOTAL]]
+        currents = [0.0 if math.isnan(a) else a for a in sample.total[:TOTAL]]
         if curve is None:
             self.thermal = None
             return
         rating = curve.rating.as_amperes()
         if self.thermal is None or before is None:
-            one, two, three = (max(1.0, (a / rating) ** 2) for a in currents)
+            # What was before is not known, but that the fuse has borne it.
+            one, two, three = (min(curve.bound, max(1.0, (a / rating) ** 2)) for a in currents)
             self.thermal = one, two, three
             return
         seconds = max(0.0, sample.at - before.at)
         one, two, three = (
             curve.state_after(state, _between(old, new, seconds), seconds)
-            for state, old, new in zip(self.thermal, before.values, currents, strict=False)
+            for state, old, new in zip(self.thermal, before.total, currents, strict=False)
         )
         self.thermal = one, two, three
 
@@ -366,6 +392,31 @@ def _between(before: float, after: float, seconds: float) -> float:
     return math.sqrt(mean)
 
 
+@dataclass
+class _Still:
+    """A meter that says the same to the last digit."""
+
+    since: float
+    flows: Mapping[int, Flow]
+    """What the chargers behind it drew then."""
+
+    has_moved: bool = False
+    """Whether one of them has changed since."""
+
+
+def _highest(flow: Flow, rotation: Rotation) -> Values:
+    """Give what a charger that no meter reads may take of each phase."""
+    power = max(0.0, flow.power)
+    if not flow.has_phases:
+        return (power / NOMINAL_VOLTAGE,) * 3 + (power,)
+    one, two, three = flow.currents
+    if is_located(flow.currents, rotation):
+        one, two, three = explained(flow.currents, rotation)
+    else:
+        one = two = three = max(flow.currents)
+    return one, two, three, power
+
+
 class Circuits:
     """All circuits that are limited. The control loop's thread owns it."""
 
@@ -380,7 +431,8 @@ class Circuits:
         self._given = rotations
         self.circuits: dict[object, Circuit] = {}
         self._readings: dict[int, Reading] = {}
-        self._frozen: dict[int, Flow] = {}
+        # What chargers drew when a meter began to say the same, and whether one has changed since.
+        self._stills: dict[int, _Still] = {}
 
     # Which there are
 
@@ -407,6 +459,9 @@ class Circuits:
     def close(self, key: object) -> frozenset[int]:
         """Limit a circuit no more; give the chargers that no other circuit covers."""
         circuit = self.circuits.pop(key)
+        if not self.circuits:
+            self._readings.clear()
+            self._stills.clear()
         return circuit.wiring.chargers - self.chargers()
 
     def chargers(self) -> frozenset[int]:
@@ -418,8 +473,10 @@ class Circuits:
         found: set[int] = set()
         for circuit in self.circuits.values():
             found.update(circuit.wiring.meters)
-            if circuit.stage(now) > Stage.HEARD:
-                for parent, others in circuit.wiring.stand_ins.values():
+            if now - circuit.house.begun_at < _STAND_IN_AFTER:
+                continue
+            for meter, (parent, others) in circuit.wiring.stand_ins.items():
+                if not self._is_heard(meter, now) or meter in circuit.frozen:
                     found |= {parent, *others}
         return frozenset(found)
 
@@ -429,11 +486,15 @@ class Circuits:
         A circuit that is no more keeps its chargers, which get nothing when its meter is silent.
         """
         told = []
+        before = self.chargers()
         for circuit in self.circuits.values():
             try:
                 circuit.wiring = wiring_of(topology, circuit.where)
             except ValueError as error:
                 told.append(f"the limit of {circuit.name} can no longer be held: {error}")
+        left = sorted(before - self.chargers())
+        if left:
+            told.append(f"no limit covers chargers {', '.join(map(str, left))} any more")
         return told
 
     # What flows
@@ -445,8 +506,6 @@ class Circuits:
         self._readings[component_id] = (
             Reading(flow, now) if before is None else before.next(flow, now)
         )
-        if self._frozen.get(component_id, flow) != flow:
-            del self._frozen[component_id]
 
     def advance(self, chargers: Mapping[int, Charger], now: float) -> list[tuple[int, str]]:
         """Take new samples into all circuits.
@@ -470,21 +529,52 @@ class Circuits:
         self, circuit: Circuit, chargers: Mapping[int, Charger], now: float
     ) -> list[tuple[int, str]]:
         """Take what flows through a circuit, if something new is known of that."""
+        frozen = {m for m in circuit.wiring.meters if self._stands_still(circuit, m, now)}
+        circuit.frozen = frozenset(frozen)
         found = self._flow_through(circuit, now)
         if found is None or not circuit.is_new(found[0]):
             return []
         key, values, circuit.house.interval = found
+        # Nobody stands in for these.
+        used = frozen & set(key[::2])
+        still = (self._readings[meter].still_since for meter in used)
+        circuit.house.frozen_since = min(still, default=None)
         flows = {
             number: flow
             for number in circuit.wiring.chargers
             if (flow := self.flow(number, now)) is not None
         }
-        expected = self._expected(circuit, chargers, flows, now)
-        told = circuit.take(Sample(now, values, flows), key, expected)
-        if circuit.house.is_frozen:
-            for meter in circuit.wiring.meters:
-                self._frozen.setdefault(meter, self._readings[meter].flow)
-        return told
+        unmetered = [
+            _highest(flow, circuit.rotation_of(number))
+            for number, flow in flows.items()
+            if number in circuit.wiring.unmetered
+        ]
+        one, two, three, power = (sum(of) for of in zip(*unmetered, (0.0,) * 4, strict=True))
+        metered = {n: flow for n, flow in flows.items() if n not in circuit.wiring.unmetered}
+        expected = self._expected(circuit, chargers, metered, now)
+        sample = Sample(now, values, metered, (one, two, three, power))
+        return circuit.take(sample, key, expected)
+
+    def _stands_still(self, circuit: Circuit, meter: int, now: float) -> bool:
+        """Tell whether a meter has said the same for a minute, while chargers behind it changed."""
+        reading = self._readings.get(meter)
+        if reading is None:
+            return False
+        still = self._stills.get(meter)
+        flows = {
+            number: flow
+            for number in circuit.wiring.behind[meter]
+            if (flow := self.flow(number, now)) is not None
+        }
+        if still is None or still.since != reading.still_since:
+            self._stills[meter] = _Still(reading.still_since, flows)
+            return False
+        still.has_moved = still.has_moved or any(
+            flow.has_moved(still.flows[number])
+            for number, flow in flows.items()
+            if number in still.flows
+        )
+        return still.has_moved and reading.at - reading.still_since >= _FROZEN_AFTER
 
     def note_raises(self, chargers: Iterable[int], now: float) -> None:
         """Note that chargers are raised: one round of raises in all circuits that they are in."""
@@ -505,6 +595,9 @@ class Circuits:
     ) -> tuple[tuple[int, ...], Values, float] | None:
         """Give what flows through a circuit, which samples say so, and how often they come."""
         key: list[int] = []
+        for number in sorted(circuit.wiring.unmetered):
+            reading = self._readings.get(number)
+            key += [number, 0 if reading is None else reading.number]
         sums = [0.0] * 4
         interval = 0.0
         for meter in circuit.wiring.meters:
@@ -521,24 +614,27 @@ class Circuits:
                 for place, value in enumerate((*currents, reading.flow.power)):
                     sums[place] += sign * value
         one, two, three, power = sums
-        return tuple(key), (one, two, three, power), interval
+        return tuple(key), (one, two, three, power), interval or 1.0
 
     def _parts(self, circuit: Circuit, meter: int, now: float) -> list[tuple[int, int]]:
         """Give what adds up to the current of a meter, with signs; nothing if it is silent.
 
         Where it is silent itself, the meter before it less all others that this one reads.
         """
-        if self._is_heard(meter, now):
+        if self._is_heard(meter, now) and meter not in circuit.frozen:
             return [(meter, 1)]
         if meter in circuit.wiring.stand_ins:
             parent, others = circuit.wiring.stand_ins[meter]
-            if all(self._is_heard(part, now) for part in (parent, *others)):
+            parts = (parent, *others)
+            if all(self._is_heard(part, now) for part in parts) and not any(
+                self._stands_still(circuit, part, now) for part in parts
+            ):
                 return [(parent, 1), *((other, -1) for other in others)]
         # A frozen one is listened to all the same: it may move again.
         return [(meter, 1)] if self.flow(meter, now) is not None else []
 
     def _is_heard(self, component_id: int, now: float) -> bool:
-        return self.flow(component_id, now) is not None and component_id not in self._frozen
+        return self.flow(component_id, now) is not None
 
     def _expected(
         self,

@@ -18,7 +18,7 @@ from microgrid_sync.model import ComponentCategory, EVChargerData
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet
-from microgrid_sync.power.circuits import CircuitLimit, Circuits, Where, Wiring
+from microgrid_sync.power.circuits import CircuitLimit, Circuits, Where, wiring_of
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.headroom import Headroom
 from microgrid_sync.power.limit_report import LimitState, limit_state
@@ -83,6 +83,8 @@ class _Watched:
         self.bounds = Publication(f"the bounds of {name}")
         self.results = Publication(f"the results of {name}")
         self.reports: dict[int, Publication] = {}
+        self.never: dict[str, str] = {}
+        """What circuits never leave enough for, by what it is about."""
         self.complaints: dict[str, float] = {}
         """What keeps cars from being charged, and since when; infinite if it has been told."""
         self._name = name
@@ -146,17 +148,17 @@ class _PoolGone:
 class _OpenLimit(Question[None]):
     """Begin to limit a circuit."""
 
-    def __init__(self, key: "LimitKey", where: Where, limit: CircuitLimit, wiring: Wiring) -> None:
+    def __init__(self, key: "LimitKey", where: Where, limit: CircuitLimit) -> None:
         super().__init__()
-        self.key, self.where, self.limit, self.wiring = key, where, limit, wiring
+        self.key, self.where, self.limit = key, where, limit
 
 
 class _UpdateLimit(Question[None]):
     """Limit a circuit otherwise."""
 
-    def __init__(self, key: "LimitKey", limit: CircuitLimit) -> None:
+    def __init__(self, key: "LimitKey", limit: CircuitLimit, name: str) -> None:
         super().__init__()
-        self.key, self.limit = key, limit
+        self.key, self.limit, self.name = key, limit, name
 
 
 class _SubscribeLimit(Question[Receiver[Any]]):
@@ -205,7 +207,7 @@ class LimitKey:
             name: What receivers of its reports call it.
         """
         self.name = name
-        # Replaced as a whole by the loop's thread.
+        # Both are replaced as a whole by the loop's thread.
         self.state: LimitState | None = None
 
 
@@ -340,23 +342,24 @@ class ControlLoop:
         """
         return self.worker.ask(_Subscribe(chargers, what, priority, maxsize, keeps))
 
-    def open_limit(self, key: LimitKey, where: Where, limit: CircuitLimit, wiring: Wiring) -> None:
+    def open_limit(self, key: LimitKey, where: Where, limit: CircuitLimit) -> None:
         """Begin to limit a circuit: its chargers are commanded from now on.
 
         Raises:
+            ValueError: If it is none that can be limited.
             ReceiverStoppedError: If the microgrid has been closed.
             RuntimeError: In a child that was forked off.
         """
-        self.worker.ask(_OpenLimit(key, where, limit, wiring))
+        self.worker.ask(_OpenLimit(key, where, limit))
 
-    def update_limit(self, key: LimitKey, limit: CircuitLimit) -> None:
+    def update_limit(self, key: LimitKey, limit: CircuitLimit, name: str) -> None:
         """Limit a circuit otherwise.
 
         Raises:
             ReceiverStoppedError: If the limit or the microgrid has been closed.
             RuntimeError: In a child that was forked off.
         """
-        self.worker.ask(_UpdateLimit(key, limit))
+        self.worker.ask(_UpdateLimit(key, limit, name))
 
     def close_limit(self, key: LimitKey) -> None:
         """Limit a circuit no more; nothing is sent. For the second time, nothing happens.
@@ -457,15 +460,18 @@ class ControlLoop:
 
     def _open_limit(self, message: _OpenLimit, now: float) -> None:
         key = message.key
-        self._circuits.open(key, message.where, message.limit, message.wiring, now)
+        # Once more: the site may be another one by now.
+        wiring = wiring_of(self._topology, message.where)
+        self._circuits.open(key, message.where, message.limit, wiring, now)
         self._limit_reports[key] = Publication(f"the reports of {key.name}")
-        for number in message.wiring.chargers:
+        for number in wiring.chargers:
             self._charger(number)
-        self._receivers.follow(message.wiring.chargers, now)
+        self._receivers.follow(wiring.chargers, now)
 
     def _update_limit(self, message: _UpdateLimit) -> None:
         self._require_open(message.key)
         self._circuits.update(message.key, message.limit)
+        message.key.name = message.name
 
     def _subscribe_limit(self, message: _SubscribeLimit) -> Receiver[Any]:
         self._require_open(message.key)
@@ -480,6 +486,7 @@ class ControlLoop:
         if reports is None:
             return
         left = self._circuits.close(message.key)
+        message.key.state = None
         reports.end()
         if left:
             _logger.warning(
@@ -668,6 +675,12 @@ class ControlLoop:
                 if number not in held and (words := headroom.binding(case)) is not None:
                     held[number] = words
             commands[chargers] = everybody[chargers].chargers.lower(limits, held, now)
+            everybody[chargers].never = {
+                f"circuit of {case.component_id}": f"charger {case.component_id} cannot start a "
+                f"car: {why}"
+                for case in plan.waiting
+                if (why := headroom.never_fits(case)) is not None
+            }
         return commands
 
     def _commanded_now(self) -> frozenset[int]:
@@ -811,7 +824,7 @@ class ControlLoop:
             one.results.publish(result, object())
         if one.reports:
             self._publish_reports(one, proposals, now)
-        self._complain(one, one.chargers.complaints(), now)
+        self._complain(one, {**one.chargers.complaints(), **one.never}, now)
 
     def _publish_reports(self, one: _Watched, proposals: list[Proposal], now: float) -> None:
         time_of_day = datetime.now().astimezone()
@@ -819,7 +832,7 @@ class ControlLoop:
         def clock(at: float) -> str:
             return (time_of_day + timedelta(seconds=at - now)).strftime("%H:%M")
 
-        chargers = one.chargers.charger_reports(clock, now)
+        chargers = one.chargers.charger_reports(clock, now, self._limited.chargers)
         # A draw that changes, or a second less to wait, is news now and then.
         stable = {
             number: (r.allocation, r.status, r.reason.partition(" in ")[0], r.obey_time)
@@ -879,6 +892,7 @@ class ControlLoop:
             ):
                 del self._watched[chargers]
         needed = self._circuits.chargers().union(*self._watched)
+        needed |= {n for n, charger in self._chargers.items() if charger.ledger.may_land(now)}
         for charger in self._chargers.keys() - needed:
             self._ledgers[charger] = self._chargers.pop(charger).ledger
             self._reconnects.pop(charger, None)

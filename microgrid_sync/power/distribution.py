@@ -508,6 +508,10 @@ def _raise(
     def most(case: Case) -> float:
         return math.inf if shares is None else shares.get(case.component_id, 0.0)
 
+    def is_limited(case: Case) -> bool:
+        # What is allocated and not drawn in a circuit is in the way of others, and of the house.
+        return headroom is not None and headroom.limits(case)
+
     def left(case: Case) -> float:
         return free if headroom is None else min(free, headroom.most(case))
 
@@ -531,7 +535,10 @@ def _raise(
         case
         for case in cases
         if case.charger.changed_at <= raisable_since
-        and (_is_hungry(case, limits) or (not is_short and _could_be_raised(case, limits)))
+        and (
+            _is_hungry(case, limits)
+            or (not is_short and not is_limited(case) and _could_be_raised(case, limits))
+        )
     ]
     hungry.sort(key=comes_first)
     for step in (_STEP, math.inf):
@@ -542,8 +549,10 @@ def _raise(
             wanted = min(limit + free, stepped)
             if headroom is not None:
                 wanted = min(wanted, headroom.most(case))
+            if is_short or is_limited(case):
+                wanted = min(wanted, case.wanted)
             if is_short:
-                wanted = min(wanted, case.wanted, most(case))
+                wanted = min(wanted, most(case))
             give(case, case.allowed(wanted, case.least))
     return free
 

@@ -66,12 +66,21 @@ class _View:
     def _loads(self, number: int, *, is_start: bool) -> Loads:
         flow = self.flows.flow(number, self.now)
         rotation = self.circuit.rotation_of(number)
-        return loads_of(self.chargers[number], flow, rotation, self.now, is_start=is_start)
+        is_metered = number not in self.circuit.wiring.unmetered
+        return loads_of(
+            self.chargers[number],
+            flow,
+            rotation,
+            self.now,
+            is_start=is_start,
+            is_metered=is_metered,
+        )
 
     def loads_for(self, case: Case, limits: Mapping[int, float] | None = None) -> Loads:
         """Give the loads of a charger; as of one that is started if it has no limit yet."""
         number = case.component_id
-        starts = not case.limit and (limits is None or limits[number] > 0)
+        # What charges before the first command goes on: that is no start.
+        starts = case.limit == 0 and (limits is None or limits[number] > 0)
         if not starts:
             return self.loads[number]
         if number not in self._start_loads:
@@ -148,7 +157,23 @@ class _View:
             watts = load.watts_for(max(0.0, self.free[place]) + counted)
             if watts < tightest:
                 tightest, words = watts, self.words(place)
-        return words
+        return self.never_fits(case) or words
+
+    def never_fits(self, case: Case) -> str | None:
+        """Say why a car cannot be started here whatever else is drawn; ``None`` if it can."""
+        needed = case.least_to_start()
+        if case.limit or not needed:
+            return None
+        loads = self.loads_for(case)
+        for place in self.places:
+            load = loads[place]
+            if load is not None and load.of(needed) > self.circuit.target(place):
+                unit = "A" if place != TOTAL else "W"
+                return (
+                    f"{self.words(place)}, and a car that begins there may take "
+                    f"{load.of(needed):.1f} {unit}"
+                )
+        return None
 
     def words(self, place: int) -> str:
         """Name a limit, and say what it leaves."""
@@ -201,6 +226,10 @@ class Headroom:
             return -math.inf
         return self.most_later(case)
 
+    def limits(self, case: Case) -> bool:
+        """Tell whether a charger is in one of the circuits."""
+        return case.component_id in self._above
+
     def may_raise(self, case: Case) -> bool:
         """Tell whether a charger may be raised now, if there is room for that."""
         return all(
@@ -217,6 +246,11 @@ class Headroom:
         """Note that a charger is raised."""
         for view in self._above.get(case.component_id, ()):
             view.take(case, watts)
+
+    def never_fits(self, case: Case) -> str | None:
+        """Say why a car cannot be started whatever else is drawn; ``None`` if it can."""
+        views = self._above.get(case.component_id, ())
+        return next((why for view in views if (why := view.never_fits(case)) is not None), None)
 
     def binding(self, case: Case) -> str | None:
         """Say what keeps a charger from getting more; ``None`` if no circuit does."""

@@ -31,12 +31,6 @@ _MINIMUM_AFTER, _ZERO_AFTER = 60.0, 300.0
 _FIRST_HEARD_WITHIN = 10.0
 """Seconds within which a meter must first be heard."""
 
-_FROZEN_AFTER = 60.0
-"""Seconds for which values stand still to the last digit before that is a silence."""
-
-_MOVES = 1.0
-"""A: by so much a charger must have changed meanwhile."""
-
 _SETTLE = 2.0
 """Seconds in which meter and charger come to agree on a change that both measure."""
 
@@ -71,6 +65,15 @@ class Sample(NamedTuple):
     """NaN where it lacks something."""
 
     chargers: Mapping[int, Flow]
+
+    unmetered: Values = (0.0, 0.0, 0.0, 0.0)
+    """What flows there besides, to chargers that no meter reads."""
+
+    @property
+    def total(self) -> Values:
+        """What flows through the circuit."""
+        one, two, three, power = (a + b for a, b in zip(self.values, self.unmetered, strict=True))
+        return one, two, three, power
 
 
 class _Highest:
@@ -124,13 +127,13 @@ class House:
             now: The time.
             max_data_age: Seconds after which the newest sample is too old.
         """
-        self._begun_at = now
+        self.begun_at = now
+        """When it began to listen."""
         self._max_data_age = max_data_age
         self._known: list[_Known | None] = [None] * 4
         self._history: deque[Sample] = deque()
-        self._still_since = now
-        self._chargers_when_still: Mapping[int, Flow] = {}
-        self._chargers_moved = False
+        self.frozen_since: float | None = None
+        """Since when the values stand still although chargers change."""
         self.interval = 1.0
         """Seconds between two samples, usually."""
 
@@ -153,7 +156,6 @@ class House:
             expected: By how much chargers may draw more than they have said, or less.
         """
         newest = self.newest
-        self._note_movement(newest, sample)
         # A sample a second is enough of a history.
         if newest is None or int(sample.at) != int(newest.at):
             self._history.append(sample)
@@ -178,36 +180,19 @@ class House:
                 self._known[place] = known
             known.add(value, expected[place], sample.at)
 
-    def _note_movement(self, newest: Sample | None, sample: Sample) -> None:
-        if newest is None or newest.values != sample.values:
-            self._still_since = sample.at
-            self._chargers_when_still, self._chargers_moved = sample.chargers, False
-        elif not self._chargers_moved:
-            self._chargers_moved = _has_moved(self._chargers_when_still, sample.chargers)
-
     def recompute(self, rotation_of: Callable[[int], Rotation]) -> None:
         """Find the house of the last while anew, as a rotation is another one now."""
         self._known = [None] * 4
         for sample in self._history:
             self._add(sample, rotation_of, (0.0, 0.0, 0.0, 0.0))
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether its values stand still while chargers change."""
-        newest = self.newest
-        return (
-            newest is not None
-            and self._chargers_moved
-            and newest.at - self._still_since >= _FROZEN_AFTER
-        )
-
     def stage(self, place: int, now: float) -> Stage:
         """Tell how well a phase, or the total, is known."""
         known = self._known[place]
         if known is None:
-            waited = now - self._begun_at
+            waited = now - self.begun_at
             return Stage.NEVER_HEARD if waited < _FIRST_HEARD_WITHIN else Stage.ZERO
-        age = now - (self._still_since if self.is_frozen else known.heard_at)
+        age = now - (known.heard_at if self.frozen_since is None else self.frozen_since)
         if age >= _ZERO_AFTER:
             return Stage.ZERO
         if age >= _MINIMUM_AFTER:
@@ -270,12 +255,4 @@ def is_located(currents: PerPhase, rotation: Rotation) -> bool:
     return all(
         phase is not None or ampere <= _NO_CURRENT
         for ampere, phase in zip(currents, rotation, strict=True)
-    )
-
-
-def _has_moved(before: Mapping[int, Flow], now: Mapping[int, Flow]) -> bool:
-    return any(
-        abs(a - b) > _MOVES
-        for number in before.keys() & now.keys()
-        for a, b in zip(before[number].currents, now[number].currents, strict=True)
     )

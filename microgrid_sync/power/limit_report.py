@@ -85,7 +85,7 @@ def _currents(amperes: list[float]) -> Currents | None:
 def _reason(circuit: Circuit, now: float) -> str:
     stage = circuit.stage(now)
     if stage > Stage.HEARD:
-        frozen = ", its values stand still" if circuit.house.is_frozen else ""
+        frozen = ", its values stand still" if circuit.house.frozen_since is not None else ""
         return f"{circuit.name} {IN_WORDS[stage]}{frozen}"
     if circuit.sign.is_missing:
         return f"{circuit.name} measures feed-in without a sign"

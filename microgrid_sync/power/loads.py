@@ -60,7 +60,13 @@ Loads = tuple[Load | None, Load | None, Load | None, Load]
 
 
 def loads_of(
-    charger: Charger, flow: Flow | None, rotation: Rotation, now: float, *, is_start: bool
+    charger: Charger,
+    flow: Flow | None,
+    rotation: Rotation,
+    now: float,
+    *,
+    is_start: bool,
+    is_metered: bool = True,
 ) -> Loads:
     """Tell what a charger takes of a circuit.
 
@@ -74,11 +80,13 @@ def loads_of(
         rotation: Its rotation against the circuit's meter.
         now: The time on the monotonic clock, in seconds.
         is_start: Whether it is to be started, or may be started by what is meant.
+        is_metered: Whether the circuit's meter reads it: what it draws may be in the house then.
     """
     volts = charger.volts.lowest if math.isfinite(charger.volts.lowest) else _LOW_VOLTAGE
     used = charger.used_phases
-    begins = is_start or charger.on_since is None or now - charger.on_since < START_TIME
-    if begins or not used:
+    # A car that charged when it was first commanded has not been started.
+    started_at = -math.inf if charger.stay is None else charger.stay.started_at
+    if is_start or now - started_at < START_TIME or not used:
         phases, per_watt = charger.voltage.phases(now), 1.0 / volts
     else:
         phases, per_watt = used, 1.0 / (volts * len(used))
@@ -88,6 +96,9 @@ def loads_of(
     places = _places(phases, rotation)
     currents = (0.0, 0.0, 0.0) if flow is None else flow.currents
     has_phases = flow is None or flow.has_phases
+    if not is_metered and not is_located(currents, rotation):
+        load = Load(per_watt, most, draw=max(0.0, *currents))
+        return load, load, load, total
     if has_phases and not is_located(currents, rotation):
         # What it draws is in the house, but for what it draws on every phase.
         least, highest = max(0.0, min(currents)), max(0.0, *currents)

@@ -5,6 +5,7 @@ of the current that is measured and power over voltage, so that an unknown power
 """
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -14,14 +15,17 @@ NOMINAL_VOLTAGE = 230.0
 
 PerPhase = tuple[float, float, float]
 
+_MOVES = 1.0
+"""A: what changes by more has changed."""
+
 _SHORTEST_SILENCE = 3.0
 """Seconds without a sample after which a component is not heard just now."""
 
 _INTERVALS = 3.0
 """So many of its usual intervals, if that is longer."""
 
-_WEIGHT = 0.2
-"""Of the newest interval in the usual one."""
+_REMEMBERED = 5
+"""So many of the last intervals count; the usual one is in the middle of them."""
 
 
 class Flow(NamedTuple):
@@ -34,6 +38,18 @@ class Flow(NamedTuple):
     def has_phases(self) -> bool:
         """Whether all currents are known."""
         return not any(map(math.isnan, self.currents))
+
+    def is_same(self, other: "Flow") -> bool:
+        """Tell whether another one is the same to the last digit; what is not known is the same."""
+        pairs = zip((*self.currents, self.power), (*other.currents, other.power), strict=True)
+        return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+
+    def has_moved(self, since: "Flow") -> bool:
+        """Tell whether it has clearly changed."""
+        currents = zip(self.currents, since.currents, strict=True)
+        return abs(self.power - since.power) > _MOVES * NOMINAL_VOLTAGE or any(
+            abs(a - b) > _MOVES for a, b in currents
+        )
 
 
 def flow_of(data: Any) -> Flow:
@@ -73,17 +89,29 @@ class Reading:
     number: int = 1
     """Which one it is."""
 
-    interval: float = 1.0
-    """Seconds between two, usually."""
-
     before: Flow | None = None
     """The one before it."""
 
+    still_since: float = math.nan
+    """Since when it has been the same to the last digit; its own time unless given."""
+
+    _gaps: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Stand still since now, unless told otherwise."""
+        if math.isnan(self.still_since):
+            self.still_since = self.at
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two, usually; a pause now and then does not count."""
+        return statistics.median(self._gaps) if self._gaps else 1.0
+
     def next(self, flow: Flow, now: float) -> Self:
         """Take the next one."""
-        gap = now - self.at
-        interval = self.interval + _WEIGHT * (gap - self.interval)
-        return type(self)(flow, now, self.number + 1, interval, self.flow)
+        gaps = (*self._gaps, now - self.at)[-_REMEMBERED:]
+        still_since = self.still_since if flow.is_same(self.flow) else now
+        return type(self)(flow, now, self.number + 1, self.flow, still_since, gaps)
 
     def is_heard(self, now: float, longest: float) -> bool:
         """Tell whether it is not older than usual.

@@ -59,8 +59,11 @@ def reason(case: Case, plan: Plan, config: ChargingConfig, target: float, now: f
     if trouble is not None:
         return Reason(trouble)
     limit = plan.limits[case.component_id]
+    circuit = plan.held.get(case.component_id)
     if limit:
-        return _why_so_much(case, limit, config, now)
+        why = _why_so_much(case, limit, config, now)
+        is_held = circuit is not None and limit + 1 < min(case.wanted, case.charger.upper_bound)
+        return why._replace(words=f"{why.words}; {circuit}") if is_held else why
     impossible = _impossible(case, target)
     return _why_not_yet(case, plan, config, now) if impossible is None else Reason(impossible)
 
@@ -164,7 +167,9 @@ def _why_not_yet(case: Case, plan: Plan, config: ChargingConfig, now: float) -> 
     if held and plan.free + _held_back(plan, held) >= case.minimum:
         number, what = held[0]
         return Reason(f"held back by charger {number}, {what}")
-    return _waits(case, plan, config, now)
+    why = _waits(case, plan, config, now)
+    circuit = plan.held.get(case.component_id)
+    return why if circuit is None else why._replace(words=f"{why.words}; {circuit}")
 
 
 def _held_back(plan: Plan, held: Iterable[tuple[int, str]]) -> float:

@@ -110,8 +110,8 @@ class PhaseUse:
 
     @property
     def used(self) -> frozenset[int]:
-        """Which phases; none as long as that is not known."""
-        return frozenset() if self.count() is None else self._used
+        """Which phases, those that have just begun to carry a current among them."""
+        return self._used | {p for p, since in enumerate(self._since) if since is not None}
 
     def drawing(self) -> int:
         """Give the number of phases that carry a current now."""

@@ -20,7 +20,7 @@ from microgrid_sync.power.headroom import Headroom
 from microgrid_sync.power.set_point_ledger import Answer
 from microgrid_sync.simulator import load_site
 from microgrid_sync.simulator.physics.components import SiteCategory
-from microgrid_sync.simulator.physics.electricity import Flow, Line
+from microgrid_sync.simulator.physics.electricity import Flow, Line, total
 from microgrid_sync.simulator.physics.readings import read
 from microgrid_sync.simulator.physics.site import Site
 from microgrid_sync.topology import Topology
@@ -86,23 +86,34 @@ class House:
         """Components of which nothing comes."""
         self.frozen: dict[int, MeterData] = {}
         """Meters that say the same all the time."""
+        self.loads: dict[int, tuple[float, float, float]] = {}
+        """What is drawn besides all that is simulated, by the meter that it is behind, in A."""
+        self.unsigned: set[int] = set()
+        """Meters that measure feed-in without a sign."""
+        self.disobeying: dict[int, float] = {}
+        """Chargers that take as many W whatever they are told."""
+        self.lossy: set[int] = set()
+        """Chargers whose set-points are lost."""
+        self.interval = 1.0
+        """Seconds between two samples of meters."""
+        self.step = 1.0
+        """Seconds of one step."""
         self.told: list[str] = []
         self.sent: list[tuple[float, int, float]] = []
         self._under_way: list[tuple[float, int, int, int, float]] = []
 
     def run(self, seconds: float, each: Callable[[], None] = lambda: None) -> None:
-        """Let time go by, in steps of a second."""
-        for _ in range(round(seconds)):
-            self._deliver(self.now + 1.0)
-            self.now += 1.0
-            self.site.advance(1.0)
+        """Let time go by, step by step."""
+        for _ in range(round(seconds / self.step)):
+            self._deliver(self.now + self.step)
+            self.now += self.step
+            self.site.advance(self.step)
             self._report()
             if self.limits:
                 self.look()
             each()
 
     def _report(self) -> None:
-        line = self.site.line
         if self.site.is_dark:
             return
         for number, charger in self.known.items():
@@ -110,15 +121,57 @@ class House:
                 data = self.data(number)
                 charger.update(data, self.now)
                 self.circuits.measured(number, data, self.now)
+        if self.now % self.interval:
+            return
         for number in self.circuits.components(self.now) - self.known.keys() - self.silent:
-            measured = meter_data(number, self.site.flows[number], line, self.now)
-            self.circuits.measured(number, self.frozen.get(number, measured), self.now)
+            self.circuits.measured(number, self.frozen.get(number) or self.meter(number), self.now)
+
+    def meter(self, number: int) -> MeterData:
+        """Make what a meter sends."""
+        line = self.site.line
+        behind = {number, *self.topology.behind(number)}
+        flows = [self.site.flows[number]]
+        for meter in behind & self.loads.keys():
+            one, two, three = (a * u for a, u in zip(self.loads[meter], line.voltage, strict=True))
+            flows.append(Flow((one, two, three)))
+        flows += [self._beyond(charger) for charger in behind & self.disobeying.keys()]
+        flow = total(flows)
+        if number in self.unsigned:
+            one, two, three = map(abs, flow.active)
+            flow = Flow((one, two, three))
+        return meter_data(number, flow, line, self.now)
+
+    def currents(self, number: int) -> tuple[float, float, float]:
+        """Give what really flows through a component, in A."""
+        unsigned, self.unsigned = self.unsigned, set()
+        one, two, three = self.meter(number).active_power_per_phase
+        self.unsigned = unsigned
+        v1, v2, v3 = self.site.line.voltage
+        return one / v1, two / v2, three / v3
+
+    def _beyond(self, number: int) -> Flow:
+        """Give what a charger takes beyond what it should."""
+        charger = self.site.charger(number)
+        power = self.disobeying[number] - charger.flow.power
+        phases = len(charger.phases[: charger.car.phases]) if charger.car else 0
+        shares = [0.0, 0.0, 0.0]
+        for phase in charger.phases[:phases]:
+            shares[phase - 1] = power / phases
+        return Flow((shares[0], shares[1], shares[2]))
 
     def data(self, number: int) -> EVChargerData:
         """Make what a charger sends."""
         charger = self.site.charger(number)
         ac = read(self.site, self.site.components[number]).values["data"]["ac"]
         phases = [ac[f"phase_{phase}"] for phase in (1, 2, 3)]
+        power = charger.flow.power
+        if number in self.disobeying and charger.car:
+            power = self.disobeying[number]
+            own = charger.car.phases
+            for i, phase in enumerate(phases):
+                watts = power / own if i < own else 0.0
+                phase["power_active"]["value"] = watts
+                phase["current"]["value"] = watts / 230.0
         lower, upper = charger.active.inclusion_bounds()
 
         def each(what: str) -> tuple[float, float, float]:
@@ -126,7 +179,7 @@ class House:
             return one, two, three
 
         return EVChargerData(
-            number, START + timedelta(seconds=self.now), charger.flow.power,
+            number, START + timedelta(seconds=self.now), power,
             each("power_active"), each("current"), 0.0, (0.0,) * 3, each("voltage"),
             lower, 0.0, upper, 0.0, 50.0, charger.cable_state, charger.state,
         )  # fmt: skip
@@ -158,7 +211,7 @@ class House:
         self._under_way = [one for one in self._under_way if one[2] != number]
         timeout = self.known[number].ledger.timeout
         attempt = self.under_test.sent(number, watts, self.now)
-        if self.chance.random() < self.lost:
+        if number in self.lossy or self.chance.random() < self.lost:
             self._under_way.append((self.now + timeout, 1, number, attempt, -1.0))
             return
         self._under_way.append((self.now + 0.1, 0, number, attempt, watts))
@@ -176,3 +229,43 @@ class House:
             else:
                 answer = Answer.TIMED_OUT if watts < 0 else Answer.CONFIRMED
                 self.under_test.done(number, attempt, answer, at)
+
+
+def garage(
+    wiring: Mapping[int, tuple[int, ...]],
+    *,
+    nested: tuple[int, ...] = (),
+    direct: tuple[int, ...] = (),
+    rated: float = 32.0,
+) -> dict[str, Any]:
+    """Describe chargers behind a main meter 2; some behind a meter 3 that is behind that.
+
+    Args:
+        wiring: The phases of the house that each charger is connected to, in its own order.
+        nested: Those behind meter 3.
+        direct: Those that no meter reads.
+        rated: What each of them is rated for, in A.
+    """
+    places = dict.fromkeys(wiring, 2) | dict.fromkeys(nested, 3) | dict.fromkeys(direct, 1)
+    pairs = [[1, 2], *([place, number] for number, place in places.items())]
+    return {
+        "name": "garage",
+        "start": START,
+        "supply": {"resistance": 0.0},
+        "connections": [*pairs, [2, 3]],
+        "component": [
+            {"id": 1, "category": "grid", "fuse": 63.0},
+            {"id": 2, "category": "meter"},
+            {"id": 3, "category": "meter"},
+            *(
+                {
+                    "id": number,
+                    "category": "ev_charger",
+                    "phases": list(phases),
+                    "rated_current": rated,
+                    "reports_own_phases": True,
+                }
+                for number, phases in wiring.items()
+            ),
+        ],
+    }
