@@ -109,7 +109,7 @@ class Limit:
 
     @property
     def thermal_state(self) -> tuple[float, float, float] | None:
-        """The thermal state of the fuse on each phase: 1 is the steady rated load.
+        """The thermal state of the fuse on each phase; 1 is the steady rated load.
 
         ``None`` without a `FuseCurve`, or if nothing is known yet.
         """

@@ -57,8 +57,8 @@ class ChargingConfig:
     as much."""
 
     phase_rotation: Mapping[int, str] = field(default_factory=dict, hash=False)
-    """How chargers are connected, by their IDs: ``"L2L3L1"`` if the first phase of a charger is L2
-    of the meters before it. Limits of circuits need it; what is not said here they find out."""
+    """How chargers are connected, by their IDs. It is ``"L2L3L1"`` if the first phase of a charger
+    is L2 of the meters before it. Limits of circuits need it; what is not said here they find."""
 
     def __post_init__(self) -> None:
         """Check the settings.

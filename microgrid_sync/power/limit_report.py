@@ -30,7 +30,7 @@ class LimitReport:
     of the current. Below zero the house alone is over it."""
 
     thermal_state: tuple[float, float, float] | None
-    """The thermal state of the fuse on each phase, if its curve is given: 1 is the steady rated
+    """The thermal state of the fuse on each phase, if its curve is given; 1 is the steady rated
     load. What was before the first sample counts as that."""
 
     is_exceeded: bool

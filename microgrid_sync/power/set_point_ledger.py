@@ -15,8 +15,8 @@ Power is distributed by nine rules; docs/pools.rst has the same wording.
 6. A failed set-point is a `PartialFailure` with IDs and watts, and is tried again.
 7. A charger over its limit by more than 10 % for 10 s is reported, and what is drawn is reserved,
    reported or not.
-8. Without any proposal nothing is commanded; `close()` and the end of the program send nothing of
-   their own.
+8. Without any proposal or limit nothing is commanded; `close()` and the end of the program send
+   nothing of their own.
 9. A set-point never overtakes a newer one.
 
 **Why the target is not exceeded by anything sent from here.** Each charger has one ledger.
