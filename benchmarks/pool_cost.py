@@ -1,6 +1,7 @@
 """CPU time of a microgrid with 100 chargers at 1 Hz, against bare grpcio with a thread each.
 
-The microgrid runs a pool's total and its status on top of the streams. Each reader is a process of
+The microgrid runs a pool's total and its status on top of the streams, and the same once more
+under limits of two nested circuits. Each reader is a process of
 its own; the server is another. Measured in turns, in both generations of the API.
 """
 
@@ -13,6 +14,8 @@ from parts import print_cpu_time, read_bare_streams, start_serving
 
 from microgrid_sync import (
     Bounds,
+    Current,
+    FuseCurve,
     Microgrid,
     Power,
     Sample,
@@ -51,9 +54,12 @@ def read_bare(port: int, api: str) -> None:
     channel.close()
 
 
-def read_ours(port: int, api: str) -> None:
-    """Follow a pool's total and status, and keep a proposal."""
+def read_ours(port: int, api: str, *, limited: bool = False) -> None:
+    """Follow a pool's total and status, and keep a proposal; and limits of two circuits, if any."""
     with Microgrid(f"grpc://127.0.0.1:{port}?api={api}") as microgrid:
+        if limited:
+            microgrid.limit("grid", max_current=FuseCurve.gG(1000))
+            microgrid.limit(2, max_current=Current.from_amperes(900.0))
         pool = microgrid.new_ev_charger_pool(priority=1)
         total = pool.power.new_receiver()
         status = pool.power_status.new_receiver()
@@ -87,6 +93,9 @@ def main() -> None:
         case ["ours", given, api]:
             read_ours(int(given), api)
             return
+        case ["limited", given, api]:
+            read_ours(int(given), api, limited=True)
+            return
     server, port = start_serving(__file__)
     for api in ("v0.15", "v1alpha18"):
         compare(port, api)
@@ -96,18 +105,20 @@ def main() -> None:
 
 def compare(port: int, api: str) -> None:
     """Measure both in turns in a generation of the API, and print."""
-    bare: list[float] = []
-    ours: list[float] = []
+    times: dict[str, list[float]] = {"bare": [], "ours": [], "limited": []}
     late: list[float] = []
     for _ in range(ROUNDS):
-        for which in ("bare", "ours"):
+        for which, of in times.items():
             command = [sys.executable, __file__, which, str(port), api]
             found = [float(line) for line in subprocess.check_output(command, text=True).split()]
-            (bare if which == "bare" else ours).append(found[0])
+            of.append(found[0])
             late += found[1:]
-    one, two = (min(found) / SECONDS * 100 for found in (bare, ours))
-    print(f"{CHARGERS} chargers at 1 Hz, {api}: bare {one:.1f} % of a core, a pool {two:.1f} %")
-    print(f"more: {two - one:.1f} % of a core (at most 8 % are wanted)")
+    one, two, three = (min(found) / SECONDS * 100 for found in times.values())
+    print(
+        f"{CHARGERS} chargers at 1 Hz, {api}: bare {one:.1f} % of a core, a pool {two:.1f} %, "
+        f"under two limits {three:.1f} %"
+    )
+    print(f"more: {two - one:.1f} % and {three - one:.1f} % of a core (at most 8 % are wanted)")
     print(f"the latest sample came {max(late) * 1000:.0f} ms late (less than 100 ms is wanted)")
 
 

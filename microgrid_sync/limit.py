@@ -43,7 +43,7 @@ class Limit:
         Args:
             where: The meter's ID, or ``"grid"``.
             limit: What may flow.
-            chargers: The chargers in the circuit.
+            chargers: The chargers in the circuit, as of now.
             key: What the control loop knows the limit by.
             control_loop: What commands the chargers.
             keeps: What must stay alive as long as somebody reads.
@@ -81,8 +81,10 @@ class Limit:
 
     @property
     def chargers(self) -> Set[ComponentId]:
-        """The IDs of the chargers that it commands, as of when it was made."""
-        return frozenset(ComponentId(charger) for charger in self._chargers)
+        """The IDs of the chargers that it commands; new ones are added when they come."""
+        state = self._key.state
+        chargers = self._chargers if state is None else state.chargers
+        return frozenset(ComponentId(charger) for charger in chargers)
 
     @property
     def _report(self) -> LimitReport | None:

@@ -667,8 +667,7 @@ class ControlLoop:
         }
         cases = [case for plan in plans.values() for case in plan.cases.values()]
         limits = {number: watts for plan in plans.values() for number, watts in plan.limits.items()}
-        held = headroom.cap(cases, limits)
-        held |= headroom.lower(cases, limits)
+        held = headroom.hold(cases, limits)
         commands = {}
         for chargers, plan in plans.items():
             for number, case in plan.cases.items():

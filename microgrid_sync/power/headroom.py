@@ -296,7 +296,19 @@ class Headroom:
 
     # Less
 
-    def cap(self, cases: Iterable[Case], limits: dict[int, float]) -> dict[int, str]:
+    def hold(self, cases: Sequence[Case], limits: dict[int, float]) -> dict[int, str]:
+        """Lower what has been distributed, over all sets at once, until every circuit holds.
+
+        Args:
+            cases: The chargers that are commanded.
+            limits: Their limits, in W; changed.
+
+        Returns:
+            Why chargers were lowered, by ID.
+        """
+        return self._cap(cases, limits) | self.lower(cases, limits)
+
+    def _cap(self, cases: Iterable[Case], limits: dict[int, float]) -> dict[int, str]:
         """Bring limits down to what chargers may have below meters that are silent.
 
         Args:

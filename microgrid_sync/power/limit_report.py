@@ -46,6 +46,7 @@ class LimitState:
 
     report: LimitReport
     rotations: Mapping[int, str] = field(default_factory=dict)
+    chargers: frozenset[int] = frozenset()
 
 
 def limit_state(circuit: Circuit, now: float, stamp: datetime) -> LimitState:
@@ -72,7 +73,7 @@ def limit_state(circuit: Circuit, now: float, stamp: datetime) -> LimitState:
         for number, search in sorted(circuit.rotations.items())
         if number in circuit.wiring.chargers and None not in search.found
     }
-    return LimitState(report, rotations)
+    return LimitState(report, rotations, circuit.wiring.chargers)
 
 
 def _currents(amperes: list[float]) -> Currents | None:

@@ -28,7 +28,7 @@ FAULT = {"kind": "silent", "components": [7]}
 
 
 def test_three_sites_are_shipped() -> None:
-    assert shipped_sites() == ["demo", "depot", "every_category"]
+    assert shipped_sites() == ["demo", "depot", "every_category", "house"]
     for name in shipped_sites():
         assert load_site(name).components
 

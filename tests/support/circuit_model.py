@@ -144,8 +144,7 @@ class CircuitSite(ModelSite):
         plan = self.under_test.plan
         if plan is not None and not self.under_test.waits_for_data:
             cases, limits = list(plan.cases.values()), dict(plan.limits)
-            held = headroom.cap(cases, limits)
-            held |= headroom.lower(cases, limits)
+            held = headroom.hold(cases, limits)
             commands = self.under_test.lower(limits, held, now)
         self.covered = frozenset(self.known)
         ledgers = {number: charger.ledger for number, charger in self.known.items()}

@@ -195,8 +195,7 @@ class House:
         plan = self.under_test.plan
         if plan is not None and not self.under_test.waits_for_data:
             cases, limits = list(plan.cases.values()), dict(plan.limits)
-            held = headroom.cap(cases, limits)
-            held |= headroom.lower(cases, limits)
+            held = headroom.hold(cases, limits)
             commands = self.under_test.lower(limits, held, now)
         raised = [i for i, w in commands.items() if w > (self.known[i].ledger.newest or 0.0)]
         self.circuits.note_raises(raised, now)
