@@ -146,7 +146,11 @@ FIELDS: dict[str, list[str]] = {
     "ChargingConfig": [
         "distribution", "minimum_current", "initial_current", "raise_interval",
         "minimum_on_time", "fallback_power", "proposal_lifetime", "max_data_age", "obey_time",
-        "rest", "weights",
+        "rest", "weights", "phase_rotation",
+    ],
+    "FuseCurve": ["name", "rating", "bound", "time_constant", "largest_step"],
+    "LimitReport": [
+        "timestamp", "house", "headroom", "thermal_state", "is_exceeded", "reason",
     ],
     "ChargerReport": ["allocation", "draw", "status", "reason", "obey_time"],
     "Request": ["power", "component_ids", "adjust_power"],
@@ -231,6 +235,13 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "Microgrid.new_ev_charger_pool": {
         "*": None, "priority": REQUIRED, "component_ids": None, "name": None,
     },
+    "Microgrid.limit": {"where": REQUIRED, "*": None, "max_current": None, "max_power": None},
+    "Limit.update": {"*": None, "max_current": None, "max_power": None},
+    "Limit.new_receiver": {"*": None, "maxsize": 50},
+    "Limit.close": {},
+    "FuseCurve.gG": {"amperes": REQUIRED, "*": None, "largest_step": None},
+    "FuseCurve.mcb": {"type": REQUIRED, "amperes": REQUIRED, "*": None, "largest_step": None},
+    "FuseCurve.sls": {"amperes": REQUIRED, "*": None, "largest_step": None},
     "Microgrid.close": {},
     "EVChargerPool.propose_power": {
         "power": REQUIRED, "bounds": microgrid_sync.Bounds(None, None),
@@ -334,7 +345,7 @@ PROPERTIES = [
 OTHER_NAMES = {
     "ComponentId", "DEFAULT_CALL_RETRY", "DEFAULT_CHANNEL_OPTIONS", "RECEIVER_MAX_SIZE",
     "ChargerStatus", "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport",
-    "Formula", "Formula3Phase", "Power", "Result", "Topology", "Voltage",
+    "Formula", "Formula3Phase", "Limit", "Power", "Result", "Topology", "Voltage",
     "Receiver", "ReceiverFetcher", "ReceiverStoppedError", "__version__", "merge",
 }  # fmt: skip
 

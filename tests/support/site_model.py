@@ -55,6 +55,9 @@ class ModelCharger:
     phases: int = 3
     """How many phases the car uses."""
 
+    has_left: bool = False
+    """Whether a car has left, and nobody has heard of that yet."""
+
     started_at: float = -math.inf
     """When its limit rose from zero, by a set-point, in this stay."""
 
@@ -105,6 +108,7 @@ class ModelCharger:
     def plug(self, *, connected: bool, car_limit: float = 11_000.0, phases: int = 3) -> None:
         """Let a car come, or the one that is there go."""
         if connected != self.connected:
+            self.has_left |= self.connected
             self.started_at = self.stopped_at = -math.inf
             self.waits_since = None
         self.connected, self.car_limit, self.phases = connected, car_limit, phases
@@ -227,8 +231,20 @@ class ModelSite:
                 self.known[number].ledger.doubt()
             self.known[number].update(self.data(number), self.now)
             if not charger.is_nan:
-                self._phases[number] = charger.phases
+                self._note_phases(number, charger)
                 self._empty[number] = math.inf if charger.connected else self.now
+
+    def _note_phases(self, number: int, charger: ModelCharger) -> None:
+        """Note what can be known of the phases of the car that is there.
+
+        One that has come in the place of another between two samples is taken for that one.
+        """
+        if not charger.connected:
+            charger.has_left = False
+        known = charger.phases
+        if charger.has_left:
+            known = min(known, self._phases.get(number, known))
+        self._phases[number] = known
 
     def _known_empty(self) -> frozenset[int]:
         """Give the chargers that have just said that no car is there."""
