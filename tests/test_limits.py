@@ -223,6 +223,9 @@ def test_lapse_leaves_its_set_points_as_upper_bounds(simulator: Simulator, api: 
             highest = max(highest, sum(p or 0.0 for p in held(simulator).values()))
             time.sleep(0.1)
         assert highest <= 5000
+        status = pool.power_status.new_receiver().receive(timeout=10.0)
+        reasons = [one.reason for one in status.chargers.values()]
+        assert any("a proposal has lapsed that left 0.0 kW" in reason for reason in reasons)
         # Whoever stops it says that it is over.
         pool.stop()
         assert eventually(lambda: sum(p or 0.0 for p in held(simulator).values()) > 10_000, 30)

@@ -113,7 +113,7 @@ def cannot_be_served(case: Case) -> str | None:
     if case.charger.data is None or not math.isfinite(case.minimum):
         return None
     most = case.charger.upper_bound
-    if case.least_to_start() or most <= 0:
+    if case.least_to_start() or most <= 0 or most == case.charger.cap:
         return None
     return (
         f"cannot be served: its bounds allow {_power(most)}, its car needs {_power(case.minimum)}"
@@ -149,6 +149,8 @@ def _impossible(case: Case, target: float) -> str | None:
     never = cannot_be_served(case)
     if never is not None:
         return never
+    if case.charger.cap < case.minimum:
+        return f"a proposal has lapsed that left {_power(case.charger.cap)}; nobody has said more"
     if target <= 0:
         return "the target is 0 W"
     if target < case.minimum:
