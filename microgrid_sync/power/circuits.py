@@ -36,6 +36,11 @@ Where = int | Literal["grid"]
 
 PHASES = range(3)
 
+_MEASURED = frozenset(
+    {ComponentCategory.METER, ComponentCategory.INVERTER, ComponentCategory.EV_CHARGER}
+)
+"""Whose current is measured on each phase."""
+
 _TARGET_MARGIN = 0.5
 """A: so much of a limit is left free in any case."""
 
@@ -148,10 +153,9 @@ def _at_the_grid(topology: Topology) -> tuple[tuple[int, ...], list[int]]:
     several = topology.fed_by_several() & set(tops)
     if several:
         raise ValueError(f"{unknown}component {min(several)} is fed by several others")
-    measured = (ComponentCategory.METER, ComponentCategory.INVERTER, ComponentCategory.EV_CHARGER)
     for top in tops:
         component = topology.component(top)
-        if component.category not in measured:
+        if component.category not in _MEASURED:
             raise ValueError(
                 f"{unknown}component {describe(component)} is right behind it, and has no meter"
             )
@@ -166,8 +170,10 @@ def _stand_ins(topology: Topology, meters: Iterable[int]) -> dict[int, tuple[int
         if len(above) != 1 or above[0].category is not ComponentCategory.METER:
             continue
         parent = above[0].component_id
-        others = tuple(c.component_id for c in topology.reads(parent) if c.component_id != meter)
-        found[meter] = parent, others
+        others = [c for c in topology.reads(parent) if c.component_id != meter]
+        # Of what else there is nobody says what flows.
+        if all(other.category in _MEASURED for other in others):
+            found[meter] = parent, tuple(other.component_id for other in others)
     return found
 
 

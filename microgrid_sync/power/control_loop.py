@@ -14,7 +14,7 @@ from frequenz.quantities import Power
 
 from microgrid_sync.client import MicrogridApiClient, reconnects, start_set_power
 from microgrid_sync.exceptions import ApiClientError, OperationTimedOut
-from microgrid_sync.model import ComponentCategory, EVChargerData
+from microgrid_sync.model import ComponentCategory, EVChargerData, InverterData, MeterData
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.charger_set import ChargerSet
@@ -747,6 +747,9 @@ class ControlLoop:
         meters = self._circuits.components(now)
         for component_id in self._receivers.followed() - self._chargers.keys():
             for value in self._receivers.take(component_id, now):
+                if not isinstance(value, MeterData | InverterData | EVChargerData):
+                    # The component is something else now.
+                    continue
                 self._voltage_search.update(component_id, value.voltage_per_phase, now)
                 if component_id in meters:
                     self._circuits.measured(component_id, value, now)

@@ -33,7 +33,7 @@ _NOISE, _NOISE_SHARE = 0.6, 0.08
 _ODD_SHARE, _ODD_RANGE = 0.1, 80.0
 """So often it changes by anything, within so many A."""
 
-_MOST_OF_ONE_STEP = 3.5
+_MOST_OF_ONE_STEP = 4.7
 """What one step may say, as a logarithm of a likelihood: it takes several, whatever their size."""
 
 _CERTAIN, _DOUBTFUL = 14.0, 4.0

@@ -6,10 +6,12 @@ import math
 import pytest
 from frequenz.quantities import Current, Power
 
-from microgrid_sync.power.circuits import CircuitLimit, Where
+from microgrid_sync.model import Component, ComponentCategory, Connection
+from microgrid_sync.power.circuits import CircuitLimit, Where, wiring_of
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.house import Stage
 from microgrid_sync.simulator import Car
+from microgrid_sync.topology import Topology
 from tests.support.house import House, garage
 
 WIRING = {11: (1, 2, 3), 12: (2, 3, 1), 13: (3, 1, 2)}
@@ -192,3 +194,18 @@ def test_deepest_of_nested_limits_binds_where_it_is_tightest() -> None:
     made.run(5)
     assert max(made.currents(3)) <= 20.0
     assert made.site.charger(11).flow.power == pytest.approx(11_000)
+
+
+def test_nobody_stands_in_where_something_else_is_not_measured() -> None:
+    components = [
+        Component(1, ComponentCategory.GRID),
+        *(Component(i, ComponentCategory.METER) for i in (2, 3, 4)),
+        Component(11, ComponentCategory.EV_CHARGER),
+    ]
+    pairs = [(1, 2), (2, 3), (2, 4), (3, 11)]
+    connections = [Connection(*pair) for pair in pairs]
+    topology = Topology(components, connections)
+    assert wiring_of(topology, 3).stand_ins == {3: (2, (4,))}
+    plant = Component(5, ComponentCategory.CHP)
+    topology = Topology([*components, plant], [*connections, Connection(2, 5)])
+    assert wiring_of(topology, 3).stand_ins == {}
