@@ -50,8 +50,9 @@ class Limit:
         """
         self._where = where
         # Serializes updates, each of which keeps what the one before has set. The loop's thread,
-        # whose answer is waited for meanwhile, never takes it.
-        self._updating = threading.Lock()
+        # whose answer is waited for meanwhile, never takes it; a signal handler may, in the thread
+        # that has it.
+        self._updating = threading.RLock()
         self._limit = limit
         self._is_closed = False
         self._chargers = chargers
