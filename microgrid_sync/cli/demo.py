@@ -99,12 +99,12 @@ def demo(url: str | None, site: str | None, seconds: float) -> None:
             microgrid = stack.enter_context(Microgrid(client))
             topology = microgrid.topology
             _print_site(console, topology, client.metadata())
-            followed = _follow(client, topology)
-            rows = [*_numbers(microgrid), *followed]
             if site == _WITH_FUSE:
-                summary = _hold_a_fuse(console, microgrid, rows, seconds)
+                summary = _hold_a_fuse(console, microgrid, seconds)
                 console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
                 return
+            followed = _follow(client, topology)
+            rows = [*_numbers(microgrid), *followed]
             _show_live(console, rows, seconds)
             summary = f"{len(topology.components())} components listed"
             summary += f", {len(followed)} followed for {seconds:g} s"
@@ -253,9 +253,7 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
     return what
 
 
-def _hold_a_fuse(
-    console: Console, microgrid: Microgrid, rows: Sequence[Row], seconds: float
-) -> str:
+def _hold_a_fuse(console: Console, microgrid: Microgrid, seconds: float) -> str:
     """Hold all chargers under the fuse of the grid connection; tell what happened."""
     fuse = microgrid.grid.fuse
     if fuse is None:
@@ -271,6 +269,7 @@ def _hold_a_fuse(
     )
     limit = microgrid.limit("grid", max_current=FuseCurve.gG(fuse.max_current))
     reports = limit.new_receiver()
+    rows = [*_numbers(microgrid), *_follow(microgrid.client, microgrid.topology)]
     seconds = max(seconds, _CARS_OBEY)
     _show_live(console, [*rows, ("fuse", reports, _report)], seconds)
     last = _highest(currents.drain()[-3:])

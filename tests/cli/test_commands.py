@@ -49,6 +49,22 @@ def simulate() -> Iterator["subprocess.Popen[str]"]:
     process.communicate(timeout=PATIENCE)
 
 
+def test_demo_holds_the_fuse_of_the_house() -> None:
+    result = subprocess.run(
+        [*COMMAND, "demo", "--site", "house", "--seconds", "1"],
+        capture_output=True, text=True, timeout=2 * PATIENCE + 100, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    words = (
+        r"OK: 4 chargers held under a fuse of 35 A for 15 s: ([\d.]+) A .* before, ([\d.]+) A now"
+    )
+    found = re.fullmatch(words, result.stdout.splitlines()[-1])
+    assert found
+    before, now = map(float, found.groups())
+    assert now < 35.0 < before
+
+
 def test_demo_does_all_of_it() -> None:
     result = _run("demo", "--seconds", "0.5")
     assert result.returncode == 0, result.stderr
