@@ -109,6 +109,9 @@ if TYPE_CHECKING:
         SensorStateCode,
         StateCode,
     )
+    from microgrid_sync.notebook.frames import (
+        to_dataframe,
+    )
     from microgrid_sync.power.config import (
         ChargingConfig,
     )
@@ -137,6 +140,9 @@ if TYPE_CHECKING:
         ReceiverFetcher,
         ReceiverStoppedError,
         merge,
+    )
+    from microgrid_sync.subscription import (
+        Subscription,
     )
     from microgrid_sync.timeseries import (
         Sample,
@@ -267,6 +273,7 @@ _NAMES = {
         "SensorStateCode",
         "StateCode",
     ),
+    "microgrid_sync.notebook.frames": ("to_dataframe",),
     "microgrid_sync.power.config": ("ChargingConfig",),
     "microgrid_sync.power.fuse_curve": ("FuseCurve",),
     "microgrid_sync.power.limit_report": ("LimitReport",),
@@ -287,6 +294,7 @@ _NAMES = {
         "ReceiverStoppedError",
         "merge",
     ),
+    "microgrid_sync.subscription": ("Subscription",),
     "microgrid_sync.timeseries": (
         "Sample",
         "Sample3Phase",
@@ -405,6 +413,7 @@ __all__ = [
     "SslOptions",
     "StateCode",
     "StreamStats",
+    "Subscription",
     "Success",
     "SystemBounds",
     "Telemetry",
@@ -414,4 +423,5 @@ __all__ = [
     "Voltage",
     "__version__",
     "merge",
+    "to_dataframe",
 ]

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -31,15 +31,18 @@ from microgrid_sync.model import (
     BatteryData,
     Component,
     ComponentCategory,
+    ComponentData,
     Connection,
     EVChargerData,
     InverterData,
     Metadata,
     MeterData,
 )
+from microgrid_sync.model.shown import Listing, Shown
 from microgrid_sync.model.telemetry import Sensor, Telemetry
 from microgrid_sync.program_end import check_not_forked, interrupts_us
-from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize, merge
+from microgrid_sync.subscription import Subscription, ids_of
 from microgrid_sync.transport.attempts import CallOptions, CallPlan
 from microgrid_sync.transport.calls import CallCounters
 from microgrid_sync.transport.channel import (
@@ -74,6 +77,12 @@ _GET_METADATA: CallPlan[UnaryRequest[Metadata]] = CallPlan(
 _SHORTEST_SET_POINT, _SHORTEST_BOUNDS = 10, 5
 """Seconds that a set-point, and bounds, hold at the least (v1alpha18)."""
 
+_TIMEZONE_TIMEOUT = 5.0
+"""Seconds for the zone that the times of a picture are in."""
+
+_MAX_AGE = 10.0
+"""Seconds: what came longer ago is not what is measured now."""
+
 _READY_SLICE = 2.0
 """Seconds for one attempt to reach a server that is waited for."""
 
@@ -83,8 +92,8 @@ _LEAST_WAIT = 0.2
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ClientStats:
+@dataclass(frozen=True, repr=False)
+class ClientStats(Shown):
     """What a client has done so far."""
 
     streams: tuple[StreamStats, ...]
@@ -362,7 +371,7 @@ class MicrogridApiClient:
             ApiClientError: If it fails.
         """
         options = self._options(timeout)
-        return self._require_session("components()").components(options).components
+        return Listing(self._require_session("components()").components(options).components)
 
     def connections(
         self,
@@ -395,7 +404,7 @@ class MicrogridApiClient:
         options = self._options(timeout)
         listing, connections = self._require_session(operation).connections(plan, options)
         known = {0, *(component.component_id for component in listing.components)}
-        return [c for c in connections if c.start in known and c.end in known]
+        return Listing(c for c in connections if c.start in known and c.end in known)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
         """Ask for the microgrid's number and place.
@@ -459,7 +468,16 @@ class MicrogridApiClient:
         component_id = check_component_id(component_id)
         check_maxsize(maxsize)
         session = self._require_session(f"data(component_id={component_id})")
-        return session.subscribe(component_id, category, maxsize)
+        return self._at_site(session.subscribe(component_id, category, maxsize))
+
+    def _at_site(self, receiver: Receiver[T]) -> Receiver[T]:
+        receiver.find_timezone = self._timezone
+        return receiver
+
+    def _timezone(self) -> tzinfo | None:
+        """Ask for the zone of the site; ``None`` if it is not known."""
+        location = self.metadata(timeout=_TIMEZONE_TIMEOUT).location
+        return None if location is None else location.timezone
 
     def telemetry(
         self,
@@ -491,7 +509,7 @@ class MicrogridApiClient:
         wanted = check_metrics(metrics)
         check_maxsize(maxsize)
         session = self._require_session(f"telemetry(component_id={component_id})")
-        return session.telemetry(component_id, wanted, maxsize)
+        return self._at_site(session.telemetry(component_id, wanted, maxsize))
 
     def sensors(self, *, timeout: float | None = None) -> list[Sensor]:
         """Ask for all sensors of the microgrid.
@@ -508,7 +526,7 @@ class MicrogridApiClient:
             OperationNotImplemented: If the server speaks an older API.
             ApiClientError: If it fails.
         """
-        return self._require_session("sensors()").sensors(self._options(timeout))
+        return Listing(self._require_session("sensors()").sensors(self._options(timeout)))
 
     def sensor_data(
         self,
@@ -528,7 +546,78 @@ class MicrogridApiClient:
         wanted = check_metrics(metrics)
         check_maxsize(maxsize)
         session = self._require_session(f"sensor_data(sensor_id={sensor_id})")
-        return session.sensor_data(sensor_id, wanted, maxsize)
+        return self._at_site(session.sensor_data(sensor_id, wanted, maxsize))
+
+    def latest(
+        self, component_id: int, *, max_age: float = _MAX_AGE, timeout: float | None = None
+    ) -> ComponentData | Telemetry:
+        """Give what a component measures now.
+
+        That is the newest value of its stream, if one is open; else of one that is opened for it,
+        and stays open until `disconnect`, so that asking again waits for nothing.
+
+        Args:
+            component_id: The component.
+            max_age: How many seconds ago it may have come; a newer one is waited for.
+            timeout: Seconds for the whole; the client's unless given.
+
+        Returns:
+            The data of its category; `Telemetry` for one that has none (API v1alpha18 and later).
+
+        Raises:
+            TypeError: If an argument is no number.
+            ValueError: If the component is unknown, or an argument is not positive.
+            TimeoutError: If nothing has come in time.
+            OperationNotImplemented: If it has no data, and the server's API no telemetry.
+            ReceiverStoppedError: If the client is disconnected meanwhile.
+            ApiClientError: If the list of components had to be asked for, or its stream ended, by
+                an error.
+        """
+        component_id = check_component_id(component_id)
+        age = check_timeout(max_age)
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        session = self._require_session(f"latest(component_id={component_id})")
+        value: ComponentData | Telemetry = session.latest(component_id, age, seconds)
+        return value
+
+    def subscribe(
+        self, component_ids: int | Iterable[int], callback: Callable[[Any], object]
+    ) -> Subscription:
+        """Have a function called with each value that components send.
+
+        Args:
+            component_ids: A component, or several of any categories.
+            callback: Is given one value at a time: the data of the component's category, or its
+                `Telemetry` if that has none. It is called in a thread of the subscription's. What
+                it raises is logged and counted, and does not end anything.
+
+        Returns:
+            What ends it. It does not have to be kept: the calls go on until it or the client is
+            closed.
+
+        Raises:
+            TypeError: If the callback cannot be called, or the IDs are no integers.
+            ValueError: If there are no components, or one is unknown.
+            OperationNotImplemented: If one has no data, and the server's API no telemetry.
+            ApiClientError: If the list of components had to be asked for, and that failed.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be a function, not {callback!r}")
+        receivers: list[Receiver[Any]] = []
+        try:
+            receivers += (
+                self._receive_any(one, RECEIVER_MAX_SIZE) for one in ids_of(component_ids)
+            )
+            return Subscription(merge(*receivers), callback)
+        except BaseException:
+            for receiver in receivers:
+                receiver.close()
+            raise
+
+    def _receive_any(self, component_id: int, maxsize: int) -> Receiver[Any]:
+        component_id = check_component_id(component_id)
+        session = self._require_session(f"data(component_id={component_id})")
+        return self._at_site(session.subscribe_to_any(component_id, maxsize))
 
     # Commands
 
@@ -920,6 +1009,11 @@ def subscribe_in_background(
         deliver(error)
 
 
+def receive_any(client: MicrogridApiClient, component_id: int, maxsize: int) -> Receiver[Any]:
+    """Receive what a component sends, whatever it is: see `Session.subscribe_to_any`."""
+    return client._receive_any(component_id, maxsize)
+
+
 def fetch_site(
     client: MicrogridApiClient, timeout: float | None
 ) -> tuple[ComponentListing, list[Connection]]:
@@ -954,6 +1048,11 @@ def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Ca
     with client._lock:
         client._on_reconnect = (*client._on_reconnect, callback)
     return stop
+
+
+def timezone_of(client: MicrogridApiClient) -> tzinfo | None:
+    """Ask for the zone of a client's site; ``None`` if it is not known."""
+    return client._timezone()
 
 
 def reconnects(client: MicrogridApiClient, component_id: int) -> tuple[int, int] | None:

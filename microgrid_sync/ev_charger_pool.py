@@ -3,7 +3,7 @@
 import math
 import weakref
 from collections.abc import Callable, Mapping, Set
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from frequenz.quantities import Current, Power
 
@@ -32,6 +32,9 @@ from microgrid_sync.receiver import (
 )
 from microgrid_sync.timeseries import SystemBounds
 from microgrid_sync.topology import Topology
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
@@ -167,6 +170,15 @@ class EVChargerPool:
     def power_distribution_results(self) -> ReceiverFetcher[Result]:
         """The results of the distribution of power to these chargers."""
         return _Fetcher(lambda maxsize: self._receive("results", maxsize))
+
+    def plot(self, *, duration: float | None = None, samples: int | None = None) -> "Figure":
+        """Draw the power of all chargers together over time, from now on: see `Formula.plot`."""
+        return self._power.plot(duration=duration, samples=samples)
+
+    def _repr_html_(self) -> str:
+        from microgrid_sync.notebook.html import html_of  # noqa: PLC0415 - only notebooks need it
+
+        return html_of(self)
 
     def propose_power(self, power: Power | None, bounds: Bounds[Power | None] = _NO_BOUNDS) -> None:
         """Propose how much the chargers may draw together.

@@ -93,6 +93,10 @@ class FanOut(Generic[T]):
         for writer in self._writers:
             writer.end(error)
 
+    def newest(self) -> T | Undecoded[T] | None:
+        """Give the newest value, or the message that it is to be made of, if a receiver has it."""
+        return next((w.latest for w in self._writers if w.latest is not None), None)
+
     def __len__(self) -> int:
         """Count the receivers that are not closed."""
         return sum(not writer.is_forgotten for writer in self._writers)

@@ -2,8 +2,9 @@
 
 import math
 import threading
-from collections.abc import Mapping, Set
-from typing import Self
+from collections.abc import Callable, Mapping, Set
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Self
 
 from frequenz.quantities import Current, Power
 
@@ -18,6 +19,9 @@ from microgrid_sync.receiver import (
     ReceiverStoppedError,
     check_maxsize,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Limit:
@@ -37,6 +41,7 @@ class Limit:
         key: LimitKey,
         control_loop: ControlLoop,
         keeps: object,
+        find_timezone: Callable[[], tzinfo | None],
     ) -> None:
         """Make a handle; see `Microgrid.limit`.
 
@@ -47,7 +52,9 @@ class Limit:
             key: What the control loop knows the limit by.
             control_loop: What commands the chargers.
             keeps: What must stay alive as long as somebody reads.
+            find_timezone: Asks for the zone of the site, for pictures.
         """
+        self._find_timezone = find_timezone
         self._where = where
         # Serializes updates, each of which keeps what the one before has set. The loop's thread,
         # whose answer is waited for meanwhile, never takes it; a signal handler may, in the thread
@@ -88,7 +95,8 @@ class Limit:
         return frozenset(ComponentId(charger) for charger in chargers)
 
     @property
-    def _report(self) -> LimitReport | None:
+    def report(self) -> LimitReport | None:
+        """How the limit stands now; ``None`` if nothing is known yet."""
         state = self._key.state
         return None if state is None else state.report
 
@@ -98,7 +106,7 @@ class Limit:
 
         The highest of a while if the meter is silent; ``None`` if nothing is known yet.
         """
-        report = self._report
+        report = self.report
         return None if report is None else report.house
 
     @property
@@ -107,7 +115,7 @@ class Limit:
 
         ``None`` if nothing is known yet, or the current is not limited.
         """
-        report = self._report
+        report = self.report
         return None if report is None else report.headroom
 
     @property
@@ -116,13 +124,13 @@ class Limit:
 
         ``None`` without a `FuseCurve`, or if nothing is known yet.
         """
-        report = self._report
+        report = self.report
         return None if report is None else report.thermal_state
 
     @property
     def is_exceeded(self) -> bool:
         """Whether more flows than the limit."""
-        report = self._report
+        report = self.report
         return report is not None and report.is_exceeded
 
     @property
@@ -146,7 +154,39 @@ class Limit:
             RuntimeError: In a child that was forked off after the client had connected.
         """
         check_maxsize(maxsize)
-        return self._control_loop.subscribe_limit(self._key, maxsize, self._keeps)
+        receiver = self._control_loop.subscribe_limit(self._key, maxsize, self._keeps)
+        receiver.find_timezone = self._find_timezone
+        return receiver
+
+    def plot(self, *, duration: float | None = None, samples: int | None = None) -> "Figure":
+        """Draw what the house takes on each phase, below the limit, from now on.
+
+        Args:
+            duration: For how many seconds; 30 unless this or `samples` is given.
+            samples: For how many reports.
+
+        Returns:
+            The picture: see `Receiver.plot`.
+
+        Raises:
+            ImportError: If matplotlib, of the extra ``notebook``, is not installed.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If both amounts are given, or one is not more than 0.
+            ReceiverStoppedError: If the limit or the microgrid has been closed.
+        """
+        from microgrid_sync.notebook.plots import Line, Look, plot_new  # noqa: PLC0415 - an extra
+
+        current = self._limit.max_current
+        rating = current.rating if isinstance(current, FuseCurve) else current
+        level = None if rating is None else Line(rating.as_amperes(), f"limit, {rating}")
+        columns = [f"house_phase_{phase}_a" for phase in (1, 2, 3)]
+        look = Look(f"the house behind {_place(self._where)}", columns, level)
+        return plot_new(self.new_receiver, look, self._find_timezone(), duration, samples)
+
+    def _repr_html_(self) -> str:
+        from microgrid_sync.notebook.html import html_of  # noqa: PLC0415 - only notebooks need it
+
+        return html_of(self)
 
     def update(
         self,

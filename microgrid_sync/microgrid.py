@@ -1,19 +1,26 @@
 """Puts a client, its topology and its pools under one ``with``."""
 
+import functools
 import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from frequenz.quantities import Current, Power
 
-from microgrid_sync.client import MicrogridApiClient, disconnect, subscribe_in_background
+from microgrid_sync.arguments import check_timeout
+from microgrid_sync.client import (
+    MicrogridApiClient,
+    disconnect,
+    subscribe_in_background,
+    timezone_of,
+)
 from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.formulas.formula import Formula, FormulaSource, FoundExpressions
 from microgrid_sync.formulas.members import Batteries, Grid, SitePower
-from microgrid_sync.formulas.metrics import HAS_DATA, TELEMETRY_METRICS, metrics_of, unit_of
+from microgrid_sync.formulas.metrics import TELEMETRY_METRICS, metrics_of, unit_of
 from microgrid_sync.formulas.site import (
     chp_formula,
     consumer_formula,
@@ -25,6 +32,7 @@ from microgrid_sync.formulas.text import mistake, parse
 from microgrid_sync.formulas.window import Resampling
 from microgrid_sync.limit import Limit, check_limits, limit_name
 from microgrid_sync.model import ComponentMetricId
+from microgrid_sync.model.data import HAS_DATA
 from microgrid_sync.power.circuits import CircuitLimit, Where, wiring_of
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.control_loop import ControlLoop, LimitKey
@@ -38,14 +46,20 @@ from microgrid_sync.receiver import (
     check_maxsize,
 )
 from microgrid_sync.site_watch import SiteWatch, fetch_topology
+from microgrid_sync.snapshot import in_words, snapshot
 from microgrid_sync.topology import Topology, describe
 from microgrid_sync.transport.channel import site_of
 from microgrid_sync.worker import SubscribeInBackground
+
+if TYPE_CHECKING:
+    from microgrid_sync.notebook.drawing import Drawing
 
 _CHARGING = ChargingConfig()
 _RESAMPLING = Resampling()
 _PERIOD = timedelta(seconds=1)
 
+
+_DRAWING_TIMEOUT = 5.0
 
 _WINDOW_SIZE = 1000
 """How many values of a component are averaged in one window at the most."""
@@ -166,7 +180,8 @@ class Microgrid:
             self._client, watch, sum_loop, control_loop, owns_client=self._owns_client
         )
         self._watch, self._sum_loop, self._control_loop = watch, sum_loop, control_loop
-        self._formulas = FormulaSource(sum_loop, found, self._threads)
+        self._find_timezone = functools.partial(timezone_of, self._client)
+        self._formulas = FormulaSource(sum_loop, found, self._threads, self._find_timezone)
         self._grid = Grid(self._formulas)
         self._battery = Batteries(self._formulas)
         self._consumer = SitePower(self._formulas, "the consumers", consumer_formula)
@@ -176,6 +191,37 @@ class Microgrid:
         # Protects the number of pools.
         self._lock = threading.Lock()
         self._pools = 0
+
+    def __repr__(self) -> str:
+        """Name the server, and count what there is."""
+        return f"<Microgrid at {self._client.server_url}: {self.topology.summary()}>"
+
+    def _repr_html_(self) -> str:
+        from microgrid_sync.notebook.html import html_of  # noqa: PLC0415 - only notebooks need it
+
+        return html_of(self)
+
+    def draw(self, *, live: bool = False, timeout: float = _DRAWING_TIMEOUT) -> "Drawing":
+        """Draw the site from the grid down.
+
+        Args:
+            live: Whether to write into each component what it measures now.
+            timeout: Seconds to wait for that; who has sent nothing by then is drawn without.
+
+        Returns:
+            The picture, which Jupyter shows; ``save("site.svg")`` of it writes a file.
+
+        Raises:
+            TypeError: If the timeout is no number.
+            ValueError: If it is not positive.
+            ApiClientError: If the microgrid cannot be asked.
+        """
+        from microgrid_sync.notebook.drawing import draw  # noqa: PLC0415 - only notebooks need it
+
+        check_timeout(timeout)
+        topology = self.topology
+        found = snapshot(self._client, topology.components(), timeout) if live else {}
+        return draw(topology, {number: in_words(value) for number, value in found.items()})
 
     @property
     def client(self) -> MicrogridApiClient:
@@ -380,6 +426,7 @@ class Microgrid:
             key=key,
             control_loop=self._control_loop,
             keeps=self._threads,
+            find_timezone=self._find_timezone,
         )
 
     def close(self) -> None:

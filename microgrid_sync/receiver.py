@@ -3,15 +3,21 @@
 import logging
 import math
 import queue
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
 from microgrid_sync import program_end
 from microgrid_sync.program_end import interrupts_us, is_forked, run_or_hand_over
 from microgrid_sync.undecoded import NoValue, Undecoded, decoded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
@@ -24,6 +30,12 @@ _LOG_INTERVAL = 10.0
 _WAIT_SLICE = 1.0
 """Seconds of one wait at the most: some platforms deliver Ctrl-C only between two waits."""
 
+_ADVICE = (
+    ". It holds the newest {}; latest() gives the one of now, to_dataframe(duration=...) all from "
+    "now on, maxsize= makes room for more. This is said once."
+)
+"""What somebody at a prompt can do about values that are dropped between two cells."""
+
 _END: Final = object()
 """Stands in a queue behind its last value; whoever takes it out puts it back for the next."""
 
@@ -35,6 +47,11 @@ class ReceiverStoppedError(Exception):
 
     If an error ended it, that error is the ``__cause__``.
     """
+
+
+def is_interactive() -> bool:
+    """Tell whether somebody types what is run: at a prompt, or in a notebook."""
+    return "ipykernel" in sys.modules or hasattr(sys, "ps1")
 
 
 def check_maxsize(maxsize: int) -> None:
@@ -134,7 +151,10 @@ class Writer(Generic[T]):
             return self._put_merged(value, merged_into)
         if log_due:
             _logger.warning(
-                "%s: nobody reads fast enough; %d values dropped so far", self.name, self.dropped
+                "%s: nobody reads fast enough; %d values dropped so far%s",
+                self.name,
+                self.dropped,
+                _ADVICE.format(self.maxsize) if is_interactive() else "",
             )
         return dropped
 
@@ -156,8 +176,10 @@ class Writer(Generic[T]):
         now = time.monotonic()
         if now - self._last_logged < _LOG_INTERVAL:
             return 1, False
+        is_first = self._last_logged == -math.inf
         self._last_logged = now
-        log_due = not self.latest_asked
+        # At a prompt values wait from one cell to the next as a matter of course: said once.
+        log_due = not self.latest_asked and (is_first or not is_interactive())
         self.latest_asked = False
         return 1, log_due
 
@@ -236,6 +258,8 @@ class Receiver(Generic[T]):
         self._on_close = on_close
         self._keeps = keeps
         self._latest: T | None = None
+        self.find_timezone: Callable[[], tzinfo | None] | None = None
+        """Asks for the zone of the site, for pictures; set by whoever makes the receiver."""
 
     def __del__(self) -> None:
         """Tell the writer that nobody will read; it finds out when the next value comes."""
@@ -266,6 +290,11 @@ class Receiver(Generic[T]):
     def dropped(self) -> int:
         """How many values it has dropped because it was full."""
         return self._writer.dropped
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more will come; what is waiting can still be read."""
+        return self._writer.has_ended
 
     def receive(self, timeout: float | None = None) -> T:
         """Wait for the next value.
@@ -408,6 +437,56 @@ class Receiver(Generic[T]):
                 continue
             return
 
+    def to_dataframe(
+        self, *, duration: float | None = None, samples: int | None = None
+    ) -> "pd.DataFrame":
+        """Make a table of what comes, and show how far that is in a notebook or on a terminal.
+
+        What is waiting counts, and comes first. The receiver stays open.
+
+        Args:
+            duration: For how many seconds.
+            samples: Or how many samples.
+
+        Returns:
+            See `to_dataframe`. It is shorter if the receiver ends before; the log says why.
+
+        Raises:
+            ImportError: If pandas, of the extra ``notebook``, is not installed.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If not exactly one of them is given, or it is not more than 0.
+        """
+        from microgrid_sync.notebook.frames import collected  # noqa: PLC0415 - an extra
+
+        return collected(self, duration, samples)
+
+    def plot(
+        self, *columns: str, duration: float | None = None, samples: int | None = None
+    ) -> "Figure":
+        """Draw what comes over time: live in a notebook, else as one picture at the end.
+
+        What is waiting counts, and comes first. In a notebook, interrupting the kernel ends it and
+        leaves the picture. The receiver stays open.
+
+        Args:
+            *columns: What is drawn, as `to_dict` names it, such as ``"current_phase_1_a"``; the
+                active power or the state of charge unless given.
+            duration: For how many seconds; 30 unless this or `samples` is given.
+            samples: For how many samples.
+
+        Returns:
+            The picture; ``savefig("day.png")`` of it writes a file.
+
+        Raises:
+            ImportError: If matplotlib, of the extra ``notebook``, is not installed.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If both amounts are given, or one is not more than 0.
+        """
+        from microgrid_sync.notebook.plots import Look, plot  # noqa: PLC0415 - an extra
+
+        zone = None if self.find_timezone is None else self.find_timezone()
+        return plot(self, Look(self.name, columns), zone, duration, samples)
+
     def close(self) -> None:
         """Receive nothing more; what is waiting can still be read. Closing again does nothing."""
         if is_forked():
@@ -488,12 +567,28 @@ class _WakingWriter(_MergedWriter[T]):
         return dropped
 
 
+class _NewestWriter(_MergedWriter[T]):
+    """Holds the newest value of one source alone; that older ones go is no loss."""
+
+    __slots__ = ()
+
+    def put(self, value: T | Undecoded[T]) -> int:
+        """See `Writer.put`."""
+        with self.lock:
+            if not self.has_ended:
+                self.latest = value
+                self.take_all()
+                self.queue.put(value)
+        return 0
+
+
 class _MergedReceiver(Receiver[T]):
     """The values of several receivers; it owns them."""
 
     def __init__(self, writer: _MergedWriter[T], sources: tuple[Receiver[T], ...]) -> None:
         super().__init__(writer)
         self._sources = sources
+        self.find_timezone = sources[0].find_timezone
         writer.receiver = weakref.ref(self)
 
     def _closed(self) -> None:
@@ -543,11 +638,23 @@ def waking(receiver: Receiver[T], wake: Callable[[], None]) -> Receiver[T]:
         receiver: The receiver; it belongs to the new one from then on.
         wake: Called in the thread that writes; must neither wait nor raise.
     """
-    writer = _WakingWriter(receiver, wake)
-    woken = _MergedReceiver(writer, (receiver,))
+    return _through(_WakingWriter(receiver, wake), receiver)
+
+
+def newest_of(receiver: Receiver[T]) -> Receiver[T]:
+    """Give a receiver that holds the newest value alone, for our own code.
+
+    Args:
+        receiver: The receiver; it belongs to the new one from then on.
+    """
+    return _through(_NewestWriter((receiver,)), receiver)
+
+
+def _through(writer: _MergedWriter[T], receiver: Receiver[T]) -> Receiver[T]:
+    merged = _MergedReceiver(writer, (receiver,))
     if receiver._writer.merge_into(writer):
         writer.source_ended(receiver._writer.error)
-    return woken
+    return merged
 
 
 class ReceiverFetcher(Protocol[T]):

@@ -8,12 +8,13 @@ from typing import Generic, TypeVar
 from frequenz.quantities import Power, Quantity
 
 from microgrid_sync.model.bounds import Bounds
+from microgrid_sync.model.shown import Tabular
 
 Q = TypeVar("Q", bound=Quantity)
 
 
-@dataclass(frozen=True)
-class Sample(Generic[Q]):
+@dataclass(frozen=True, repr=False)
+class Sample(Tabular, Generic[Q]):
     """A quantity at a time."""
 
     timestamp: datetime
@@ -23,8 +24,8 @@ class Sample(Generic[Q]):
     """The value; ``None`` if there is none."""
 
 
-@dataclass(frozen=True)
-class Sample3Phase(Generic[Q]):
+@dataclass(frozen=True, repr=False)
+class Sample3Phase(Tabular, Generic[Q]):
     """A quantity of each of three phases at a time."""
 
     timestamp: datetime
@@ -65,8 +66,8 @@ class Sample3Phase(Generic[Q]):
         return Sample3Phase(self.timestamp, *values)
 
 
-@dataclass(frozen=True)
-class SystemBounds:
+@dataclass(frozen=True, repr=False)
+class SystemBounds(Tabular):
     """What a set of components can be set to, all together.
 
     Two that differ in their timestamps alone are equal.

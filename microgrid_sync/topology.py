@@ -364,9 +364,18 @@ class Topology:
 
     def __repr__(self) -> str:
         """Count what there is."""
-        counts = Counter(_kind(component) for component in self._components.values())
+        return f"<Topology: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        from microgrid_sync.notebook.html import html_of  # noqa: PLC0415 - only notebooks need it
+
+        return html_of(self)
+
+    def summary(self) -> str:
+        """Count the components of each kind, such as ``1 grid, 2 meter``."""
+        counts = Counter(kind_of(component) for component in self._components.values())
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        return f"<Topology: {listed or 'no components'}>"
+        return listed or "no components"
 
     def problems(self) -> tuple[str, ...]:
         """Give what is wrong with the site, a sentence each; nothing if all makes sense."""
@@ -510,7 +519,7 @@ def _walk(successors: dict[int, list[Component]]) -> _Walk:
 
 def describe(component: Component) -> str:
     """Say what a component is, such as ``4: battery inverter``."""
-    text = f"{component.component_id}: {_kind(component)}"
+    text = f"{component.component_id}: {kind_of(component)}"
     if component.name and not component.name.endswith(str(component.component_id)):
         # Such as "meter 2", which says nothing more.
         text += f" {component.name!r}"
@@ -550,7 +559,8 @@ def changes(before: Topology, after: Topology) -> list[str]:
     return said
 
 
-def _kind(component: Component) -> str:
+def kind_of(component: Component) -> str:
+    """Say what kind of thing a component is, such as ``solar inverter``."""
     kind = _IN_WORDS.get(component.category)
     if kind is None:
         return (component.category_name or "unknown category").replace("_", " ").lower()
@@ -560,12 +570,12 @@ def _kind(component: Component) -> str:
 
 
 def _with_article(component: Component) -> str:
-    kind = _kind(component)
+    kind = kind_of(component)
     return f"{'an' if kind[0] in 'aeiouE' else 'a'} {kind}"
 
 
 def _named(component: Component) -> str:
-    return f"{_kind(component)} {component.component_id}"
+    return f"{kind_of(component)} {component.component_id}"
 
 
 def _all_named(components: Sequence[Component]) -> str:

@@ -221,6 +221,19 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "MicrogridApiClient.telemetry": {"component_id": REQUIRED, "metrics": None, "maxsize": 50},
     "MicrogridApiClient.sensor_data": {"sensor_id": REQUIRED, "metrics": None, "maxsize": 50},
     "MicrogridApiClient.stats": {},
+    "MicrogridApiClient.latest": {
+        "component_id": REQUIRED, "*": None, "max_age": 10.0, "timeout": None,
+    },
+    "MicrogridApiClient.subscribe": {"component_ids": REQUIRED, "callback": REQUIRED},
+    "Subscription.close": {},
+    "to_dataframe": {"samples": REQUIRED},
+    "Receiver.to_dataframe": {"*": None, "duration": None, "samples": None},
+    "Formula.plot": {"*": None, "duration": None, "samples": None},
+    "EVChargerPool.plot": {"*": None, "duration": None, "samples": None},
+    "Limit.plot": {"*": None, "duration": None, "samples": None},
+    "Microgrid.draw": {"*": None, "live": False, "timeout": 5.0},
+    "Sample.to_dict": {},
+    "MeterData.to_dict": {},
     "Microgrid": {
         "server_url_or_client": REQUIRED, "*": None, "resampling_period": timedelta(seconds=1),
         "charging": microgrid_sync.ChargingConfig(),
@@ -345,7 +358,7 @@ PROPERTIES = [
 OTHER_NAMES = {
     "ComponentId", "DEFAULT_CALL_RETRY", "DEFAULT_CHANNEL_OPTIONS", "RECEIVER_MAX_SIZE",
     "ChargerStatus", "Current", "EVChargerPool", "EVChargerPoolError", "EVChargerPoolReport",
-    "Formula", "Formula3Phase", "Limit", "Power", "Result", "Topology", "Voltage",
+    "Formula", "Formula3Phase", "Limit", "Subscription", "Power", "Result", "Topology", "Voltage",
     "Receiver", "ReceiverFetcher", "ReceiverStoppedError", "__version__", "merge",
 }  # fmt: skip
 

@@ -3,8 +3,8 @@
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from frequenz.quantities import Quantity
 
@@ -22,6 +22,9 @@ from microgrid_sync.model import ComponentMetricId
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, ReceiverStoppedError
 from microgrid_sync.timeseries import Sample, Sample3Phase
 from microgrid_sync.topology import Topology
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Q = TypeVar("Q", bound=Quantity)
 S = TypeVar("S")
@@ -92,6 +95,9 @@ class FormulaSource(NamedTuple):
 
     keeps: object
     """Must stay alive as long as somebody has a formula or receives one."""
+
+    find_timezone: Callable[[], tzinfo | None] = lambda: None
+    """Asks for the zone of the site, for pictures."""
 
 
 class _Operand(Generic[Q, F]):
@@ -314,8 +320,30 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
         receiver = self._evaluation.receivers.subscribe(maxsize, keeps=self._source.keeps)
         if receiver is None:
             raise ReceiverStoppedError("the microgrid has been closed")
+        receiver.find_timezone = self._source.find_timezone
         self._source.loop.start(self._evaluation)
         return receiver
+
+    def plot(self, *, duration: float | None = None, samples: int | None = None) -> "Figure":
+        """Draw it over time, from now on: see `Receiver.plot`.
+
+        Args:
+            duration: For how many seconds; 30 unless this or `samples` is given.
+            samples: For how many samples.
+
+        Returns:
+            The picture.
+
+        Raises:
+            ImportError: If matplotlib, of the extra ``notebook``, is not installed.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If both amounts are given, or one is not more than 0.
+            ReceiverStoppedError: If the microgrid has been closed.
+        """
+        from microgrid_sync.notebook.plots import Look, plot_new  # noqa: PLC0415 - an extra
+
+        zone = self._source.find_timezone()
+        return plot_new(self.new_receiver, Look(self._name), zone, duration, samples)
 
     @staticmethod
     def _make_sample(stamp: datetime, values: Sequence[Q | None]) -> S:

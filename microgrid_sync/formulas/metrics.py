@@ -25,6 +25,7 @@ from microgrid_sync.model import (
     InverterData,
     MeterData,
 )
+from microgrid_sync.model.data import HAS_DATA
 from microgrid_sync.model.telemetry import Telemetry
 from microgrid_sync.model.telemetry_codes import Metric
 
@@ -147,14 +148,6 @@ _GETTERS: dict[type, Getters] = {
     BatteryData: _OF_BATTERIES,
     Telemetry: {metric: _in_telemetry(theirs) for metric, theirs in _TELEMETRY.items()},
 }
-
-HAS_DATA: dict[ComponentCategory, type] = {
-    ComponentCategory.METER: MeterData,
-    ComponentCategory.INVERTER: InverterData,
-    ComponentCategory.EV_CHARGER: EVChargerData,
-    ComponentCategory.BATTERY: BatteryData,
-}
-"""The categories that every API has data of."""
 
 
 def getter(kind: type, metric: ComponentMetricId) -> Callable[[Any], float] | None:

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from microgrid_sync.formulas.metrics import getter
 from microgrid_sync.model import ComponentMetricId
+from microgrid_sync.model.shown import Shown
 
 _START_UP = 3
 """Periods within which a component may still send its first message."""
 
 
-@dataclass(frozen=True)
-class Resampling:
+@dataclass(frozen=True, repr=False)
+class Resampling(Shown):
     """How the values of a resampling period become one."""
 
     max_age_periods: float = 3

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from microgrid_sync.model.shown import Shown
+
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Bounds(Generic[T]):
+@dataclass(frozen=True, repr=False)
+class Bounds(Shown, Generic[T]):
     """A range with both of its ends."""
 
     lower: T

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 from microgrid_sync.model.bounds import Bounds
+from microgrid_sync.model.shown import Shown, Tabular
 
 ComponentId = NewType("ComponentId", int)
 """The number of a component. Plain integers are accepted wherever one is asked for."""
@@ -55,29 +56,29 @@ class InverterType(ComponentType):
     """Both."""
 
 
-@dataclass(frozen=True)
-class Fuse:
+@dataclass(frozen=True, repr=False)
+class Fuse(Shown):
     """A fuse."""
 
     max_current: float
     """The rated current in A."""
 
 
-@dataclass(frozen=True)
-class ComponentMetadata:
+@dataclass(frozen=True, repr=False)
+class ComponentMetadata(Shown):
     """What is known of a component beyond its category."""
 
     fuse: Fuse | None = None
     """The fuse at the component's place in the microgrid, if known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GridMetadata(ComponentMetadata):
     """What is known of the connection to the public grid."""
 
 
-@dataclass(frozen=True)
-class Component:
+@dataclass(frozen=True, repr=False)
+class Component(Tabular):
     """One component of a microgrid."""
 
     component_id: int

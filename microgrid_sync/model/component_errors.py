@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from microgrid_sync.model.decoders import decode
+from microgrid_sync.model.shown import Shown
 from microgrid_sync.model.states import WireEnum
 
 
@@ -97,8 +98,8 @@ class InverterErrorCode(WireEnum):
     """The server named no code, or one that this package does not know."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatteryError:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BatteryError(Shown):
     """An error that a battery reports."""
 
     code: BatteryErrorCode = BatteryErrorCode.UNSPECIFIED
@@ -126,8 +127,8 @@ class BatteryError:
         return decode(cls, raw)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InverterError:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InverterError(Shown):
     """An error that an inverter reports."""
 
     code: InverterErrorCode = InverterErrorCode.UNSPECIFIED

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from microgrid_sync.model.shown import Tabular
 
-@dataclass(frozen=True)
-class Connection:
+
+@dataclass(frozen=True, repr=False)
+class Connection(Tabular):
     """A connection between two components; it points away from the grid."""
 
     start: int

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
+from microgrid_sync.model.component import ComponentCategory
 from microgrid_sync.model.component_errors import BatteryError, InverterError
 from microgrid_sync.model.decoders import decode
+from microgrid_sync.model.shown import Tabular
 from microgrid_sync.model.states import (
     BatteryComponentState,
     BatteryRelayState,
@@ -28,8 +30,8 @@ _REFUSING_STATES = (
 )
 
 
-@dataclass(frozen=True)
-class ComponentData(abc.ABC):
+@dataclass(frozen=True, repr=False)
+class ComponentData(Tabular, abc.ABC):
     """What all measurements have in common."""
 
     component_id: int
@@ -58,7 +60,7 @@ class ComponentData(abc.ABC):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeterData(ComponentData):
     """What a meter measures."""
 
@@ -89,7 +91,7 @@ class MeterData(ComponentData):
         return decode(cls, raw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatteryData(ComponentData):
     """What a battery measures."""
 
@@ -135,7 +137,7 @@ class BatteryData(ComponentData):
         return decode(cls, raw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InverterData(ComponentData):
     """What an inverter measures on its AC side."""
 
@@ -184,7 +186,7 @@ class InverterData(ComponentData):
         return decode(cls, raw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EVChargerData(ComponentData):
     """What an EV charger measures."""
 
@@ -243,3 +245,12 @@ class EVChargerData(ComponentData):
             self.cable_state in _CONNECTED_CABLE_STATES
             and self.component_state not in _REFUSING_STATES
         )
+
+
+HAS_DATA: dict[ComponentCategory, type[ComponentData]] = {
+    ComponentCategory.METER: MeterData,
+    ComponentCategory.INVERTER: InverterData,
+    ComponentCategory.EV_CHARGER: EVChargerData,
+    ComponentCategory.BATTERY: BatteryData,
+}
+"""The categories that every API has data of."""

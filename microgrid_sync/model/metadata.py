@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from microgrid_sync.model.shown import Shown, Tabular
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
@@ -49,8 +51,8 @@ def _timezone_at(latitude: float, longitude: float) -> "ZoneInfo | None":
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Location:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Location(Shown):
     """A place on earth."""
 
     latitude: float | None = None
@@ -70,8 +72,8 @@ class Location:
             object.__setattr__(self, "timezone", timezone)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metadata:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Metadata(Tabular):
     """What is known of a microgrid as a whole."""
 
     microgrid_id: int | None = None

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from microgrid_sync.model.bounds import Bounds
+from microgrid_sync.model.shown import Shown, Tabular
 
 
-@dataclass(frozen=True)
-class MetricSample:
+@dataclass(frozen=True, repr=False)
+class MetricSample(Shown):
     """One metric at one time.
 
     Signs follow the passive convention. Reactive power has one sign whatever the API: positive is
@@ -29,8 +30,8 @@ class MetricSample:
     """The ranges within which the value may be set; ``None`` for a side without a bound."""
 
 
-@dataclass(frozen=True)
-class Diagnostic:
+@dataclass(frozen=True, repr=False)
+class Diagnostic(Shown):
     """What a component or a sensor complains of."""
 
     code: int
@@ -43,8 +44,8 @@ class Diagnostic:
     """The component's own words."""
 
 
-@dataclass(frozen=True)
-class Telemetry:
+@dataclass(frozen=True, repr=False)
+class Telemetry(Tabular):
     """All that one message of a component or a sensor says."""
 
     component_id: int
@@ -69,8 +70,8 @@ class Telemetry:
     """The protobuf message this value was made of; ``None`` if it was made otherwise."""
 
 
-@dataclass(frozen=True)
-class Sensor:
+@dataclass(frozen=True, repr=False)
+class Sensor(Tabular):
     """One sensor of a microgrid."""
 
     sensor_id: int

@@ -10,6 +10,7 @@ from datetime import timedelta
 from frequenz.quantities import Power
 
 from microgrid_sync.model.bounds import Bounds
+from microgrid_sync.model.shown import Tabular
 from microgrid_sync.power.charger import Charger
 from microgrid_sync.power.config import ChargingConfig
 from microgrid_sync.power.distribution import Plan, lowered, plan
@@ -40,8 +41,8 @@ _NEAR_SHARE, _NEAR = 0.01, 50.0
 """How near to its bound a charger counts as released: as a share, and in W."""
 
 
-@dataclass(frozen=True)
-class PowerReport:
+@dataclass(frozen=True, repr=False)
+class PowerReport(Tabular):
     """What a pool is told."""
 
     target_power: Power | None

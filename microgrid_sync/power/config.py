@@ -8,11 +8,12 @@ from typing import Literal
 
 from frequenz.quantities import Current, Power
 
+from microgrid_sync.model.shown import Shown
 from microgrid_sync.power.rotation import Rotation, parse_rotation
 
 
-@dataclass(frozen=True)
-class ChargingConfig:
+@dataclass(frozen=True, repr=False)
+class ChargingConfig(Shown):
     """How a microgrid distributes power to its EV chargers."""
 
     distribution: Literal["first-come", "equal"] = "first-come"

@@ -12,6 +12,8 @@ from typing import Self
 
 from frequenz.quantities import Current
 
+from microgrid_sync.model.shown import Shown
+
 TARGET_SHARE = 0.97
 """No more than this share of a limit is planned with."""
 
@@ -37,8 +39,8 @@ _SLS_BOUND = 1.05**2
 _MCB_TYPES = ("B", "C", "D")
 
 
-@dataclass(frozen=True)
-class FuseCurve:
+@dataclass(frozen=True, repr=False)
+class FuseCurve(Shown):
     """What a fuse or a breaker bears, and for how long.
 
     Made by `gG`, `mcb` or `sls`. As the ``max_current`` of a limit it keeps the thermal state of

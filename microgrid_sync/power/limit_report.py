@@ -7,6 +7,7 @@ from datetime import datetime
 
 from frequenz.quantities import Current
 
+from microgrid_sync.model.shown import Tabular
 from microgrid_sync.power.circuits import IN_WORDS, PHASES, Circuit
 from microgrid_sync.power.house import Stage
 from microgrid_sync.power.rotation import rotation_name
@@ -14,8 +15,8 @@ from microgrid_sync.power.rotation import rotation_name
 Currents = tuple[Current, Current, Current]
 
 
-@dataclass(frozen=True)
-class LimitReport:
+@dataclass(frozen=True, repr=False)
+class LimitReport(Tabular):
     """How a limit stands. Phases are those of its meter; import is positive."""
 
     timestamp: datetime

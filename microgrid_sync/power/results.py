@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from frequenz.quantities import Power
 
+from microgrid_sync.model.shown import Shown
 
-@dataclass(frozen=True)
-class PowerBounds:
+
+@dataclass(frozen=True, repr=False)
+class PowerBounds(Shown):
     """The bounds of a set of components."""
 
     inclusion_lower: Power
@@ -23,8 +25,8 @@ class PowerBounds:
     """The highest power allowed."""
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, repr=False)
+class Request(Shown):
     """What was to be distributed."""
 
     power: Power
@@ -37,8 +39,8 @@ class Request:
     """Whether a power out of bounds is brought into them."""
 
 
-@dataclass(frozen=True)
-class Success:
+@dataclass(frozen=True, repr=False)
+class Success(Shown):
     """All set-points have been confirmed."""
 
     request: Request
@@ -54,8 +56,8 @@ class Success:
     """What was not given to anybody."""
 
 
-@dataclass(frozen=True)
-class PartialFailure:
+@dataclass(frozen=True, repr=False)
+class PartialFailure(Shown):
     """Some set-points have failed, or some components do not keep to theirs."""
 
     request: Request
@@ -77,8 +79,8 @@ class PartialFailure:
     """The components whose set-points have failed, or that do not keep to theirs."""
 
 
-@dataclass(frozen=True)
-class Error:
+@dataclass(frozen=True, repr=False)
+class Error(Shown):
     """Nothing could be distributed."""
 
     request: Request
@@ -88,8 +90,8 @@ class Error:
     """Why not."""
 
 
-@dataclass(frozen=True)
-class OutOfBounds:
+@dataclass(frozen=True, repr=False)
+class OutOfBounds(Shown):
     """The power was out of bounds, and was not to be brought into them."""
 
     request: Request

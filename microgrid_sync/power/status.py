@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from frequenz.quantities import Power
 
 from microgrid_sync.model import EVChargerCableState, EVChargerComponentState, EVChargerData
+from microgrid_sync.model.shown import Shown
 
 _WORKING_STATES = (
     # Some servers send none for chargers; with a car and without an error it is as good as ready,
@@ -36,8 +37,8 @@ class ChargerStatus(enum.Enum):
     """There is no car, or the charger is not ready, or nothing is heard of it."""
 
 
-@dataclass(frozen=True)
-class ChargerReport:
+@dataclass(frozen=True, repr=False)
+class ChargerReport(Shown):
     """What one charger has, and why."""
 
     allocation: Power

@@ -82,6 +82,11 @@ class ComponentList:
         if error is not None:
             raise error
 
+    def category(self, component_id: int, timeout: float) -> ComponentCategory:
+        """Give the category of a component; see `require`."""
+        self.require(component_id, None, timeout)
+        return self._known[component_id].category
+
     def when_known(
         self, component_id: int, category: ComponentCategory | None, reply: Reply
     ) -> None:

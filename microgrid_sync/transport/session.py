@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from microgrid_sync.deadline import Deadline
 from microgrid_sync.exceptions import ApiClientError, ClientNotConnected
 from microgrid_sync.model import Component, ComponentCategory, Connection
+from microgrid_sync.model.data import HAS_DATA
 from microgrid_sync.model.telemetry import Sensor, Telemetry
 from microgrid_sync.program_end import (
     check_not_forked,
@@ -17,7 +18,7 @@ from microgrid_sync.program_end import (
     hand_over,
     is_forked,
 )
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError, newest_of
 from microgrid_sync.transport import streams
 from microgrid_sync.transport.attempts import CallOptions, CallPlan
 from microgrid_sync.transport.calls import CallCounters, Calls
@@ -39,6 +40,9 @@ T = TypeVar("T")
 _LIST_COMPONENTS: CallPlan[UnaryRequest[ComponentListing]] = CallPlan(
     "components()", lambda api: api.list_components()
 )
+
+_NO_METRICS: frozenset[int] = frozenset()
+"""Asks for all metrics."""
 
 _JOIN_TIMEOUT = 1.0
 """Seconds in which the threads of a connection end when it is closed."""
@@ -92,6 +96,8 @@ class Session:
         self._calls = Calls(server_url, self.channel, counters, self.reachability, pinned)
         self._set_points = SetPoints(self._calls)
         self.streams = streams.Streams(connection, strategy, owner=self)
+        # What `latest` has opened, which stays open for the next time.
+        self._kept: dict[int, Receiver[Any]] = {}
         self._components = ComponentList(server_url, self._fetch_components)
         self._process = os.getpid()
         self.is_closed = False
@@ -182,6 +188,46 @@ class Session:
         check_not_forked()
         self._components.require(component_id, category, self._call_options.timeout)
         return self._open_stream(component_id, category, maxsize)
+
+    def subscribe_to_any(self, component_id: int, maxsize: int) -> Receiver[Any]:
+        """Receive what a component sends, whatever it is.
+
+        Args:
+            component_id: The component.
+            maxsize: How many values the receiver holds.
+
+        Returns:
+            A receiver of the data of its category; of telemetry if its category has none.
+
+        Raises:
+            ValueError: If the component is unknown.
+            OperationNotImplemented: If its category has no data, and the API no telemetry.
+            ApiClientError: If the components had to be asked for, and that failed.
+        """
+        check_not_forked()
+        category = self._components.category(component_id, self._call_options.timeout)
+        if category in HAS_DATA:
+            return self._open_stream(component_id, category, maxsize)
+        return self.telemetry(component_id, _NO_METRICS, maxsize)
+
+    def latest(self, component_id: int, max_age: float, timeout: float) -> Any:
+        """Give the newest value of a component: see `MicrogridApiClient.latest`."""
+        deadline = Deadline(timeout)
+        kept = self._kept.get(component_id)
+        if kept is None or kept.is_closed:
+            # Of two threads that come at once, one forgets its own; both share one stream.
+            kept = self._kept[component_id] = newest_of(self.subscribe_to_any(component_id, 1))
+        for kind in (None, ("telemetry", _NO_METRICS)):
+            newest = self.streams.newest((component_id, kind), max_age)
+            if newest is not None:
+                return newest
+        kept.drain()
+        try:
+            return kept.receive(deadline.remaining())
+        except ReceiverStoppedError as stopped:
+            if stopped.__cause__ is None:
+                raise
+            raise stopped.__cause__.with_traceback(None) from None
 
     def subscribe_in_background(
         self,

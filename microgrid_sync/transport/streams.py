@@ -14,6 +14,7 @@ import grpc
 from microgrid_sync.exceptions import ApiClientError, GrpcError, OperationNotImplemented
 from microgrid_sync.fan_out import FanOut
 from microgrid_sync.model import ComponentCategory
+from microgrid_sync.model.shown import Tabular
 from microgrid_sync.program_end import hand_over
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.transport.attempts import take_last_events
@@ -22,7 +23,7 @@ from microgrid_sync.transport.outages import Outages
 from microgrid_sync.transport.reachability import ClientState, Reachability
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.transport.stream_places import Place, StreamPlaces
-from microgrid_sync.undecoded import Undecoded
+from microgrid_sync.undecoded import Undecoded, decoded
 from microgrid_sync.wire import StreamRequest, UndecodableMessage
 
 _UNDECODABLE_LOG_INTERVAL = 60.0
@@ -50,8 +51,8 @@ T_co = TypeVar("T_co", covariant=True)
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StreamStats:
+@dataclass(frozen=True, repr=False)
+class StreamStats(Tabular):
     """What one component's stream has done so far."""
 
     component_id: int
@@ -319,6 +320,13 @@ class ComponentStream:
     def end_receivers(self, error: BaseException | None = None) -> None:
         """Tell all readers that nothing more will come, and why."""
         self._receivers.end(error)
+
+    def newest(self, max_age: float) -> Any:
+        """Give the newest value; ``None`` if there is none that has come within some seconds."""
+        newest_at = self._newest_at
+        if newest_at is None or time.monotonic() - newest_at > max_age:
+            return None
+        return next(iter(decoded([self._receivers.newest()])), None)
 
     def stats(self) -> StreamStats:
         """Give the counters."""
@@ -589,6 +597,11 @@ class Streams:
             self._alive.discard(stream)
             if self._by_key.get(stream.key) is stream:
                 del self._by_key[stream.key]
+
+    def newest(self, key: StreamKey, max_age: float) -> Any:
+        """Give the newest value of a stream that is open: see `ComponentStream.newest`."""
+        stream = self._by_key.get(key)
+        return None if stream is None else stream.newest(max_age)
 
     def reconnects(self, component_id: int) -> tuple[int, int] | None:
         """Tell a component's stream from earlier ones: its own number, and how often it was opened.
