@@ -158,6 +158,17 @@ def test_nested_limits_bind_each_its_own(simulator: Simulator, microgrid: Microg
     assert inner.max_current is None
 
 
+def test_limit_and_microgrid_that_are_closed_at_once_end_quietly(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with Microgrid(simulator.url) as microgrid:
+            limit = microgrid.limit(METER, max_current=amperes(32.0))
+            assert eventually(lambda: 5000.0 not in held(simulator).values())
+            limit.close()
+        assert "failed" not in caplog.text
+
+
 def test_update_takes_effect_without_a_gap(simulator: Simulator, microgrid: Microgrid) -> None:
     limit = microgrid.limit(METER, max_current=amperes(50.0))
     assert eventually(lambda: drawn(simulator) > 30.0, timeout=40)

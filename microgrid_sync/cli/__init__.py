@@ -1,17 +1,50 @@
-"""Offers the commands for the terminal, one file each. They need the extra ``cli``."""
+"""Offers the commands for the terminal. They need the extra ``cli``."""
 
 import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from microgrid_sync._version import __version__
+from microgrid_sync.cli.examples import write_examples
 
-_COMMANDS = {
-    "demo": "List a microgrid, follow its data, and command it.",
-    "simulate": "Serve a simulated microgrid until Ctrl-C.",
-    "trouble": "Make something go wrong at a running simulator.",
+_SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Look": {
+        "info": ("info", "Say what a site is, where, and how far away."),
+        "list": ("list_", "List the components."),
+        "connections": ("connections", "List the connections between components."),
+        "tree": ("tree", "Draw the site as a tree, with what it measures now."),
+        "stream": ("stream", "Show what components send."),
+        "watch": ("watch", "Watch a whole site on one screen."),
+        "record": ("record", "Record what components send into a file."),
+        "doctor": ("doctor", "Find out what is wrong between here and a site."),
+    },
+    "Command": {
+        "set-power": ("set_power", "Set the active power of a component."),
+        "set-reactive-power": ("set_power", "Set the reactive power of a component."),
+        "set-bounds": ("set_bounds", "Narrow the power that a component may be set to."),
+        "start": ("states", "Start a component."),
+        "stop": ("states", "Stop a component."),
+        "standby": ("states", "Bring a component to standby."),
+        "ack": ("states", "Acknowledge a component's error."),
+        "pool": ("pool", "Show the EV chargers as one, or cap their power."),
+        "limit": ("limit", "Hold EV chargers under a fuse."),
+    },
+    "Simulate": {
+        "demo": ("demo", "List a microgrid, follow its data, and command it."),
+        "simulate": ("simulate", "Serve a simulated microgrid until Ctrl-C."),
+        "trouble": ("trouble", "Make something go wrong at a running simulator."),
+    },
 }
-"""The commands, each in the module of its name; what ``--help`` says of them."""
+"""The commands: the module of each, and what ``--help`` says of it."""
+
+_COMMANDS = {name: told for commands in _SECTIONS.values() for name, told in commands.items()}
+
+_INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended before it was done, as shells have it."""
 
 
 class _Commands(click.Group):
@@ -27,21 +60,96 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"microgrid_sync.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        module = importlib.import_module(f"microgrid_sync.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.COMMANDS[cmd_name]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, without loading them."""
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what to begin with."""
+        del ctx
+        write_examples(
+            formatter,
+            "microgrid-sync demo",
+            "microgrid-sync simulate &",
+            "microgrid-sync watch grpc://127.0.0.1:8800",
+        )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest one that is spelled nearly so."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only who mistypes waits for it
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command; say in one line what is wrong, and end with the exit code of it."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        # Before gRPC is loaded: its core writes notes of its own beside ours.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                # Where the terminal has no letter for something: better than nothing.
+                stream.reconfigure(errors="replace")
+        sys.exit(self._run(args, prog_name, complete_var, extra))
+
+    def _run(
+        self,
+        args: Sequence[str] | None,
+        prog_name: str | None,
+        complete_var: str | None,
+        extra: dict[str, Any],
+    ) -> int:
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return 2
+        except click.ClickException as error:
+            text = error.format_message()
+            if isinstance(error, click.UsageError):
+                help_of = None if error.ctx is None else error.ctx.command_path
+                more = f" ({help_of} --help tells more)" if help_of else ""
+                text = " ".join(text.split("\n")) + more
+            click.echo(f"Error: {text}", err=True)
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            return _INTERRUPTED
+        except BrokenPipeError:
+            # Who reads has seen enough; what Python still wants to write goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return code if isinstance(code, int) else 0
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
-    """Read, command and simulate microgrids over the Frequenz Microgrid API."""
+    """Read, command and simulate microgrids over the Frequenz Microgrid API.
+
+    A site is given by its URL, such as grpc://microgrid.example:9090, as an argument, with --url,
+    or in the environment variable MICROGRID_URL. Without a site, "simulate" serves one to try.
+    """
 
 
 __all__ = ["cli"]

@@ -304,3 +304,6 @@ def _first(
         if condition(power):
             return power
     raise TimeoutError(f"{receiver.name}: the power did not change as it should")
+
+
+COMMANDS = {"demo": demo}

@@ -9,11 +9,19 @@ from datetime import UTC, datetime
 
 import click
 
+from microgrid_sync.cli.examples import ExampleCommand
 from microgrid_sync.simulator import Simulator, shipped_sites
 from microgrid_sync.wire import API_NAMES
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=(
+        "simulate",
+        "simulate --site house --speed 10 --start 2026-11-02T16:00:00Z",
+        "simulate --site my_site.toml --port 0 --api v0.15",
+    ),
+)
 @click.option(
     "--site",
     default="demo",
@@ -130,3 +138,6 @@ def _time(text: str) -> datetime:
         problem = f"{text!r} is neither 'now' nor a date and time with a UTC offset"
         raise click.BadParameter(problem, param_hint="--start")
     return time
+
+
+COMMANDS = {"simulate": simulate}

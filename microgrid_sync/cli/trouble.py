@@ -1,6 +1,7 @@
 """Makes something go wrong at a running simulator: ``microgrid-sync trouble``."""
 
 import contextlib
+import json
 import math
 import typing
 from collections.abc import Iterator
@@ -10,32 +11,36 @@ import click
 import grpc
 from msgspec import Meta
 
+from microgrid_sync.cli.site import SiteCommand, SiteGroup, site_timeout, site_url
 from microgrid_sync.exceptions import escaped
+from microgrid_sync.model.shown import moment
+from microgrid_sync.notebook.rows import jsonable
 from microgrid_sync.simulator import TroubleMaker
 from microgrid_sync.simulator.tables import fields_of, taken_apart
 from microgrid_sync.simulator.trouble.fault import KINDS, field_names, summary
 from microgrid_sync.transport.channel import open_channel, parse_url
 
-_TIMEOUT = 10.0
+_DEFAULT_URL = "grpc://127.0.0.1:8800"
+"""Where ``simulate`` serves unless told otherwise."""
 
 _MOST_NAMED = 4
 """Kinds that an option's help names, if only they have it."""
 
 
-@click.group()
-@click.option(
-    "--url",
-    default="grpc://127.0.0.1:8800",
-    show_default=True,
-    help="The URL that the simulator has printed.",
+@click.group(
+    cls=SiteGroup,
+    examples=(
+        "trouble list",
+        "trouble add silent --component 7 --lasts 60",
+        "trouble add unreachable --seconds 30 --url grpc://127.0.0.1:8800",
+        "trouble clear",
+    ),
 )
-@click.pass_context
-def trouble(context: click.Context, url: str) -> None:
-    """Make something go wrong at a running simulator.
+def trouble() -> None:
+    """Make something go wrong at a running simulator, at grpc://127.0.0.1:8800 unless told.
 
     All times are of the site's clock: seconds, or HH:MM:SS.
     """
-    context.obj = url
 
 
 def fault_options() -> list[click.Parameter]:
@@ -76,10 +81,10 @@ def _kinds_help() -> str:
     return "\n".join(["Add a fault; prints its number.", "", "\b", "KIND is one of", *lines])
 
 
-@trouble.command(params=fault_options(), help=_kinds_help())
+@trouble.command(cls=SiteCommand, params=fault_options(), help=_kinds_help())
 @click.argument("kind", metavar="KIND", type=click.Choice([*KINDS]))
-@click.pass_obj
-def add(url: str, /, **given: Any) -> None:
+@click.pass_context
+def add(ctx: click.Context, /, **given: Any) -> None:
     """Add a fault; prints its number."""
     values: dict[str, Any] = {}
     for name, value in given.items():
@@ -88,35 +93,49 @@ def add(url: str, /, **given: Any) -> None:
                 values[name] = list(value)
         elif value is not None:
             values[name] = _number_or_text(value) if isinstance(value, str) else value
-    with _trouble_maker(url) as maker:
+    with _trouble_maker(ctx) as maker:
         click.echo(maker.add(values))
 
 
-@trouble.command(name="list")
-@click.pass_obj
-def list_(url: str) -> None:
-    """List the faults that go on or are planned."""
-    with _trouble_maker(url) as maker:
-        for number, fault in maker.planned().items():
-            kind = fault.pop("kind")
-            rest = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(fault.items()))
-            click.echo(escaped(f"{number}: {kind}" + (f" ({rest})" if rest else "")))
+@trouble.command(name="list", cls=SiteCommand, examples=("trouble list", "trouble list --json"))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def list_(ctx: click.Context, *, as_json: bool) -> None:
+    """List the faults that go on or are planned, since when and until when."""
+    with _trouble_maker(ctx) as maker:
+        planned, times = maker.planned(), maker.times()
+    found = [
+        {"number": number, **planned[number], "since": since, "until": until}
+        for number, (since, until) in times.items()
+        if number in planned
+    ]
+    if as_json:
+        click.echo(json.dumps({"faults": [jsonable(fault) for fault in found]}))
+        return
+    for fault in found:
+        number, kind, since, until = (
+            fault.pop(key) for key in ("number", "kind", "since", "until")
+        )
+        rest = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(fault.items()))
+        end = "somebody ends it" if until is None else moment(until)
+        line = f"{number}: {kind}" + (f" ({rest})" if rest else "")
+        click.echo(escaped(f"{line}, from {moment(since)} until {end}"))
 
 
-@trouble.command()
+@trouble.command(cls=SiteCommand, examples=("trouble end 1",))
 @click.argument("number", type=click.IntRange(0, 2**53))
-@click.pass_obj
-def end(url: str, number: int) -> None:
+@click.pass_context
+def end(ctx: click.Context, number: int) -> None:
     """End the fault of a number."""
-    with _trouble_maker(url) as maker:
+    with _trouble_maker(ctx) as maker:
         maker.end(number)
 
 
-@trouble.command()
-@click.pass_obj
-def clear(url: str) -> None:
+@trouble.command(cls=SiteCommand, examples=("trouble clear",))
+@click.pass_context
+def clear(ctx: click.Context) -> None:
     """End all faults."""
-    with _trouble_maker(url) as maker:
+    with _trouble_maker(ctx) as maker:
         maker.clear()
 
 
@@ -134,15 +153,13 @@ def _number_or_text(value: str) -> float | str:
 
 
 @contextlib.contextmanager
-def _trouble_maker(url: str) -> Iterator[TroubleMaker]:
+def _trouble_maker(ctx: click.Context) -> Iterator[TroubleMaker]:
     """Speak to a simulator; turn what goes wrong into words."""
+    ctx.meta.setdefault("url", _DEFAULT_URL)
+    url = site_url(ctx)
     try:
-        target = parse_url(url)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    try:
-        with open_channel(target) as channel:
-            yield TroubleMaker(channel, timeout=_TIMEOUT)
+        with open_channel(parse_url(url)) as channel:
+            yield TroubleMaker(channel, timeout=site_timeout(ctx))
     except ValueError as error:
         # A line for each mistake.
         lines = [escaped(line) for line in str(error).splitlines()]
@@ -154,3 +171,6 @@ def _trouble_maker(url: str) -> Iterator[TroubleMaker]:
         details = escaped((error.details() if isinstance(error, grpc.Call) else str(error)) or "")
         name = "no answer" if code is None else code.name
         raise click.ClickException(f"{url}: {name}: {details}") from error
+
+
+COMMANDS = {"trouble": trouble}

@@ -377,8 +377,8 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, float):
-        # Not -0.0, and neither NaN nor infinity, which JSON has not.
-        return value + 0.0 if math.isfinite(value) else None
+        # Nine digits are all that a float32 of the wire has. Neither -0.0 nor what JSON has not.
+        return float(f"{value:.9g}") + 0.0 if math.isfinite(value) else None
     return value
 
 

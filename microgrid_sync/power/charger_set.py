@@ -359,7 +359,8 @@ class ChargerSet:
             return min(
                 (c.ledger.due_at() for c in chargers if _is_to_be_released(c)), default=math.inf
             )
-        return min(charger.ledger.due_at() for charger in chargers)
+        # Of a set that limits alone have held, the last charger may have left.
+        return min((charger.ledger.due_at() for charger in chargers), default=math.inf)
 
     @property
     def is_active(self) -> bool:

@@ -225,6 +225,21 @@ class RunningSite:
         with self._changed:
             return self._faults.planned()
 
+    def fault_times(self) -> dict[int, tuple[datetime, datetime | None]]:
+        """Give since when and until when, on the site's clock, each of them goes on, by number.
+
+        One that somebody must end has no end.
+        """
+        with self._changed:
+            zero = self._site.time - timedelta(seconds=self._site.now)
+            return {
+                number: (
+                    zero + timedelta(seconds=begins),
+                    None if ends == math.inf else zero + timedelta(seconds=ends),
+                )
+                for number, (begins, ends) in self._faults.times().items()
+            }
+
     def active_faults(self, component_id: int | None = None) -> dict[int, Fault]:
         """Give the faults that go on now, by number; only those about a component, if given."""
         return self._faults.active(component_id)

@@ -1,6 +1,7 @@
 """Adds and ends the faults of a running simulator."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from microgrid_sync.simulator.life.running_site import Event, RunningSite
 from microgrid_sync.simulator.trouble.fault import Fault
@@ -50,6 +51,13 @@ class Faults:
     def planned(self) -> dict[int, Fault]:
         """Give all faults that have not ended, by number."""
         return self._running_site.planned_faults()
+
+    def times(self) -> dict[int, tuple[datetime, datetime | None]]:
+        """Give since when and until when each of them goes on, by number, on the site's clock.
+
+        One that somebody must end has no end.
+        """
+        return self._running_site.fault_times()
 
     def active(self, kind: str, component_id: int | None = None) -> dict[int, Fault]:
         """Give the faults of a kind that go on now, by number.

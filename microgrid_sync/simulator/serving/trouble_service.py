@@ -5,6 +5,7 @@ Requests and answers are JSON: the tables of a site's description.
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -46,7 +47,14 @@ def trouble_service(faults: Faults) -> grpc.GenericRpcHandler:
         faults.clear()
         return {}
 
-    methods = {"Add": add, "List": planned, "End": end, "Clear": clear}
+    def times(values: Values) -> Values:
+        del values
+        return {
+            str(number): [since.isoformat(), None if until is None else until.isoformat()]
+            for number, (since, until) in faults.times().items()
+        }
+
+    methods = {"Times": times, "Add": add, "List": planned, "End": end, "Clear": clear}
     return grpc.method_handlers_generic_handler(
         _NAME, {name: _handler(answer) for name, answer in methods.items()}
     )
@@ -125,6 +133,23 @@ class TroubleMaker:
         ):
             raise UnexpectedAnswerError("List")
         return dict(sorted((int(number), fault) for number, fault in answer.items()))
+
+    def times(self) -> dict[int, tuple[datetime, datetime | None]]:
+        """Tell since when and until when each of them goes on, by number, on the site's clock.
+
+        One that somebody must end has no end.
+        """
+        answer = self._call("Times", {})
+        try:
+            return {
+                int(number): (
+                    datetime.fromisoformat(since),
+                    None if until is None else datetime.fromisoformat(until),
+                )
+                for number, (since, until) in answer.items()
+            }
+        except (TypeError, ValueError):
+            raise UnexpectedAnswerError("Times") from None
 
     def end(self, number: int) -> None:
         """End a fault; `ValueError` if there is none of that number."""

@@ -68,6 +68,10 @@ class Plan:
         """Give all faults that have not ended, by number."""
         return {number: entry.fault for number, entry in self._entries.items()}
 
+    def times(self) -> dict[int, tuple[float, float]]:
+        """Give the seconds of the site's clock between which each of them goes on, by number."""
+        return {number: (entry.begins, entry.ends) for number, entry in self._entries.items()}
+
     def active(self, component_id: int | None = None) -> dict[int, Fault]:
         """Give the faults that go on now, by number.
 

@@ -1,0 +1,116 @@
+"""Asks before a component is commanded, and looks what it then measures."""
+
+import math
+import time
+from datetime import tzinfo
+from typing import Any
+
+import click
+
+from microgrid_sync.cli.choosing import chosen
+from microgrid_sync.cli.output import say
+from microgrid_sync.client import MicrogridApiClient, receive_any
+from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.model import BatteryData, Component
+from microgrid_sync.model.shown import kilowatts
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError
+from microgrid_sync.snapshot import active_power, has_data, in_words, snapshot
+from microgrid_sync.topology import describe
+
+_FIRST_VALUE = 2.0
+"""Seconds for what the component measures before."""
+
+_REACTION = 10.0
+"""Seconds in which most components do as they are told."""
+
+_NEAR_SHARE, _NEAR = 0.03, 100.0
+"""How near to its set-point a power counts as there: as a share, and in W."""
+
+
+def component_of(client: MicrogridApiClient, component_id: int) -> Component:
+    """Find a component.
+
+    Raises:
+        click.UsageError: If there is none of that ID.
+    """
+    return chosen(list(client.components()), [str(component_id)])[0]
+
+
+def measured(client: MicrogridApiClient, component: Component) -> str:
+    """Say what a component measures now; nothing if it does not say."""
+    value = snapshot(client, [component], _FIRST_VALUE).get(component.component_id)
+    return "" if value is None else in_words(value)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask whether something is to be done, on the error output, so that the output stays JSON.
+
+    Raises:
+        click.ClickException: If it is not.
+    """
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        # Nobody is there to answer; after Ctrl-C the line is still open.
+        click.echo(err=True)
+        raise click.UsageError("nothing was sent; --yes answers the question") from None
+    if not agreed:
+        raise click.ClickException("nothing was sent")
+
+
+def place(client: MicrogridApiClient, component: Component) -> str:
+    """Name a component and its site, for questions."""
+    return f"{describe(component)} at {client.server_url}"
+
+
+def open_data(client: MicrogridApiClient, component: Component) -> Receiver[Any] | None:
+    """Receive what a component measures; ``None`` if it measures nothing."""
+    if not has_data(component, client.api):
+        return None
+    return receive_any(client, component.component_id, 100)
+
+
+def wait_for_power(receiver: Receiver[Any] | None, target: float) -> tuple[float | None, float]:
+    """Wait until a component's power is near a set-point, for a while.
+
+    Args:
+        receiver: What it measures.
+        target: The set-point, in W.
+
+    Returns:
+        What it measured last, in W, ``None`` if nothing has come; and after how many seconds.
+    """
+    begun = time.monotonic()
+    newest: float | None = None
+    took = 0.0
+    if receiver is None:
+        return None, took
+    near = max(_NEAR, _NEAR_SHARE * abs(target))
+    receiver.drain()
+    while (left := begun + _REACTION - time.monotonic()) > 0:
+        try:
+            value = receiver.receive(timeout=left)
+        except (TimeoutError, ReceiverStoppedError, ApiClientError):
+            break
+        power = math.nan if isinstance(value, BatteryData) else active_power(value)
+        if not math.isnan(power):
+            newest, took = power, time.monotonic() - begun
+            if abs(newest - target) <= near:
+                break
+    return newest, took
+
+
+def say_measured(component: Component, newest: float | None, took: float) -> None:
+    """Say what a component did."""
+    if newest is None:
+        say(f"{component.component_id} has measured no power since")
+    else:
+        say(f"{took:.1f} s later {component.component_id} measures {kilowatts(newest)}")
+
+
+def timezone(client: MicrogridApiClient) -> tzinfo | None:
+    """Give the site's zone; ``None`` for this machine's where it is not known."""
+    location = client.metadata().location
+    return None if location is None else location.timezone

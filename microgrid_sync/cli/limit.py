@@ -1,0 +1,205 @@
+"""Holds EV chargers under a fuse: ``microgrid-sync limit``."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from frequenz.quantities import Current
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from microgrid_sync.cli.commanding import timezone
+from microgrid_sync.cli.output import (
+    follow,
+    new_table,
+    now_text,
+    phases,
+    say,
+    write_json,
+)
+from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site_numbers import charger_rows, charger_table
+from microgrid_sync.ev_charger_pool import EVChargerPool
+from microgrid_sync.limit import Limit
+from microgrid_sync.microgrid import Microgrid
+from microgrid_sync.model.shown import amperes, number
+from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.power.fuse_curve import FuseCurve
+from microgrid_sync.receiver import Receiver
+
+_CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
+    "gG": FuseCurve.gG,
+    "B": lambda rating: FuseCurve.mcb("B", rating),
+    "C": lambda rating: FuseCurve.mcb("C", rating),
+    "D": lambda rating: FuseCurve.mcb("D", rating),
+    "SLS": FuseCurve.sls,
+    "none": Current.from_amperes,
+}
+
+
+@click.command(
+    cls=LongCommand,
+    examples=(
+        "limit grid grpc://127.0.0.1:8800",
+        "limit 2 35 --curve gG",
+        "limit 6 63 --curve none --json",
+    ),
+)
+@click.argument("where", metavar="METER|grid")
+@click.argument(
+    "rating", type=click.FloatRange(0.0, min_open=True), metavar="AMPERES", required=False
+)
+@click.option(
+    "--curve",
+    type=click.Choice([*_CURVES], case_sensitive=False),
+    default="gG",
+    show_default=True,
+    help="What the fuse is: gG, a breaker B, C or D, a selective breaker SLS; none holds AMPERES "
+    "itself.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON: an object a look.")
+@click.option(
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600.0),
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--for",
+    "duration",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="SECONDS",
+    help="End by itself.",
+)
+@click.pass_context
+def limit(
+    ctx: click.Context,
+    *,
+    where: str,
+    rating: float | None,
+    curve: str,
+    as_json: bool,
+    interval: float,
+    duration: float | None,
+) -> None:
+    """Hold all EV chargers behind METER under a fuse of AMPERES until Ctrl-C.
+
+    "grid" is the grid connection, whose own fuse holds unless AMPERES are given.
+    """
+    if where != "grid" and not where.isdecimal():
+        raise click.UsageError(f"{where!r} is neither the ID of a meter nor 'grid'", ctx)
+    with connected(ctx) as client, Microgrid(client) as microgrid:
+        if rating is None:
+            fuse = microgrid.grid.fuse if where == "grid" else None
+            if fuse is None:
+                raise click.UsageError("AMPERES are needed: the fuse there is not known", ctx)
+            rating = fuse.max_current
+        held = microgrid.limit(
+            "grid" if where == "grid" else int(where), max_current=_CURVES[curve](rating)
+        )
+        view = _View(microgrid, held, as_json=as_json)
+        say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with {len(held.chargers)} "
+            "chargers; Ctrl-C ends it", err=True)  # fmt: skip
+        zone = timezone(client)
+        with until_interrupted():
+            follow(
+                interval,
+                duration,
+                line=lambda: view.show(f"{datetime.now(UTC).astimezone(zone):%H:%M:%S}"),
+                screen=None if as_json else view.screen,
+            )
+        held.close()
+        how_long = "for a minute" if client.api != "v0.15" else "as long as the server likes"
+        say(f"Ended: nothing holds the fuse any more; set-points stay {how_long}.", err=True)
+
+
+class _View:
+    """What is shown of a limit."""
+
+    def __init__(self, microgrid: Microgrid, held: Limit, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._limit = held
+        topology = microgrid.topology
+        self._chargers = [topology.component(number) for number in sorted(held.chargers)]
+        pool: EVChargerPool = microgrid.new_ev_charger_pool(
+            priority=0, component_ids=[*held.chargers], name="the chargers"
+        )
+        self._currents: Receiver[Any] = pool.current_per_phase.new_receiver()
+        self._reports: Receiver[Any] = pool.power_status.new_receiver()
+        self._cars: list[float | None] = [None, None, None]
+        self._report: Any = None
+
+    def look(self) -> None:
+        """Take what has come."""
+        samples, reports = self._currents.drain(), self._reports.drain()
+        if samples:
+            self._cars = [None if v is None else v.as_amperes() for v in samples[-1]]
+        if reports:
+            self._report = reports[-1]
+
+    def _rows(self) -> dict[str, Sequence[float | None]]:
+        """Give the house, the cars, what is left and the thermal state, on each phase."""
+        report = self._limit.report
+        thermal = None if report is None else report.thermal_state
+        return {
+            "house": _amperes(None if report is None else report.house),
+            "cars": self._cars,
+            "headroom": _amperes(None if report is None else report.headroom),
+            "thermal_state": [None, None, None] if thermal is None else list(thermal),
+        }
+
+    def show(self, stamp: str) -> None:
+        """Show it as a line."""
+        self.look()
+        rows, report = self._rows(), self._limit.report
+        reason = "nothing is known yet" if report is None else report.reason
+        if not self._as_json:
+            say(f"{stamp}  house {phases(rows['house'])}; cars {phases(rows['cars'])}; "
+                f"left to cars {phases(rows['headroom'])}; {reason}")  # fmt: skip
+            return
+        row: dict[str, Any] = {"time": now_text()}
+        for name, values in rows.items():
+            unit = "" if name == "thermal_state" else "_a"
+            for phase, value in enumerate(values, start=1):
+                row[f"{name}_phase_{phase}{unit}"] = value
+        row |= {
+            "is_exceeded": self._limit.is_exceeded,
+            "reason": reason,
+            "rotations": {str(i): text for i, text in self._limit.rotations.items()},
+            "chargers": charger_rows(self._report),
+        }
+        write_json(jsonable(row))
+
+    def screen(self) -> RenderableType:
+        """Give it as tables."""
+        self.look()
+        rows, report = self._rows(), self._limit.report
+        names = {
+            "house": "house",
+            "cars": "cars",
+            "headroom": "left to cars",
+            "thermal_state": "thermal state",
+        }
+        table = new_table("", "L1", "L2", "L3", right=["L1", "L2", "L3"])
+        for name, text in names.items():
+            write = _plain if name == "thermal_state" else amperes
+            table.add_row(text, *(write(value) for value in rows[name]))
+        reason = "nothing is known yet" if report is None else report.reason
+        style = "bold red" if self._limit.is_exceeded else "green"
+        parts: list[RenderableType] = [table, Text(reason, style=style)]
+        if self._report is not None:
+            parts.append(charger_table(self._report, self._chargers))
+        return Group(*parts)
+
+
+def _amperes(currents: Sequence[Current] | None) -> list[float | None]:
+    return [None, None, None] if currents is None else [v.as_amperes() for v in currents]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else number(value, 2)
+
+
+COMMANDS = {"limit": limit}

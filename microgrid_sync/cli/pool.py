@@ -1,0 +1,265 @@
+"""Shows EV chargers as one, and caps their power: ``microgrid-sync pool``."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from frequenz.quantities import Power
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from microgrid_sync.cli.output import (
+    PowerType,
+    console,
+    follow,
+    now_text,
+    phases,
+    power_words,
+    say,
+    ticks,
+    write_json,
+)
+from microgrid_sync.cli.site import LongCommand, SiteGroup, connected, until_interrupted
+from microgrid_sync.cli.site_numbers import charger_rows, charger_table
+from microgrid_sync.ev_charger_pool import EVChargerPool
+from microgrid_sync.microgrid import Microgrid
+from microgrid_sync.model import ComponentCategory
+from microgrid_sync.model.bounds import Bounds
+from microgrid_sync.model.shown import kilowatts
+from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.receiver import Receiver
+
+_FIRST_VALUES = 5.0
+"""Seconds for the first values of all chargers."""
+
+_RENEW_INTERVAL = 15.0
+"""Seconds between two proposals, each of which lapses after a minute."""
+
+_CHARGERS = click.Option(
+    ["--charger", "chargers"],
+    type=int,
+    multiple=True,
+    metavar="ID",
+    help="Those alone; every charger unless given; repeatable.",
+)
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="JSON: an object a look.")
+_INTERVAL = click.Option(
+    ["--interval"],
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600.0),
+    help="Seconds between two looks.",
+)
+
+
+@click.group(
+    cls=SiteGroup,
+    invoke_without_command=True,
+    params=[
+        click.Option(["--watch"], is_flag=True, help="Go on, until Ctrl-C."),
+        _CHARGERS,
+        _JSON,
+        _INTERVAL,
+    ],
+    examples=(
+        "pool grpc://127.0.0.1:8800",
+        "pool --watch --charger 7",
+        "pool cap 11kW",
+    ),
+)
+@click.pass_context
+def pool(
+    ctx: click.Context, *, watch: bool, chargers: tuple[int, ...], as_json: bool, interval: float
+) -> None:
+    """Show the EV chargers as one: total, phases, bounds, and what each has, and why.
+
+    "pool cap POWER" holds their power down.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    with connected(ctx) as client, Microgrid(client) as microgrid:
+        view = _View(microgrid, _new_pool(microgrid, chargers, 0), as_json=as_json)
+        with until_interrupted():
+            if watch:
+                view.follow(interval, None)
+                return
+            for _ in ticks(0.1, _FIRST_VALUES):
+                view.look()
+                if view.is_known():
+                    break
+            view.show()
+
+
+def _new_pool(microgrid: Microgrid, chargers: tuple[int, ...], priority: int) -> EVChargerPool:
+    return microgrid.new_ev_charger_pool(
+        priority=priority, component_ids=chargers or None, name="the chargers"
+    )
+
+
+@pool.command(
+    cls=LongCommand,
+    params=[_CHARGERS, _JSON, _INTERVAL],
+    examples=("pool cap 11kW grpc://127.0.0.1:8800", "pool cap 4.2kW --for 3600 --keep"),
+)
+@click.argument("power", type=PowerType(), metavar="POWER")
+@click.option("--priority", default=0, show_default=True, help="Above pools of a lower one.")
+@click.option("--keep", is_flag=True, help="Leave the set-points at the end; release no car.")
+@click.option(
+    "--for",
+    "duration",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="SECONDS",
+    help="End by itself.",
+)
+@click.pass_context
+def cap(
+    ctx: click.Context,
+    *,
+    power: float,
+    priority: int,
+    keep: bool,
+    duration: float | None,
+    chargers: tuple[int, ...],
+    as_json: bool,
+    interval: float,
+) -> None:
+    """Hold the power of the chargers below POWER until Ctrl-C, which then releases them.
+
+    POWER is in W, or has a unit, such as 11kW.
+    """
+    if power < 0:
+        raise click.UsageError("POWER must be 0 or more: chargers do not discharge cars", ctx)
+    with connected(ctx) as client, Microgrid(client) as microgrid:
+        chosen = _new_pool(microgrid, chargers, priority)
+        view = _View(microgrid, chosen, as_json=as_json)
+        most = Power.from_watts(power)
+        say(f"Holding {len(chosen.component_ids)} chargers at {power_words(power)} at the most; "
+            "Ctrl-C ends it", err=True)  # fmt: skip
+
+        def propose() -> None:
+            chosen.propose_power(most, Bounds(None, most))
+
+        with until_interrupted():
+            view.follow(interval, duration, each=propose)
+        if keep:
+            how_long = "for a minute" if client.api != "v0.15" else "as long as the server likes"
+            say(f"The chargers keep their set-points {how_long}.", err=True)
+        else:
+            say("Withdrawn: the cars are released, and may draw what they can.", err=True)
+            chosen.stop()
+
+
+class _View:
+    """What is shown of a pool."""
+
+    def __init__(self, microgrid: Microgrid, chosen: EVChargerPool, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._pool = chosen
+        self._chargers = [
+            c
+            for c in microgrid.topology.components(ComponentCategory.EV_CHARGER)
+            if c.component_id in chosen.component_ids
+        ]
+        self._receivers: dict[str, Receiver[Any]] = {
+            "power": chosen.power.new_receiver(),
+            "currents": chosen.current_per_phase.new_receiver(),
+            "bounds": chosen.system_power_bounds.new_receiver(),
+            "report": chosen.power_status.new_receiver(),
+        }
+        self._newest: dict[str, Any] = {}
+
+    def look(self) -> None:
+        """Take what has come."""
+        for name, receiver in self._receivers.items():
+            values = receiver.drain()
+            if values:
+                self._newest[name] = values[-1]
+
+    def is_known(self) -> bool:
+        """Tell whether all chargers have said something."""
+        report = self._newest.get("report")
+        is_heard = report is not None and all(r.draw is not None for r in report.chargers.values())
+        return is_heard and self._newest.keys() == self._receivers.keys()
+
+    def follow(
+        self, interval: float, duration: float | None, each: Callable[[], None] | None = None
+    ) -> None:
+        """Show it again and again; do something now and then."""
+        due = -math.inf
+
+        def look() -> None:
+            nonlocal due
+            if each is not None and time.monotonic() >= due:
+                due = time.monotonic() + _RENEW_INTERVAL
+                each()
+            self.look()
+
+        def line() -> None:
+            look()
+            self.show(line=True)
+
+        def screen() -> RenderableType:
+            look()
+            return self._screen()
+
+        follow(interval, duration, line=line, screen=None if self._as_json else screen)
+
+    def show(self, *, line: bool = False) -> None:
+        """Show it once: as a line, or as tables."""
+        if self._as_json:
+            write_json({"time": now_text(), **jsonable(self._row())})
+        elif line:
+            row = self._row()
+            say(f"{kilowatts(row['power_w'])} of {_target(row)}; "
+                f"{phases(self._currents())}; {self._why()}")  # fmt: skip
+        else:
+            console().print(self._screen())
+
+    def _why(self) -> str:
+        """Give the reasons, each once."""
+        report = self._newest.get("report")
+        if report is None:
+            return "nothing is known yet"
+        return "; ".join(dict.fromkeys(one.reason for one in report.chargers.values()))
+
+    def _currents(self) -> list[float | None]:
+        sample = self._newest.get("currents")
+        values = (None, None, None) if sample is None else sample
+        return [None if value is None else value.as_amperes() for value in values]
+
+    def _row(self) -> dict[str, Any]:
+        report, bounds = self._newest.get("report"), self._newest.get("bounds")
+        sample = self._newest.get("power")
+        power = None if sample is None or sample.value is None else sample.value.as_watts() + 0.0
+        target = None if report is None or report.target_power is None else report.target_power
+        inclusion = None if bounds is None else bounds.inclusion_bounds
+        row: dict[str, Any] = {
+            "power_w": power,
+            "target_w": None if target is None else target.as_watts() + 0.0,
+            "lower_w": None if inclusion is None else inclusion.lower.as_watts() + 0.0,
+            "upper_w": None if inclusion is None else inclusion.upper.as_watts() + 0.0,
+        }
+        for phase, current in enumerate(self._currents(), start=1):
+            row[f"current_phase_{phase}_a"] = current
+        row["chargers"] = charger_rows(report)
+        return row
+
+    def _screen(self) -> RenderableType:
+        row = self._row()
+        could = f"{kilowatts(row['lower_w'])} to {kilowatts(row['upper_w'])}"
+        head = Text(f"{kilowatts(row['power_w'])}", style="bold")
+        head.append(f" of {_target(row)}   {phases(self._currents())}", style="not bold")
+        parts: list[RenderableType] = [head, Text(f"could be set to {could}")]
+        report = self._newest.get("report")
+        if report is not None:
+            parts.append(charger_table(report, self._chargers))
+        return Group(*parts)
+
+
+def _target(row: dict[str, Any]) -> str:
+    return "no target" if row["target_w"] is None else f"{kilowatts(row['target_w'])}"
+
+
+COMMANDS = {"pool": pool}

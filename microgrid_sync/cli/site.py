@@ -1,0 +1,259 @@
+"""What all commands have in common that speak to a site: its URL, its errors, its log."""
+
+import contextlib
+import ipaddress
+import logging
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from microgrid_sync.cli.examples import ExampleCommand, ExampleGroup
+from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.exceptions import (
+    ApiClientError,
+    GrpcError,
+    OperationTimedOut,
+    ServiceUnavailable,
+    escaped,
+)
+from microgrid_sync.receiver import ReceiverStoppedError
+from microgrid_sync.transport.channel import parse_url
+
+_NO_URL = (
+    "no site is given: name its URL, such as grpc://127.0.0.1:8800, as an argument, with --url or "
+    "in MICROGRID_URL; 'microgrid-sync simulate' serves one to try"
+)
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}")
+_NEGATIVE = re.compile(r"-[\d.]")
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds for a call unless told otherwise."""
+
+
+class SiteCommand(ExampleCommand):
+    """A command that speaks to a site.
+
+    Its URL may stand anywhere among the arguments.
+    """
+
+    logs = False
+    """Whether what the client logs is shown: for commands that run for long."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        """Make a command, with the options for the site."""
+        super().__init__(*args, **keywords)
+        self.params += _site_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, among them a URL and negative numbers."""
+        return super().parse_args(ctx, _prepared(ctx, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; say in words what goes wrong."""
+        _set_up_log(logs=self.logs)
+        with failures_in_words(ctx):
+            return super().invoke(ctx)
+
+
+class LongCommand(SiteCommand):
+    """One that runs until somebody ends it, and shows what the client logs meanwhile."""
+
+    logs = True
+
+
+class SiteGroup(ExampleGroup):
+    """Commands that speak to one site; the URL may stand before or behind their names."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        """Make a group, with the options for the site."""
+        super().__init__(*args, **keywords)
+        self.params += _site_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, among them a URL."""
+        return super().parse_args(ctx, _prepared(ctx, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; say in words what goes wrong."""
+        _set_up_log(logs=True)
+        with failures_in_words(ctx):
+            return super().invoke(ctx)
+
+
+def _site_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--url"],
+            envvar="MICROGRID_URL",
+            show_envvar=True,
+            metavar="URL",
+            expose_value=False,
+            callback=_keep_url,
+            help="The site, such as grpc://host:9090; may also be given as an argument.",
+        ),
+        click.Option(
+            ["--timeout"],
+            type=click.FloatRange(0.0, 3600.0, min_open=True),
+            metavar="SECONDS",
+            expose_value=False,
+            callback=_keep_timeout,
+            help=f"For each call to the site ({DEFAULT_TIMEOUT:g}).",
+        ),
+    ]
+
+
+def _keep_url(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    from_environment = ctx.get_parameter_source(parameter.name or "") is (
+        click.core.ParameterSource.ENVIRONMENT
+    )
+    # One that was typed, before a command's name or behind it, is meant.
+    if value is not None and not (from_environment and "url" in ctx.meta):
+        ctx.meta["url"] = value
+
+
+def _keep_timeout(ctx: click.Context, parameter: click.Parameter, value: float | None) -> None:
+    del parameter
+    if value is not None:
+        ctx.meta["timeout"] = value
+
+
+def _prepared(ctx: click.Context, args: list[str]) -> list[str]:
+    """Make options of URLs among the arguments, and let negative numbers be arguments."""
+    ctx.ignore_unknown_options = any(_NEGATIVE.match(arg) for arg in args)
+    rest: list[str] = []
+    urls: list[str] = []
+    for number, arg in enumerate(args):
+        if "://" in arg and not arg.startswith("-") and args[number - 1 : number] != ["--url"]:
+            urls.append(arg)
+        elif _HOST_AND_PORT.fullmatch(arg) and args[number - 1 : number] != ["--url"]:
+            raise click.UsageError(f"{arg!r} is no URL; did you mean grpc://{arg}?", ctx)
+        else:
+            rest.append(arg)
+    if len(urls) > 1:
+        raise click.UsageError(f"two sites are given: {urls[0]} and {urls[1]}", ctx)
+    return [part for url in urls for part in ("--url", url)] + rest
+
+
+def site_url(ctx: click.Context) -> str:
+    """Give the URL of the site, checked.
+
+    Raises:
+        click.UsageError: If there is none, or it is none.
+    """
+    url = ctx.meta.get("url")
+    if not url:
+        raise click.UsageError(_NO_URL, ctx)
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise click.UsageError(f"{error}{_hint(url)}", ctx) from error
+    return str(url)
+
+
+def _hint(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in {"http", "https", "grpcs", "tcp", "dns"} and rest:
+        place, _, more = rest.partition("/")
+        secure = "?ssl=on" if scheme in {"https", "grpcs"} and "?" not in rest else ""
+        query = f"?{more.partition('?')[2]}" if "?" in more else ""
+        return f"; did you mean grpc://{place}{query or secure}?"
+    if not separator and _is_host(url):
+        return f"; did you mean grpc://{url}?"
+    return ""
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", text) is not None
+    return True
+
+
+def site_timeout(ctx: click.Context) -> float:
+    """Give the seconds for each call."""
+    return float(ctx.meta.get("timeout", DEFAULT_TIMEOUT))
+
+
+@contextlib.contextmanager
+def connected(ctx: click.Context) -> Iterator[MicrogridApiClient]:
+    """Give a client of the site, which is disconnected in the end."""
+    url = site_url(ctx)
+    with MicrogridApiClient(url, timeout=site_timeout(ctx)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def failures_in_words(ctx: click.Context) -> Iterator[None]:
+    """Turn what goes wrong into one line: a server's or network's failure, or wrong usage."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ServiceUnavailable, OperationTimedOut) as error:
+        raise click.ClickException(_unreachable(ctx, error)) from error
+    except (ApiClientError, ReceiverStoppedError, TimeoutError, ImportError, OSError) as error:
+        raise click.ClickException(escaped(str(error) or type(error).__name__)) from error
+    except (ValueError, TypeError) as error:
+        # What the client refuses, such as the ID of a component that is not there.
+        raise click.UsageError(escaped(str(error)), ctx) from error
+
+
+def _unreachable(ctx: click.Context, error: GrpcError) -> str:
+    """Say that nothing has come back, and why, without gRPC's own way to it."""
+    if isinstance(error, OperationTimedOut):
+        why = f"no answer within {site_timeout(ctx):g} s"
+    else:
+        # The last of gRPC's reasons is the operating system's.
+        why = (error.grpc_error.details() or "").rpartition(": ")[2] or "it is unavailable"
+    url = ctx.meta.get("url", error.server_url)
+    return escaped(f"{url} cannot be reached: {why}; 'microgrid-sync doctor' finds out more")
+
+
+def _set_up_log(*, logs: bool) -> None:
+    logger = logging.getLogger("microgrid_sync")
+    if not logs:
+        # What matters is said in the one line of the error.
+        logger.setLevel(logging.CRITICAL)
+        return
+    handler = _ToErrorOutput()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+
+
+class _ToErrorOutput(logging.StreamHandler[Any]):
+    """Writes where the standard error output goes now: a live table takes it over for a while."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Go on until Ctrl-C, or a signal that ends services, which are the ordinary end here."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None:
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,210 @@
+"""Follows a whole site: its numbers, chargers and fuse, for the commands that show it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from microgrid_sync.cli.output import new_table, state
+from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
+from microgrid_sync.microgrid import Microgrid
+from microgrid_sync.model import Component, ComponentCategory
+from microgrid_sync.model.shown import amperes, kilowatts, number
+from microgrid_sync.receiver import Receiver
+from microgrid_sync.topology import describe
+
+_GREEN, _YELLOW = 0.8, 1.0
+"""Shares of a fuse's rating up to which a current is shown in these colours."""
+
+
+class SiteNumbers:
+    """The newest numbers of a site. One thread uses it."""
+
+    def __init__(self, microgrid: Microgrid) -> None:
+        """Begin to receive them.
+
+        Args:
+            microgrid: The site.
+        """
+        self.microgrid = microgrid
+        topology = microgrid.topology
+        self.chargers: list[Component] = topology.components(ComponentCategory.EV_CHARGER)
+        self.batteries: list[Component] = topology.components(ComponentCategory.BATTERY)
+        self.pool: EVChargerPool | None = None
+        self._newest: dict[str, Any] = {}
+        self._receivers: dict[str, Receiver[Any]] = {
+            "grid": microgrid.grid.power.new_receiver(),
+            "currents": microgrid.grid.current_per_phase.new_receiver(),
+            "consumers": microgrid.consumer.power.new_receiver(),
+        }
+        if any(topology.is_pv_inverter(c.component_id) for c in topology.components()):
+            self._receivers["pv"] = microgrid.pv.power.new_receiver()
+        if topology.components(ComponentCategory.CHP):
+            self._receivers["chp"] = microgrid.chp.power.new_receiver()
+        if self.batteries:
+            self._receivers["battery"] = microgrid.battery.power.new_receiver()
+            self._receivers["soc"] = microgrid.battery.soc.new_receiver()
+        if self.chargers:
+            self.pool = microgrid.new_ev_charger_pool(priority=0, name="the chargers")
+            self._receivers["cars"] = self.pool.power.new_receiver()
+            self._receivers["report"] = self.pool.power_status.new_receiver()
+
+    def look(self) -> None:
+        """Take what has come."""
+        for name, receiver in self._receivers.items():
+            values = receiver.drain()
+            if values:
+                self._newest[name] = values[-1]
+
+    def watts(self, name: str) -> float | None:
+        """Give the newest value of a formula in its base unit; ``None`` if it is not known."""
+        sample = self._newest.get(name)
+        value = None if sample is None else sample.value
+        return None if value is None else value.base_value + 0.0
+
+    def has(self, name: str) -> bool:
+        """Tell whether the site has it."""
+        return name in self._receivers
+
+    @property
+    def report(self) -> EVChargerPoolReport | None:
+        """The newest report of the chargers."""
+        found: EVChargerPoolReport | None = self._newest.get("report")
+        return found
+
+    def currents(self) -> list[float | None]:
+        """Give the currents of the grid connection in A; ``None`` for what is not known."""
+        sample = self._newest.get("currents")
+        if sample is None:
+            return [None, None, None]
+        return [None if value is None else value.as_amperes() for value in sample]
+
+    def is_known(self) -> bool:
+        """Tell whether something has come of all of them."""
+        return self._newest.keys() == self._receivers.keys()
+
+    def row(self) -> dict[str, Any]:
+        """Give all of it, with units in the names."""
+        fuse = self.microgrid.grid.fuse
+        row: dict[str, Any] = {
+            "grid_w": self.watts("grid"),
+            "consumers_w": self.watts("consumers"),
+            "pv_w": self.watts("pv"),
+            "chp_w": self.watts("chp"),
+            "batteries_w": self.watts("battery"),
+            "soc_percent": self.watts("soc"),
+            "chargers_w": self.watts("cars"),
+            "fuse_a": None if fuse is None else fuse.max_current,
+        }
+        for phase, current in enumerate(self.currents(), start=1):
+            row[f"grid_current_phase_{phase}_a"] = current
+        row["chargers"] = charger_rows(self.report)
+        return row
+
+    def line(self) -> str:
+        """Give all of it in one line."""
+        parts = [f"grid {kilowatts(self.watts('grid'))}"]
+        names = {"consumers": "house", "pv": "PV", "chp": "CHP", "battery": "battery"}
+        parts += [
+            f"{text} {kilowatts(self.watts(name))}"
+            for name, text in names.items()
+            if self.has(name)
+        ]
+        if self.has("soc"):
+            parts.append(_percent(self.watts("soc")))
+        if self.report is not None:
+            charging = sum(
+                one.draw is not None and one.draw.as_watts() > _DRAWS
+                for one in self.report.chargers.values()
+            )
+            cars = f"cars {kilowatts(self.watts('cars'))}"
+            parts.append(f"{cars} ({charging} of {len(self.chargers)})")
+        highest = max((c for c in self.currents() if c is not None), default=math.nan)
+        fuse = self.microgrid.grid.fuse
+        if fuse is not None:
+            parts.append(f"fuse {amperes(highest)} of {fuse.max_current:g} A")
+        return "  ".join(parts)
+
+    def screen(self) -> RenderableType:
+        """Give all of it as tables."""
+        numbers = new_table("", "power", "", right=["power"])
+        for name, text in (
+            ("grid", "grid"),
+            ("consumers", "consumers"),
+            ("pv", "PV"),
+            ("chp", "CHP"),
+            ("battery", "batteries"),
+            ("cars", "EV chargers"),
+        ):
+            if self.has(name):
+                beside = _percent(self.watts("soc")) if name == "battery" else ""
+                beside = _direction(self.watts(name)) if name == "grid" else beside
+                numbers.add_row(text, kilowatts(self.watts(name)), beside)
+        parts: list[RenderableType] = [numbers, self._fuse()]
+        if self.report is not None:
+            parts.append(charger_table(self.report, self.chargers))
+        return Group(*parts)
+
+    def _fuse(self) -> RenderableType:
+        fuse = self.microgrid.grid.fuse
+        text = Text("grid connection  ")
+        for phase, current in enumerate(self.currents(), start=1):
+            share = 0.0 if current is None or fuse is None else abs(current) / fuse.max_current
+            colour = "green" if share <= _GREEN else "yellow" if share <= _YELLOW else "bold red"
+            text.append(f"L{phase} ")
+            text.append(f"{amperes(current):>8}", style=colour if fuse is not None else "")
+            text.append("   ")
+        text.append("" if fuse is None else f"fuse {fuse.max_current:g} A")
+        return text
+
+
+_DRAWS = 100.0
+"""W: who draws more is charging."""
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{number(value, 1)} %"
+
+
+def _direction(watts: float | None) -> str:
+    if watts is None or round(watts / 1000, 2) == 0:
+        return ""
+    return "drawn" if watts > 0 else "fed in"
+
+
+def charger_rows(report: EVChargerPoolReport | None) -> list[dict[str, Any]]:
+    """Give what each charger has as rows."""
+    if report is None:
+        return []
+    return [
+        {
+            "component_id": int(charger),
+            "allocation_w": one.allocation.as_watts() + 0.0,
+            "draw_w": None if one.draw is None else one.draw.as_watts() + 0.0,
+            "status": one.status.value,
+            "reason": one.reason,
+        }
+        for charger, one in sorted(report.chargers.items())
+    ]
+
+
+def charger_table(report: EVChargerPoolReport, chargers: Sequence[Component]) -> RenderableType:
+    """Draw what each charger has."""
+    names = {c.component_id: describe(c) for c in chargers}
+    is_commanded = report.target_power is not None or any(
+        one.allocation.as_watts() for one in report.chargers.values()
+    )
+    table = new_table("charger", "draws", "may draw", "status", "why", right=["draws", "may draw"])
+    for charger, one in sorted(report.chargers.items()):
+        draw = None if one.draw is None else one.draw.as_watts()
+        table.add_row(
+            names.get(charger, str(charger)),
+            kilowatts(draw),
+            # Without a set-point of ours nobody knows what it may.
+            kilowatts(one.allocation.as_watts()) if is_commanded else "-",
+            state(one.status.value),
+            one.reason,
+        )
+    return table

@@ -1,0 +1,112 @@
+"""Draws a site as a tree: ``microgrid-sync tree``."""
+
+from typing import Any
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from microgrid_sync.cli.output import console, follow, now_text, say, write_json
+from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
+from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.model.shown import words
+from microgrid_sync.notebook.rows import jsonable, row_of
+from microgrid_sync.receiver import Receiver
+from microgrid_sync.snapshot import in_words, open_all, snapshot
+from microgrid_sync.topology import Topology, describe
+
+_FIRST_VALUES = 3.0
+"""Seconds in which all components are heard, if they are at all."""
+
+
+@click.command(
+    cls=LongCommand, examples=("tree grpc://127.0.0.1:8800", "tree --watch", "tree --json")
+)
+@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600.0))
+@click.option("--no-values", is_flag=True, help="The components alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch, one a look.")
+@click.pass_context
+def tree(
+    ctx: click.Context, *, watch: bool, interval: float, no_values: bool, as_json: bool
+) -> None:
+    """Draw the site as a tree, with what each component measures now beside it."""
+    with connected(ctx) as client:
+        components = list(client.components())
+        topology = Topology(components, client.connections())
+        if not watch:
+            wait = min(_FIRST_VALUES, site_timeout(ctx))
+            values = {} if no_values else snapshot(client, topology.components(), wait)
+            _show(topology, values, as_json=as_json)
+            return
+        with until_interrupted():
+            _watch(client, topology, interval, as_json=as_json)
+
+
+def _watch(
+    client: MicrogridApiClient, topology: Topology, interval: float, *, as_json: bool
+) -> None:
+    receiver: Receiver[Any] | None = open_all(client, topology.components(), 50)
+    values: dict[int, Any] = {}
+
+    def look() -> dict[int, Any]:
+        if receiver is not None:
+            values.update({value.component_id: value for value in receiver.drain()})
+        return values
+
+    follow(
+        interval,
+        None,
+        line=lambda: _show(topology, look(), as_json=as_json),
+        screen=None if as_json else lambda: _drawn(topology, look()),
+    )
+
+
+def _show(topology: Topology, values: dict[int, Any], *, as_json: bool) -> None:
+    if as_json:
+        write_json({"time": now_text(), "tree": _nested(topology, values)})
+        return
+    console().print(_drawn(topology, values))
+    for problem in topology.problems():
+        say(f"problem: {problem}")
+
+
+def _drawn(topology: Topology, values: dict[int, Any]) -> Tree:
+    tree = Tree("", hide_root=True)
+    branches = {0: tree}
+    lines = list(topology.tree())
+    texts = [describe(line.component) for line in lines]
+    # Values stand in one column, whatever the depth; a level takes four letters.
+    width = max(
+        (4 * line.depth + len(text) for line, text in zip(lines, texts, strict=True)), default=0
+    )
+    for line, text in zip(lines, texts, strict=True):
+        value = values.get(line.component.component_id)
+        label = Text(text)
+        if value is not None:
+            label.append(" " * (width - 4 * line.depth - len(text) + 2))
+            label.append(f"{in_words(value):>10}", style="bold")
+            label.append(f"  {state_of(value)}", style="bright_black")
+        branches[line.depth + 1] = branches[line.depth].add(label)
+    return tree
+
+
+def state_of(value: Any) -> str:
+    """Give the state of a component in words; for chargers that of the cable, too."""
+    states = [getattr(value, name, None) for name in ("component_state", "cable_state")]
+    return ", ".join(words(state.name) for state in states if state is not None)
+
+
+def _nested(topology: Topology, values: dict[int, Any]) -> list[dict[str, Any]]:
+    roots: list[dict[str, Any]] = []
+    children = {0: roots}
+    for line in topology.tree():
+        number = line.component.component_id
+        node = jsonable(row_of(line.component))
+        node["now"] = jsonable(row_of(values[number])) if number in values else None
+        node["feeds"] = children[line.depth + 1] = []
+        children[line.depth].append(node)
+    return roots
+
+
+COMMANDS = {"tree": tree}

@@ -1,0 +1,91 @@
+"""Watches a whole site: ``microgrid-sync watch``."""
+
+from datetime import UTC, datetime
+
+import click
+from rich.console import Group
+from rich.text import Text
+
+from microgrid_sync.cli.commanding import timezone
+from microgrid_sync.cli.output import (
+    console,
+    follow,
+    is_terminal,
+    now_text,
+    say,
+    ticks,
+    write_json,
+)
+from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site_numbers import SiteNumbers
+from microgrid_sync.microgrid import Microgrid
+from microgrid_sync.notebook.rows import jsonable
+
+_FIRST_VALUES = 5.0
+"""Seconds for the first values of all, with --once."""
+
+
+@click.command(
+    cls=LongCommand,
+    examples=("watch grpc://127.0.0.1:8800", "watch --line", "watch --once --json"),
+)
+@click.option("--line", is_flag=True, help="One line a look: for a pane of tmux.")
+@click.option("--once", is_flag=True, help="One look, when all is known.")
+@click.option("--json", "as_json", is_flag=True, help="An object a look.")
+@click.option(
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600.0),
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--duration", "-d", type=click.FloatRange(0.0, min_open=True), help="Seconds; else to Ctrl-C."
+)
+@click.pass_context
+def watch(
+    ctx: click.Context,
+    *,
+    line: bool,
+    once: bool,
+    as_json: bool,
+    interval: float,
+    duration: float | None,
+) -> None:
+    """Watch a whole site: grid, consumers, PV, batteries, chargers with their reasons, the fuse.
+
+    Nothing is commanded.
+    """
+    with connected(ctx) as client, Microgrid(client) as microgrid:
+        numbers = SiteNumbers(microgrid)
+        zone = timezone(client)
+
+        def screen() -> Group:
+            numbers.look()
+            there = datetime.now(UTC).astimezone(zone)
+            head = Text(f"{client.server_url}  {there:%H:%M:%S}  {client.state.value}")
+            return Group(head, numbers.screen())
+
+        def show_line() -> None:
+            numbers.look()
+            if as_json:
+                write_json({"time": now_text(), **jsonable(numbers.row())})
+            else:
+                say(f"{datetime.now(UTC).astimezone(zone):%H:%M:%S}  {numbers.line()}")
+
+        in_lines = as_json or line
+        with until_interrupted():
+            if once:
+                for _ in ticks(0.1, _FIRST_VALUES):
+                    numbers.look()
+                    if numbers.is_known():
+                        break
+                if in_lines or not is_terminal():
+                    show_line()
+                else:
+                    console().print(screen())
+                return
+            follow(interval, duration, line=show_line, screen=None if in_lines else screen)
+
+
+COMMANDS = {"watch": watch}

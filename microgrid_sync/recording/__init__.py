@@ -1,0 +1,1 @@
+"""Writes a site's data into files."""
