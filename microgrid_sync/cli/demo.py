@@ -11,10 +11,12 @@ from frequenz.quantities import Current, Power
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.tree import Tree
 
+from microgrid_sync.cli.info import coordinates
+from microgrid_sync.cli.output import console, say
+from microgrid_sync.cli.site import SiteCommand, connected
+from microgrid_sync.cli.tree import drawn
 from microgrid_sync.client import MicrogridApiClient
-from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import (
     BatteryData,
@@ -24,13 +26,13 @@ from microgrid_sync.model import (
     Metadata,
     MeterData,
 )
+from microgrid_sync.model.shown import kilowatts
 from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.power.limit_report import LimitReport
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError
+from microgrid_sync.receiver import Receiver
 from microgrid_sync.simulator import Simulator, shipped_sites
 from microgrid_sync.timeseries import Sample, Sample3Phase
-from microgrid_sync.topology import Topology, describe
-from microgrid_sync.transport.channel import parse_url
+from microgrid_sync.topology import Topology
 
 Row = tuple[str, Receiver[Any], Callable[[Any], str]]
 """What is shown of the site: its name, where its values come from, and how one is written."""
@@ -48,7 +50,6 @@ _MUCH = 1.6
 _CARS_OBEY = 15.0
 """Seconds: so long its cars take to begin, and to obey."""
 
-_CALL_TIMEOUT = 10.0
 _FIRST_VALUE_TIMEOUT = 10.0
 _REACTION_TIMEOUT = 10.0
 _NEW_POWER = 5000.0
@@ -58,8 +59,16 @@ _NOTABLE_DRAW = 8000.0
 """W: what the charger must draw before, so that there is something to see."""
 
 
-@click.command()
-@click.argument("url", required=False)
+_NEXT = """
+What to try next:
+  microgrid-sync simulate --site house &            a site of your own, at grpc://127.0.0.1:8800
+  microgrid-sync watch grpc://127.0.0.1:8800        the whole site on one screen
+  microgrid-sync pool cap 11kW grpc://127.0.0.1:8800
+  microgrid-sync limit grid grpc://127.0.0.1:8800   cars under the house's fuse
+  microgrid-sync --help                             all commands"""
+
+
+@click.command(cls=SiteCommand, examples=("demo", "demo --site house", "demo grpc://host:9090"))
 @click.option(
     "--site",
     type=click.Choice(shipped_sites()),
@@ -72,67 +81,51 @@ _NOTABLE_DRAW = 8000.0
     type=click.FloatRange(0.0, 3600.0),
     help="How long to follow the data.",
 )
-def demo(url: str | None, site: str | None, seconds: float) -> None:
+@click.pass_context
+def demo(ctx: click.Context, *, site: str | None, seconds: float) -> None:
     """List a microgrid, follow its data, and command it.
 
     Without a URL, a simulated microgrid is started and a charger of it is commanded; at the site
     "house", all of them are held under its fuse. With one, such as grpc://host:port, that server is
     only read.
     """
-    if url is not None and site is not None:
+    simulated = not ctx.meta.get("url")
+    if not simulated and site is not None:
         raise click.UsageError("--site is for a simulated microgrid; leave out the URL, or --site")
     if not math.isfinite(seconds):
         raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
-    if url is not None:
-        try:
-            parse_url(url)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
-    console = Console()
-    try:
-        with contextlib.ExitStack() as stack:
-            simulated = url is None
-            if url is None:
-                url = stack.enter_context(Simulator(site or "demo", sample_interval=0.2)).url
-                console.print(f"A simulated microgrid serves on {url}", highlight=False)
-            client = stack.enter_context(MicrogridApiClient(url, timeout=_CALL_TIMEOUT))
-            microgrid = stack.enter_context(Microgrid(client))
-            topology = microgrid.topology
-            _print_site(console, topology, client.metadata())
-            if site == _WITH_FUSE:
-                summary = _hold_a_fuse(console, microgrid, seconds)
-                console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
-                return
+    to = console()
+    with contextlib.ExitStack() as stack:
+        if simulated:
+            simulator = stack.enter_context(Simulator(site or "demo", sample_interval=0.2))
+            ctx.meta["url"] = simulator.url
+            say(f"A simulated microgrid serves on {simulator.url}")
+        client = stack.enter_context(connected(ctx))
+        microgrid = stack.enter_context(Microgrid(client))
+        topology = microgrid.topology
+        say(_title(client.metadata()))
+        to.print(drawn(topology, {}))
+        if site == _WITH_FUSE:
+            summary = _hold_a_fuse(to, microgrid, seconds)
+        else:
             followed = _follow(client, topology)
-            rows = [*_numbers(microgrid), *followed]
-            _show_live(console, rows, seconds)
+            _show_live(to, [*_numbers(microgrid), *followed], seconds)
             summary = f"{len(topology.components())} components listed"
             summary += f", {len(followed)} followed for {seconds:g} s"
             if simulated:
-                summary += f", {_command_a_charger(console, client, topology)}"
-    except (ApiClientError, ReceiverStoppedError, TimeoutError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    console.print(f"OK: {summary}", highlight=False, soft_wrap=True)
+                summary += f", {_command_a_charger(to, client, topology)}"
+    say(f"OK: {summary}")
+    if simulated:
+        say(_NEXT)
 
 
-def _print_site(console: Console, topology: Topology, metadata: Metadata) -> None:
+def _title(metadata: Metadata) -> str:
     number = "unknown" if metadata.microgrid_id is None else str(metadata.microgrid_id)
-    tree = Tree(f"microgrid {number}{_place(metadata)}")
-    branches = {0: tree}
-    for line in topology.tree():
-        # In the words of the rows below it.
-        text = describe(line.component).replace("EV charger", "ev charger")
-        branch = branches[line.depth].add(text)
-        branches[line.depth + 1] = branch
-    console.print(tree, highlight=False)
-
-
-def _place(metadata: Metadata) -> str:
     location = metadata.location
     if location is None or location.latitude is None or location.longitude is None:
-        return ""
+        return f"microgrid {number}"
     zone = "" if location.timezone is None else f", {location.timezone.key}"
-    return f" at {location.latitude:.4f} N, {location.longitude:.4f} E{zone}"
+    return f"microgrid {number} at {coordinates(location.latitude, location.longitude)}{zone}"
 
 
 def _numbers(microgrid: Microgrid) -> list[Row]:
@@ -215,14 +208,13 @@ def _newest(row: Row) -> str:
 def _quantity(sample: Sample[Any]) -> str:
     if sample.value is None:
         return "not known"
-    # In one unit, so that a column can be compared: kW and W side by side cannot.
     if isinstance(sample.value, Power):
-        return f"{round(sample.value.as_watts())} W"
+        return kilowatts(sample.value.as_watts())
     return f"{sample.value:.2}"
 
 
 def _power(data: EVChargerData | MeterData) -> str:
-    return f"{data.active_power:.0f} W"
+    return kilowatts(data.active_power)
 
 
 def _charge(data: BatteryData) -> str:
@@ -235,19 +227,20 @@ def _command_a_charger(console: Console, client: MicrogridApiClient, topology: T
     meter = topology.predecessors(charger)[0].component_id
     with client.meter_data(meter) as meter_data, client.ev_charger_data(charger) as charger_data:
         deadline = time.monotonic() + _REACTION_TIMEOUT
-        drawn = _first(charger_data, lambda power: power > _NOTABLE_DRAW, deadline)
+        before_it = _first(charger_data, lambda power: power > _NOTABLE_DRAW, deadline)
         meter_data.drain()
         before = meter_data.receive(_FIRST_VALUE_TIMEOUT).active_power
         started = time.monotonic()
         client.set_power(charger, _NEW_POWER)
         # Half of the way is more than its neighbours fluctuate.
-        threshold = before - (drawn - _NEW_POWER) / 2
+        threshold = before - (before_it - _NEW_POWER) / 2
         deadline = started + _REACTION_TIMEOUT
         after = _first(meter_data, lambda power: power < threshold, deadline)
         reaction = time.monotonic() - started
     what = (
-        f"charger {charger} set from {drawn:.0f} W to {_NEW_POWER:.0f} W: "
-        f"meter {meter} went from {before:.0f} W to {after:.0f} W within {reaction:.1f} s"
+        f"charger {charger} set from {kilowatts(before_it)} to {kilowatts(_NEW_POWER)}: "
+        f"meter {meter} went from {kilowatts(before)} to {kilowatts(after)} "
+        f"within {reaction:.1f} s"
     )
     console.print(what[0].upper() + what[1:], highlight=False, soft_wrap=True)
     return what

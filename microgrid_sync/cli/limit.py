@@ -19,7 +19,7 @@ from microgrid_sync.cli.output import (
     write_json,
 )
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
-from microgrid_sync.cli.site_numbers import charger_rows, charger_table
+from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.limit import Limit
 from microgrid_sync.microgrid import Microgrid
@@ -121,8 +121,7 @@ class _View:
     def __init__(self, microgrid: Microgrid, held: Limit, *, as_json: bool) -> None:
         self._as_json = as_json
         self._limit = held
-        topology = microgrid.topology
-        self._chargers = [topology.component(number) for number in sorted(held.chargers)]
+        self._chargers = Chargers(microgrid, held.chargers)
         pool: EVChargerPool = microgrid.new_ev_charger_pool(
             priority=0, component_ids=[*held.chargers], name="the chargers"
         )
@@ -168,7 +167,7 @@ class _View:
             "is_exceeded": self._limit.is_exceeded,
             "reason": reason,
             "rotations": {str(i): text for i, text in self._limit.rotations.items()},
-            "chargers": charger_rows(self._report),
+            "chargers": self._chargers.rows(self._report),
         }
         write_json(jsonable(row))
 
@@ -190,7 +189,7 @@ class _View:
         style = "bold red" if self._limit.is_exceeded else "green"
         parts: list[RenderableType] = [table, Text(reason, style=style)]
         if self._report is not None:
-            parts.append(charger_table(self._report, self._chargers))
+            parts.append(self._chargers.table(self._report))
         return Group(*parts)
 
 

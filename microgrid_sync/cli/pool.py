@@ -22,10 +22,9 @@ from microgrid_sync.cli.output import (
     write_json,
 )
 from microgrid_sync.cli.site import LongCommand, SiteGroup, connected, until_interrupted
-from microgrid_sync.cli.site_numbers import charger_rows, charger_table
+from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.microgrid import Microgrid
-from microgrid_sync.model import ComponentCategory
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
 from microgrid_sync.notebook.rows import jsonable
@@ -157,11 +156,7 @@ class _View:
     def __init__(self, microgrid: Microgrid, chosen: EVChargerPool, *, as_json: bool) -> None:
         self._as_json = as_json
         self._pool = chosen
-        self._chargers = [
-            c
-            for c in microgrid.topology.components(ComponentCategory.EV_CHARGER)
-            if c.component_id in chosen.component_ids
-        ]
+        self._chargers = Chargers(microgrid, chosen.component_ids)
         self._receivers: dict[str, Receiver[Any]] = {
             "power": chosen.power.new_receiver(),
             "currents": chosen.current_per_phase.new_receiver(),
@@ -243,7 +238,7 @@ class _View:
         }
         for phase, current in enumerate(self._currents(), start=1):
             row[f"current_phase_{phase}_a"] = current
-        row["chargers"] = charger_rows(report)
+        row["chargers"] = self._chargers.rows(report)
         return row
 
     def _screen(self) -> RenderableType:
@@ -254,7 +249,7 @@ class _View:
         parts: list[RenderableType] = [head, Text(f"could be set to {could}")]
         report = self._newest.get("report")
         if report is not None:
-            parts.append(charger_table(report, self._chargers))
+            parts.append(self._chargers.table(report))
         return Group(*parts)
 
 

@@ -54,8 +54,7 @@ class SiteCommand(ExampleCommand):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; say in words what goes wrong."""
-        _set_up_log(logs=self.logs)
-        with failures_in_words(ctx):
+        with _log(shown=self.logs), failures_in_words(ctx):
             return super().invoke(ctx)
 
 
@@ -79,8 +78,7 @@ class SiteGroup(ExampleGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; say in words what goes wrong."""
-        _set_up_log(logs=True)
-        with failures_in_words(ctx):
+        with _log(shown=True), failures_in_words(ctx):
             return super().invoke(ctx)
 
 
@@ -209,21 +207,27 @@ def _unreachable(ctx: click.Context, error: GrpcError) -> str:
         why = f"no answer within {site_timeout(ctx):g} s"
     else:
         # The last of gRPC's reasons is the operating system's.
-        why = (error.grpc_error.details() or "").rpartition(": ")[2] or "it is unavailable"
+        why = (error.grpc_error.details() or "").rpartition(": ")[2] or "it says no more"
+        code = error.grpc_error.code()
+        why += "" if code is None else f" ({code.name})"
     url = ctx.meta.get("url", error.server_url)
     return escaped(f"{url} cannot be reached: {why}; 'microgrid-sync doctor' finds out more")
 
 
-def _set_up_log(*, logs: bool) -> None:
+@contextlib.contextmanager
+def _log(*, shown: bool) -> Iterator[None]:
+    """Write what the client logs to the error output; or not: the error's own line says it."""
     logger = logging.getLogger("microgrid_sync")
-    if not logs:
-        # What matters is said in the one line of the error.
-        logger.setLevel(logging.CRITICAL)
-        return
-    handler = _ToErrorOutput()
+    before = logger.level, logger.handlers[:], logger.propagate
+    handler: logging.Handler = _ToErrorOutput() if shown else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.propagate = False
+    try:
+        yield
+    finally:
+        level, logger.handlers[:], logger.propagate = before
+        logger.setLevel(level)
 
 
 class _ToErrorOutput(logging.StreamHandler[Any]):

@@ -1,7 +1,7 @@
 """Follows a whole site: its numbers, chargers and fuse, for the commands that show it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,12 +11,78 @@ from microgrid_sync.cli.output import new_table, state
 from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import Component, ComponentCategory
-from microgrid_sync.model.shown import amperes, kilowatts, number
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.model.shown import amperes, kilowatts, number, words
+from microgrid_sync.receiver import Receiver, newest_of
+from microgrid_sync.timeseries import Sample3Phase
 from microgrid_sync.topology import describe
 
 _GREEN, _YELLOW = 0.8, 1.0
 """Shares of a fuse's rating up to which a current is shown in these colours."""
+
+
+class Chargers:
+    """Some chargers, and the states that they are in. One thread uses it."""
+
+    def __init__(self, microgrid: Microgrid, component_ids: Set[int]) -> None:
+        """Begin to follow them.
+
+        Args:
+            microgrid: The site.
+            component_ids: Their IDs.
+        """
+        self.components = [microgrid.topology.component(i) for i in sorted(component_ids)]
+        self._data = {
+            i: newest_of(microgrid.client.ev_charger_data(i, maxsize=1)) for i in component_ids
+        }
+
+    def states(self, charger: int) -> tuple[str, str]:
+        """Give the state of a charger and of its cable in words; nothing before it is heard."""
+        receiver = self._data.get(charger)
+        data = None if receiver is None else receiver.latest()
+        if data is None:
+            return "", ""
+        return words(data.component_state.name), words(data.cable_state.name)
+
+    def rows(self, report: EVChargerPoolReport | None) -> list[dict[str, Any]]:
+        """Give what each of them has, with units in the names."""
+        if report is None:
+            return []
+        rows = []
+        for charger, one in sorted(report.chargers.items()):
+            state_, cable = self.states(charger)
+            rows.append(
+                {
+                    "component_id": int(charger),
+                    "component_state": state_ or None,
+                    "cable_state": cable or None,
+                    "allocation_w": one.allocation.as_watts() + 0.0,
+                    "draw_w": None if one.draw is None else one.draw.as_watts() + 0.0,
+                    "status": one.status.value,
+                    "reason": one.reason,
+                }
+            )
+        return rows
+
+    def table(self, report: EVChargerPoolReport) -> RenderableType:
+        """Draw what each of them has."""
+        names = {c.component_id: describe(c) for c in self.components}
+        is_commanded = report.target_power is not None or any(
+            one.allocation.as_watts() for one in report.chargers.values()
+        )
+        numbers = ["draws", "may draw"]
+        table = new_table("charger", "state", "cable", *numbers, "why", right=numbers)
+        for charger, one in sorted(report.chargers.items()):
+            state_, cable = self.states(charger)
+            table.add_row(
+                names.get(charger, str(charger)),
+                state(state_),
+                cable,
+                kilowatts(None if one.draw is None else one.draw.as_watts()),
+                # Without a set-point of ours nobody knows what it may.
+                kilowatts(one.allocation.as_watts()) if is_commanded else "-",
+                one.reason,
+            )
+        return table
 
 
 class SiteNumbers:
@@ -30,7 +96,7 @@ class SiteNumbers:
         """
         self.microgrid = microgrid
         topology = microgrid.topology
-        self.chargers: list[Component] = topology.components(ComponentCategory.EV_CHARGER)
+        self.chargers = Chargers(microgrid, topology.ids(ComponentCategory.EV_CHARGER))
         self.batteries: list[Component] = topology.components(ComponentCategory.BATTERY)
         self.pool: EVChargerPool | None = None
         self._newest: dict[str, Any] = {}
@@ -46,7 +112,7 @@ class SiteNumbers:
         if self.batteries:
             self._receivers["battery"] = microgrid.battery.power.new_receiver()
             self._receivers["soc"] = microgrid.battery.soc.new_receiver()
-        if self.chargers:
+        if self.chargers.components:
             self.pool = microgrid.new_ev_charger_pool(priority=0, name="the chargers")
             self._receivers["cars"] = self.pool.power.new_receiver()
             self._receivers["report"] = self.pool.power_status.new_receiver()
@@ -83,7 +149,12 @@ class SiteNumbers:
 
     def is_known(self) -> bool:
         """Tell whether something has come of all of them."""
-        return self._newest.keys() == self._receivers.keys()
+        values = [sample for name, sample in self._newest.items() if name != "report"]
+        return self._newest.keys() == self._receivers.keys() and all(
+            value is not None
+            for sample in values
+            for value in (sample if isinstance(sample, Sample3Phase) else [sample.value])
+        )
 
     def row(self) -> dict[str, Any]:
         """Give all of it, with units in the names."""
@@ -100,7 +171,7 @@ class SiteNumbers:
         }
         for phase, current in enumerate(self.currents(), start=1):
             row[f"grid_current_phase_{phase}_a"] = current
-        row["chargers"] = charger_rows(self.report)
+        row["chargers"] = self.chargers.rows(self.report)
         return row
 
     def line(self) -> str:
@@ -120,7 +191,7 @@ class SiteNumbers:
                 for one in self.report.chargers.values()
             )
             cars = f"cars {kilowatts(self.watts('cars'))}"
-            parts.append(f"{cars} ({charging} of {len(self.chargers)})")
+            parts.append(f"{cars} ({charging} of {len(self.chargers.components)})")
         highest = max((c for c in self.currents() if c is not None), default=math.nan)
         fuse = self.microgrid.grid.fuse
         if fuse is not None:
@@ -144,7 +215,7 @@ class SiteNumbers:
                 numbers.add_row(text, kilowatts(self.watts(name)), beside)
         parts: list[RenderableType] = [numbers, self._fuse()]
         if self.report is not None:
-            parts.append(charger_table(self.report, self.chargers))
+            parts.append(self.chargers.table(self.report))
         return Group(*parts)
 
     def _fuse(self) -> RenderableType:
@@ -172,39 +243,3 @@ def _direction(watts: float | None) -> str:
     if watts is None or round(watts / 1000, 2) == 0:
         return ""
     return "drawn" if watts > 0 else "fed in"
-
-
-def charger_rows(report: EVChargerPoolReport | None) -> list[dict[str, Any]]:
-    """Give what each charger has as rows."""
-    if report is None:
-        return []
-    return [
-        {
-            "component_id": int(charger),
-            "allocation_w": one.allocation.as_watts() + 0.0,
-            "draw_w": None if one.draw is None else one.draw.as_watts() + 0.0,
-            "status": one.status.value,
-            "reason": one.reason,
-        }
-        for charger, one in sorted(report.chargers.items())
-    ]
-
-
-def charger_table(report: EVChargerPoolReport, chargers: Sequence[Component]) -> RenderableType:
-    """Draw what each charger has."""
-    names = {c.component_id: describe(c) for c in chargers}
-    is_commanded = report.target_power is not None or any(
-        one.allocation.as_watts() for one in report.chargers.values()
-    )
-    table = new_table("charger", "draws", "may draw", "status", "why", right=["draws", "may draw"])
-    for charger, one in sorted(report.chargers.items()):
-        draw = None if one.draw is None else one.draw.as_watts()
-        table.add_row(
-            names.get(charger, str(charger)),
-            kilowatts(draw),
-            # Without a set-point of ours nobody knows what it may.
-            kilowatts(one.allocation.as_watts()) if is_commanded else "-",
-            state(one.status.value),
-            one.reason,
-        )
-    return table

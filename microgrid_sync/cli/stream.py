@@ -19,7 +19,7 @@ from microgrid_sync.cli.output import (
     write_json,
 )
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
-from microgrid_sync.model.shown import moment, number
+from microgrid_sync.model.shown import amperes, moment, number
 from microgrid_sync.notebook.html import heading
 from microgrid_sync.notebook.rows import Row, jsonable
 from microgrid_sync.receiver import Receiver
@@ -28,17 +28,16 @@ from microgrid_sync.topology import kind_of
 _REFRESH = 0.25
 """Seconds between two pictures of the table."""
 
-_SHOWN = (
-    "active_power_w",
-    "current_phase_1_a",
-    "current_phase_2_a",
-    "current_phase_3_a",
-    "soc_percent",
-    "frequency_hz",
-    "cable_state",
-    "component_state",
-)
-"""What fits onto a screen of all that components measure."""
+_SHOWN = {
+    "active_power_w": "power",
+    "current_phase_1_a": "L1",
+    "current_phase_2_a": "L2",
+    "current_phase_3_a": "L3",
+    "soc_percent": "charge",
+    "cable_state": "cable",
+    "component_state": "state",
+}
+"""What fits onto a screen of all that components measure, and what it is called there."""
 
 _IN_KILO = frozenset({"W", "VAr", "VA", "Wh"})
 
@@ -132,8 +131,12 @@ def _line(row: Row) -> str:
     """Write a sample down for people."""
     parts = [f"{moment(row['timestamp'])}  {row['component_id']}:"]
     wanted = [c for c in _SHOWN if c in row] or [c for c in row if c not in _SHOWN][2:]
-    parts += [f"{heading(column)[0]} {_text(column, row[column])}" for column in wanted]
+    parts += [f"{_head(column)} {_text(column, row[column])}" for column in wanted]
     return "  ".join(parts)
+
+
+def _head(column: str) -> str:
+    return _SHOWN.get(column) or heading(column)[0]
 
 
 def _text(column: str, value: Any) -> str:
@@ -142,6 +145,8 @@ def _text(column: str, value: Any) -> str:
         return "-"
     if not isinstance(value, float):
         return str(value).replace("_", " ")
+    if unit == "A":
+        return amperes(value)
     if unit in _IN_KILO:
         text = f"{value / 1000:.2f}"
         return f"{'0.00' if text == '-0.00' else text} k{unit}"
@@ -177,7 +182,7 @@ def _table(choice: Choice, rows: dict[int, Row]) -> Table:
         chosen = [c for c in _SHOWN if c in columns]
         columns = dict.fromkeys(chosen or list(columns)[2:10])
     names = [c for c in columns if c not in {"component_id", "timestamp"}]
-    heads = [heading(c)[0] for c in names]
+    heads = [_head(c) for c in names]
     table = new_table("ID", "component", *heads, "sample of", right=["ID", *heads])
     for component in choice.components:
         found = rows.get(component.component_id)

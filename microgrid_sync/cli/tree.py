@@ -58,7 +58,7 @@ def _watch(
         interval,
         None,
         line=lambda: _show(topology, look(), as_json=as_json),
-        screen=None if as_json else lambda: _drawn(topology, look()),
+        screen=None if as_json else lambda: drawn(topology, look()),
     )
 
 
@@ -66,12 +66,13 @@ def _show(topology: Topology, values: dict[int, Any], *, as_json: bool) -> None:
     if as_json:
         write_json({"time": now_text(), "tree": _nested(topology, values)})
         return
-    console().print(_drawn(topology, values))
+    console().print(drawn(topology, values))
     for problem in topology.problems():
         say(f"problem: {problem}")
 
 
-def _drawn(topology: Topology, values: dict[int, Any]) -> Tree:
+def drawn(topology: Topology, values: dict[int, Any]) -> Tree:
+    """Draw a site, with what components measure beside them."""
     tree = Tree("", hide_root=True)
     branches = {0: tree}
     lines = list(topology.tree())

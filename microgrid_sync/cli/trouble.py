@@ -37,9 +37,10 @@ _MOST_NAMED = 4
     ),
 )
 def trouble() -> None:
-    """Make something go wrong at a running simulator, at grpc://127.0.0.1:8800 unless told.
+    """Make something go wrong at a running simulator.
 
-    All times are of the site's clock: seconds, or HH:MM:SS.
+    It is the one at grpc://127.0.0.1:8800 unless told otherwise. All times are of the site's
+    clock: seconds, or HH:MM:SS.
     """
 
 

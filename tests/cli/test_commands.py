@@ -36,6 +36,11 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def _summary(output: str) -> str:
+    """The line of a demo that says what has been done."""
+    return next(line for line in output.splitlines() if line.startswith("OK: "))
+
+
 @pytest.fixture
 def simulate() -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
@@ -59,7 +64,7 @@ def test_demo_holds_the_fuse_of_the_house() -> None:
     words = (
         r"OK: 4 chargers held under a fuse of 35 A for 15 s: ([\d.]+) A .* before, ([\d.]+) A now"
     )
-    found = re.fullmatch(words, result.stdout.splitlines()[-1])
+    found = re.fullmatch(words, _summary(result.stdout))
     assert found
     before, now = map(float, found.groups())
     assert now < 35.0 < before
@@ -73,7 +78,7 @@ def test_demo_does_all_of_it() -> None:
         "microgrid 15",
         "Europe/Berlin",
         "3: solar inverter",
-        "7: ev charger",
+        "7: EV charger",
         "grid: ",
         "consumers: ",
         "sun: ",
@@ -83,15 +88,17 @@ def test_demo_does_all_of_it() -> None:
         assert part in result.stdout
     for part in ("ev charger 7: ", "ev charger 8: ", "battery 5: ", "meter 2: "):
         assert part in result.stdout
-    summary = result.stdout.splitlines()[-1]
+    summary = _summary(result.stdout)
     found = re.fullmatch(
-        r"OK: 9 components listed, 4 followed for 0\.5 s, charger 7 set from (\d+) W to 5000 W: "
-        r"meter 6 went from (\d+) W to (\d+) W within \d+\.\d s",
+        r"OK: 9 components listed, 4 followed for 0\.5 s, charger 7 set from ([\d.]+) kW to "
+        r"5\.00 kW: meter 6 went from ([\d.]+) kW to ([\d.]+) kW within \d+\.\d s",
         summary,
     )
     assert found, summary
-    drawn, before, after = (int(number) for number in found.groups())
-    assert before - after == pytest.approx(drawn - 5000, abs=1000)
+    drawn, before, after = (float(number) for number in found.groups())
+    assert before - after == pytest.approx(drawn - 5.0, abs=1.0)
+    # It ends with what to try next.
+    assert "microgrid-sync watch grpc://" in result.stdout.partition(summary)[2]
 
 
 def test_demo_only_reads_a_server_that_is_given(simulate: "subprocess.Popen[str]") -> None:
@@ -264,7 +271,7 @@ def test_trouble_comes_and_goes_at_a_running_simulator(
         with pytest.raises(OperationAborted):
             client.set_power(7, 5000.0)
         trouble("add", "late", "--at", "01:00:00", "--seconds", "90", "--lasts", "0.5")
-        assert trouble("list").splitlines() == [
+        assert [line.partition(", from ")[0] for line in trouble("list").splitlines()] == [
             f"{number}: refused (components [7], status ABORTED)",
             f"{int(number) + 1}: late (at 3600, lasts 0.5, seconds 90)",
         ]
