@@ -93,6 +93,17 @@ class _Commands(click.Group):
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; end quietly if nobody reads its output any more."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What Python still wants to write goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+        return result
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -121,7 +132,6 @@ class _Commands(click.Group):
     ) -> int:
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             return 2
@@ -130,15 +140,11 @@ class _Commands(click.Group):
             if isinstance(error, click.UsageError):
                 help_of = None if error.ctx is None else error.ctx.command_path
                 more = f" ({help_of} --help tells more)" if help_of else ""
-                text = " ".join(text.split("\n")) + more
+                text = " ".join(text.split()) + more
             click.echo(f"Error: {text}", err=True)
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return _INTERRUPTED
-        except BrokenPipeError:
-            # Who reads has seen enough; what Python still wants to write goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         return code if isinstance(code, int) else 0
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import ipaddress
 import logging
+import math
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +31,9 @@ _NO_URL = (
 )
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 _NEGATIVE = re.compile(r"-[\d.]")
+
+_SAME_SIGNAL = 1.0
+"""Seconds within which a second signal means what the first one did."""
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a call unless told otherwise."""
@@ -207,7 +212,8 @@ def _unreachable(ctx: click.Context, error: GrpcError) -> str:
         why = f"no answer within {site_timeout(ctx):g} s"
     else:
         # The last of gRPC's reasons is the operating system's.
-        why = (error.grpc_error.details() or "").rpartition(": ")[2] or "it says no more"
+        parts = (error.grpc_error.details() or "").split(": ")
+        why = next((p for p in reversed(parts) if p not in {"", "OK"}), "it says no more")
         code = error.grpc_error.code()
         why += "" if code is None else f" ({code.name})"
     url = ctx.meta.get("url", error.server_url)
@@ -244,20 +250,29 @@ class _ToErrorOutput(logging.StreamHandler[Any]):
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Go on until Ctrl-C, or a signal that ends services, which are the ordinary end here."""
+    """Go on until Ctrl-C, or a signal that ends services, which are the ordinary end here.
+
+    What comes within a second after the first is the same one: shells and supervisors signal a
+    process and its group. Later ones end the command at once.
+    """
+    first = math.inf
 
     def interrupt(*_: object) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if first < now <= first + _SAME_SIGNAL:
+            return
+        first = min(first, now)
         raise KeyboardInterrupt
 
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None:
-            before[number] = signal.signal(number, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        return
-    finally:
+    known = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    before = {number: signal.signal(number, interrupt) for number in known if number is not None}
+
+    def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    # Not before the command has ended in good order.
+    click.get_current_context().call_on_close(restore)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
