@@ -127,17 +127,16 @@ def check_token(value: str) -> None:
         raise ValueError("a token must not be empty")
 
 
-def check_timeout(value: float) -> float:
+def check_timeout(value: float, name: str = "timeout") -> float:
     """Check how long a call may take.
 
     Raises:
         TypeError: If it is no number.
         ValueError: If it is not positive, or too long for gRPC's clock.
     """
-    number = _number("timeout", value)
+    number = _number(name, value)
     if not 0 < number <= _LONGEST_TIMEOUT:
         raise ValueError(
-            f"timeout must be a positive number of seconds up to {_LONGEST_TIMEOUT:g}, "
-            f"not {value!r}"
+            f"{name} must be a positive number of seconds up to {_LONGEST_TIMEOUT:g}, not {value!r}"
         )
     return number

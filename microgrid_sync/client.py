@@ -574,7 +574,7 @@ class MicrogridApiClient:
                 an error.
         """
         component_id = check_component_id(component_id)
-        age = check_timeout(max_age)
+        age = check_timeout(max_age, "max_age")
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         session = self._require_session(f"latest(component_id={component_id})")
         value: ComponentData | Telemetry = session.latest(component_id, age, seconds)

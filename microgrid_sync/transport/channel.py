@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import grpc
 
+from microgrid_sync.model.shown import Shown
 from microgrid_sync.program_end import note_use_of_grpc
 from microgrid_sync.transport.certificates import read_identity, read_root_certificates
 from microgrid_sync.wire import API_NAMES
@@ -22,8 +23,8 @@ LARGEST_STREAM_MESSAGE = 128 * 1024
 _HOST = r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._~-]+)?"
 
 
-@dataclass(frozen=True)
-class SslOptions:
+@dataclass(frozen=True, repr=False)
+class SslOptions(Shown):
     """Whether and how the connection is encrypted."""
 
     enabled: bool = True
@@ -40,8 +41,8 @@ class SslOptions:
     """The client's certificates, as a path to a PEM file or its bytes; needs `private_key`."""
 
 
-@dataclass(frozen=True)
-class KeepAliveOptions:
+@dataclass(frozen=True, repr=False)
+class KeepAliveOptions(Shown):
     """Whether and how a silent connection is checked with HTTP/2 pings."""
 
     enabled: bool = True
@@ -54,8 +55,8 @@ class KeepAliveOptions:
     """How long the connection may be silent before a ping is sent."""
 
 
-@dataclass(frozen=True)
-class ChannelOptions:
+@dataclass(frozen=True, repr=False)
+class ChannelOptions(Shown):
     """How to connect, where the server's URL does not say it."""
 
     port: int = 9090

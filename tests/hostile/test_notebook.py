@@ -97,3 +97,52 @@ def test_cell_that_waits_is_interrupted(notebook: Notebook, server: ScriptedServ
     assert reply["content"]["ename"] == "KeyboardInterrupt"
     # The kernel's output after an interruption may be late; the cell runs all the same.
     assert eventually(lambda: notebook.run("print(client.stats().calls > 0)") == "True\n")
+
+
+def test_receiver_that_is_read_in_a_later_cell_warns_once(notebook: Notebook) -> None:
+    notebook.run(
+        "import time\n"
+        "from microgrid_sync import MicrogridApiClient\n"
+        "from microgrid_sync.simulator import Simulator\n"
+        "from microgrid_sync import receiver as module\n"
+        # As if ten seconds were over each time.
+        "module._LOG_INTERVAL = 0.1\n"
+        "site = Simulator(sample_interval=0.05).start()\n"
+        "client = MicrogridApiClient(site.url)\n"
+        "receiver = client.meter_data(2, maxsize=2)\n"
+    )
+    output = "".join(notebook.run("time.sleep(0.5)\nvalue = receiver.receive()") for _ in range(4))
+    assert output.count("nobody reads fast enough") <= 1
+    assert output.count("latest() gives the one of now") == output.count("nobody reads")
+    assert notebook.run("print(receiver.dropped > 10)").endswith("True\n")
+    notebook.run("client.disconnect()\nsite.stop()")
+
+
+def test_live_picture_is_shown_once_and_replaced(notebook: Notebook) -> None:
+    pytest.importorskip("matplotlib")
+    notebook.run(
+        "from microgrid_sync import MicrogridApiClient\n"
+        "from microgrid_sync.simulator import Simulator\n"
+        "site = Simulator(sample_interval=0.1).start()\n"
+        "client = MicrogridApiClient(site.url)\n"
+    )
+    shown: list[tuple[str, set[str]]] = []
+
+    def note(message: dict[str, Any]) -> None:
+        kind = message["header"]["msg_type"]
+        shown.append((kind, set(message["content"].get("data", {}))))
+
+    code = "client.meter_data(2).plot(samples=15)"
+    notebook.client.execute_interactive(code, timeout=60, output_hook=note)
+    pictures = [kind for kind, data in shown if "image/png" in data]
+    assert pictures.count("display_data") == 1
+    assert "update_display_data" in pictures
+    # Not a second time, as the value of the cell.
+    assert "execute_result" not in pictures
+    # A table shows how far it is.
+    shown.clear()
+    code = "client.meter_data(2).to_dataframe(samples=5)"
+    notebook.client.execute_interactive(code, timeout=60, output_hook=note)
+    assert ("execute_result", {"text/plain", "text/html"}) in shown
+    assert any(kind == "display_data" for kind, _ in shown)
+    notebook.run("client.disconnect()\nsite.stop()")

@@ -1,0 +1,205 @@
+"""Callbacks, and what a component measures now."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from microgrid_sync import (
+    BatteryData,
+    ClientNotConnected,
+    EVChargerData,
+    MicrogridApiClient,
+    OperationNotImplemented,
+    ReceiverStoppedError,
+    Subscription,
+    Telemetry,
+)
+from microgrid_sync.simulator import Fault, Simulator
+from tests.support.messages import component
+from tests.support.server import ScriptedServer
+from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.microgrid(sample_interval=0.1)
+
+
+@pytest.fixture
+def client(microgrid: Simulator) -> Any:
+    with MicrogridApiClient(microgrid.url) as client:
+        yield client
+
+
+def test_function_is_called_with_the_values_of_all(client: MicrogridApiClient) -> None:
+    found: list[Any] = []
+    with client.subscribe([5, 7], found.append) as subscription:
+        assert eventually(lambda: {value.component_id for value in found} == {5, 7})
+    assert {type(value) for value in found} == {BatteryData, EVChargerData}
+    count = len(found)
+    time.sleep(0.3)
+    assert len(found) == count
+    assert subscription.failures == 0
+    assert "closed, 0 failures" in repr(subscription)
+
+
+def test_one_component_is_enough(client: MicrogridApiClient) -> None:
+    found: list[Any] = []
+    subscription = client.subscribe(7, found.append)
+    assert isinstance(subscription, Subscription)
+    assert eventually(lambda: found)
+    subscription.close()
+    subscription.close()
+
+
+def test_calls_come_one_after_the_other_in_one_thread(client: MicrogridApiClient) -> None:
+    threads: set[str] = set()
+    inside = threading.Lock()
+
+    def note(_: object) -> None:
+        assert inside.acquire(blocking=False)
+        threads.add(threading.current_thread().name)
+        time.sleep(0.02)
+        inside.release()
+
+    with client.subscribe([5, 7, 8], note) as subscription:
+        time.sleep(0.6)
+    assert subscription.failures == 0
+    (name,) = threads
+    assert name.startswith("microgrid-subscription-")
+
+
+def test_function_that_raises_is_counted_and_goes_on(
+    client: MicrogridApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[object] = []
+
+    def fail(value: object) -> None:
+        calls.append(value)
+        raise ZeroDivisionError("no luck")
+
+    with client.subscribe([7], fail) as subscription:
+        assert eventually(lambda: subscription.failures >= 3)
+    assert len(calls) >= 3
+    # Told once in ten seconds.
+    assert caplog.text.count("ZeroDivisionError: no luck") == 1
+
+
+def test_function_may_close_its_subscription(client: MicrogridApiClient) -> None:
+    found: list[Any] = []
+    subscriptions: list[Subscription] = []
+    ready = threading.Event()
+
+    def once(value: object) -> None:
+        ready.wait(PATIENCE)
+        found.append(value)
+        subscriptions[0].close()
+
+    subscriptions.append(client.subscribe([7], once))
+    ready.set()
+    assert eventually(lambda: found)
+    time.sleep(0.3)
+    assert len(found) == 1
+
+
+def test_disconnect_ends_it_quietly(
+    client: MicrogridApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscription = client.subscribe([7], lambda _: None)
+    client.disconnect()
+    assert eventually(lambda: "closed" in repr(subscription))
+    assert caplog.text == ""
+
+
+def test_slow_function_gets_the_newest_and_older_ones_are_counted(
+    client: MicrogridApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.client.RECEIVER_MAX_SIZE", 2)
+    go_on = threading.Event()
+    with client.subscribe([7], lambda _: go_on.wait(PATIENCE)) as subscription:
+        assert eventually(lambda: subscription.dropped > 2)
+        go_on.set()
+
+
+def test_what_makes_no_sense_is_refused(client: MicrogridApiClient) -> None:
+    with pytest.raises(TypeError, match="callback must be a function"):
+        client.subscribe([7], None)  # type: ignore[arg-type] # on purpose
+    with pytest.raises(TypeError, match="component_ids must be"):
+        client.subscribe("7", print)  # type: ignore[arg-type] # likewise
+    with pytest.raises(ValueError, match="at least one component"):
+        client.subscribe([], print)
+    with pytest.raises(ValueError, match="unknown component 99"):
+        client.subscribe([7, 99], print)
+    # Nothing of it is left open.
+    assert eventually(lambda: client.stats().streams == ())
+
+
+def test_stream_that_ends_by_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedServer(component(1, "meter")) as server, MicrogridApiClient(server.url) as client:
+        subscription = client.subscribe([1], lambda _: None)
+        assert eventually(lambda: client.stats().streams)
+        server.components = []
+        client.disconnect()
+        assert eventually(lambda: "closed" in repr(subscription))
+
+
+def test_latest_waits_for_the_first_value_and_then_for_nothing(
+    client: MicrogridApiClient,
+) -> None:
+    first = client.latest(7)
+    assert isinstance(first, EVChargerData)
+    assert len(client.stats().streams) == 1
+    # It stays open, and is nobody's loss.
+    assert eventually(lambda: client.latest(7).timestamp > first.timestamp)
+    stats = client.stats().streams[0]
+    assert eventually(lambda: client.stats().streams[0].messages > stats.messages + 3)
+    assert client.stats().streams[0].dropped == 0
+    assert len(client.stats().streams) == 1
+
+
+def test_latest_of_a_stream_that_is_open(client: MicrogridApiClient) -> None:
+    with client.meter_data(2) as receiver:
+        newest = receiver.receive(PATIENCE)
+        assert client.latest(2).timestamp >= newest.timestamp
+        assert len(client.stats().streams) == 1
+        # Nothing was taken from it.
+        assert eventually(receiver.drain)
+
+
+def test_what_is_too_old_is_not_now(microgrid: Simulator, client: MicrogridApiClient) -> None:
+    before = client.latest(7)
+    number = microgrid.faults.add(Fault(kind="silent", components=[7]))
+    time.sleep(0.5)
+    assert client.latest(7).timestamp >= before.timestamp
+    with pytest.raises(TimeoutError):
+        client.latest(7, max_age=0.2, timeout=0.3)
+    microgrid.faults.end(number)
+    assert client.latest(7, max_age=0.2).timestamp > before.timestamp
+
+
+def test_latest_of_a_client_that_is_connected_again(client: MicrogridApiClient) -> None:
+    client.latest(7)
+    client.disconnect()
+    with pytest.raises(ClientNotConnected):
+        client.latest(7)
+    client.connect()
+    assert client.latest(7).component_id == 7
+
+
+def test_latest_of_what_has_no_data() -> None:
+    with Simulator("every_category", sample_interval=0.1) as simulator:
+        with MicrogridApiClient(simulator.url) as client:
+            others = [c for c in client.components() if c.category_name == "ELECTROLYZER"]
+            assert isinstance(client.latest(others[0].component_id), Telemetry)
+            with pytest.raises(ValueError, match="unknown component 999"):
+                client.latest(999)
+        with (
+            MicrogridApiClient(f"{simulator.url}?api=v0.15") as client,
+            pytest.raises((OperationNotImplemented, ReceiverStoppedError)),
+        ):
+            client.latest(1, timeout=5)
+
+
+def test_arguments_of_latest_are_checked(client: MicrogridApiClient) -> None:
+    for name, value in (("max_age", 0.0), ("timeout", -1.0)):
+        with pytest.raises(ValueError, match=f"{name} must be a positive number"):
+            client.latest(7, **{name: value})
