@@ -592,8 +592,8 @@ class MicrogridApiClient:
                 it raises is logged and counted, and does not end anything.
 
         Returns:
-            What ends it. It does not have to be kept: the calls go on until it or the client is
-            closed.
+            What ends it. It does not have to be kept, the calls go on until it or the client is
+                closed.
 
         Raises:
             TypeError: If the callback cannot be called, or the IDs are no integers.

@@ -162,11 +162,11 @@ class Limit:
         """Draw what the house takes on each phase, below the limit, from now on.
 
         Args:
-            duration: For how many seconds; 30 unless this or `samples` is given.
+            duration: For how many seconds; 30 unless this or ``samples`` is given.
             samples: For how many reports.
 
         Returns:
-            The picture: see `Receiver.plot`.
+            A picture as that of `Receiver.plot`.
 
         Raises:
             ImportError: If matplotlib, of the extra ``notebook``, is not installed.

@@ -469,9 +469,9 @@ class Receiver(Generic[T]):
         leaves the picture. The receiver stays open.
 
         Args:
-            *columns: What is drawn, as `to_dict` names it, such as ``"current_phase_1_a"``; the
+            *columns: What is drawn, as ``to_dict()`` names it, such as ``"current_phase_1_a"``; the
                 active power or the state of charge unless given.
-            duration: For how many seconds; 30 unless this or `samples` is given.
+            duration: For how many seconds; 30 unless this or ``samples`` is given.
             samples: For how many samples.
 
         Returns:

@@ -328,7 +328,7 @@ class _Formula(_Operand[Q, F], Generic[Q, F, S]):
         """Draw it over time, from now on: see `Receiver.plot`.
 
         Args:
-            duration: For how many seconds; 30 unless this or `samples` is given.
+            duration: For how many seconds; 30 unless this or ``samples`` is given.
             samples: For how many samples.
 
         Returns:
