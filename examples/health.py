@@ -21,7 +21,7 @@ def serve(client: MicrogridApiClient, port: int) -> http.server.ThreadingHTTPSer
     class Answers(http.server.BaseHTTPRequestHandler):
         """What is asked for."""
 
-        def do_GET(self) -> None:  # noqa: N802 - so http.server calls it
+        def do_GET(self) -> None:
             """Answer."""
             stats = client.stats()
             heard = all(map(is_heard, stats.streams)) and stats.failing_since is None
@@ -60,6 +60,6 @@ def main(url: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:  # noqa: PLR2004 - the program and two arguments
+    if len(sys.argv) != 3:
         sys.exit("usage: health.py grpc://host:port HTTP_PORT")
     main(sys.argv[1], int(sys.argv[2]))

@@ -1,13 +1,13 @@
-"""How a program of yours is tested against a site that misbehaves. The fixture comes with the package."""
+"""How a program of yours is tested against a site that misbehaves."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from microgrid_sync import MicrogridApiClient, OperationAborted
+from microgrid_sync import MicrogridApiClient, OperationAborted, OperationPreconditionFailed
 from microgrid_sync.simulator import Fault, Simulator
 
-pytestmark = pytest.mark.microgrid(site="demo", sample_interval=0.1)
+pytestmark = pytest.mark.microgrid("demo", sample_interval=0.1)
 
 
 @pytest.fixture
@@ -27,3 +27,16 @@ def test_refused_set_point_is_an_error(microgrid: Simulator, client: MicrogridAp
     microgrid.faults.add(Fault(kind="refused", components=[7], status="ABORTED"))
     with pytest.raises(OperationAborted):
         client.set_power(7, 5000.0)
+
+
+@pytest.mark.microgrid(
+    "depot",
+    speed=0,
+    faults=[{"kind": "error", "components": [101], "at": "00:02:30"}],
+)
+def test_charger_dies(microgrid: Simulator) -> None:
+    with MicrogridApiClient(microgrid.url, call_retry=None) as client:
+        client.set_power(101, 5000.0)
+        microgrid.step(150)
+        with pytest.raises(OperationPreconditionFailed):
+            client.set_power(101, 5000.0)

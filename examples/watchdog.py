@@ -43,6 +43,6 @@ def main(url: str, kilowatts: float) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:  # noqa: PLR2004 - the program and two arguments
+    if len(sys.argv) != 3:
         sys.exit("usage: watchdog.py grpc://host:port KILOWATTS")
     main(sys.argv[1], float(sys.argv[2]))

@@ -1,17 +1,22 @@
 """The scripts that users start from do run."""
 
+import configparser
+import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from microgrid_sync.simulator import load_site
-from tests.support.waiting import PATIENCE
+from microgrid_sync.simulator import Simulator, load_site
+from tests.support.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,8 +46,11 @@ def test_every_example_is_tested_here() -> None:
         "ev_charger_pool.py",
         "follow_chargers.py",
         "fuse.py",
+        "health.py",
         "limit_a_charger.py",
         "site_overview.py",
+        "test_my_program.py",
+        "watchdog.py",
     }
 
 
@@ -142,6 +150,73 @@ def test_limit_a_charger() -> None:
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert out.endswith("set to 0 W\n")
+
+
+def test_watchdog_releases_the_cars_on_sigterm(tmp_path: Path) -> None:
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(PATIENCE)
+    script = str(ROOT / "examples" / "watchdog.py")
+    with notify, Simulator(sample_interval=0.2) as simulator:
+        process = subprocess.Popen(
+            [sys.executable, script, simulator.url, "11"],
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert notify.recv(100) == b"READY=1"
+        assert process.stdout.readline() == "holding 11 kW\n"
+        assert notify.recv(100) == b"WATCHDOG=1"
+        process.terminate()
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (0, "released\n")
+
+
+def test_unit_of_the_service_is_one() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign] # names keep their letters
+    unit.read(ROOT / "examples" / "microgrid-cap.service")
+    assert unit["Service"]["Type"] == "notify"
+    program, script, *arguments = unit["Service"]["ExecStart"].split()
+    assert program.endswith("/python")
+    assert (ROOT / "examples" / Path(script).name).exists()
+    assert len(arguments) == 2
+
+
+def test_health() -> None:
+    script = str(ROOT / "examples" / "health.py")
+    with Simulator(sample_interval=0.2) as simulator:
+        process = subprocess.Popen(
+            [sys.executable, script, simulator.url, "0"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+
+        def answer(path: str) -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(url.replace("/health", path), timeout=10) as reply:
+                    return reply.status, reply.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+
+        assert eventually(lambda: answer("/health") == (200, '{"ok": true, "state": "ready"}'))
+        code, text = answer("/metrics")
+        assert code == 200
+        assert 'microgrid_up{component="2"} 1' in text
+    assert eventually(lambda: answer("/health")[0] == 503)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
+def test_tests_of_a_program() -> None:
+    path = ROOT / "examples" / "test_my_program.py"
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, path],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert "3 passed" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["seven", "5000"]])
