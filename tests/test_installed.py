@@ -1,9 +1,10 @@
 """What came with the package, in environments that ask for a version of something."""
 
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import requires, version
 
 import pytest
 
@@ -13,6 +14,13 @@ def test_what_was_asked_for_is_there(expected: str) -> None:
     name, _, wanted = expected.partition("==")
     found = version(name)
     assert found == wanted or found.startswith(f"{wanted}.")
+
+
+def test_plain_install_brings_no_extras() -> None:
+    plain = [text for text in requires("microgrid_sync") or () if "extra ==" not in text]
+    names = {re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in plain}
+    assert "grpcio" in names
+    assert names.isdisjoint({"click", "rich", "pandas", "matplotlib", "trustme"})
 
 
 def test_no_official_bindings_are_imported() -> None:
