@@ -53,6 +53,8 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+# A default as it is written, not the object that it is.
+autodoc_preserve_defaults = True
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 # Objects of other packages, and type variables: not documented here.

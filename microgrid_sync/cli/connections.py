@@ -2,6 +2,7 @@
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.output import console, new_table, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
 from microgrid_sync.notebook.rows import row_of
@@ -14,7 +15,7 @@ from microgrid_sync.topology import describe
 )
 @click.option("--from", "starts", multiple=True, type=int, metavar="ID", help="Repeatable.")
 @click.option("--to", "ends", multiple=True, type=int, metavar="ID", help="Repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.json_object
 @click.pass_context
 def connections(
     ctx: click.Context, *, starts: tuple[int, ...], ends: tuple[int, ...], as_json: bool

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.output import console, say, write_json
 from microgrid_sync.cli.site import SiteCommand, site_timeout, site_url
 from microgrid_sync.client import MicrogridApiClient
@@ -64,7 +65,7 @@ class Finding:
     metavar="SECONDS",
     help="For so long components are listened to.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.json_object
 @click.pass_context
 def doctor(ctx: click.Context, *, listen: float, as_json: bool) -> None:
     """Find out what is wrong between here and a site, and what to do about it.

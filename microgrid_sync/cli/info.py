@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.output import console, new_table, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected, site_timeout, site_url
 from microgrid_sync.client import MicrogridApiClient
@@ -20,7 +21,7 @@ _ROUNDS = 3
 
 
 @click.command(cls=SiteCommand, examples=("info grpc://127.0.0.1:8800", "info --json"))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.json_object
 @click.pass_context
 def info(ctx: click.Context, *, as_json: bool) -> None:
     """Say what a site is, where, which API it speaks, how far away it is, and what is on it."""

@@ -9,6 +9,7 @@ from frequenz.quantities import Current
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import timezone
 from microgrid_sync.cli.output import (
     follow,
@@ -58,21 +59,9 @@ _CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
     help="What the fuse is: gG, a breaker B, C or D, a selective breaker SLS; none holds AMPERES "
     "itself.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON: an object a look.")
-@click.option(
-    "--interval",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.1, 3600.0),
-    help="Seconds between two looks.",
-)
-@click.option(
-    "--for",
-    "duration",
-    type=click.FloatRange(0.0, min_open=True),
-    metavar="SECONDS",
-    help="End by itself.",
-)
+@options.json_looks
+@options.interval
+@options.hold_for
 @click.pass_context
 def limit(
     ctx: click.Context,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.choosing import of_category
 from microgrid_sync.cli.output import console, new_table, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
@@ -33,7 +34,7 @@ from microgrid_sync.topology import kind_of
 )
 @click.option("--id", "ids", multiple=True, type=int, metavar="ID", help="Repeatable.")
 @click.option("--sensors", "sensors_too", is_flag=True, help="The sensors, too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.json_object
 @click.pass_context
 def list_(
     ctx: click.Context,

@@ -10,6 +10,7 @@ from frequenz.quantities import Power
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.output import (
     PowerType,
     console,
@@ -36,38 +37,20 @@ _FIRST_VALUES = 5.0
 _RENEW_INTERVAL = 15.0
 """Seconds between two proposals, each of which lapses after a minute."""
 
-_CHARGERS = click.Option(
-    ["--charger", "chargers"],
-    type=int,
-    multiple=True,
-    metavar="ID",
-    help="Those alone; every charger unless given; repeatable.",
-)
-_JSON = click.Option(["--json", "as_json"], is_flag=True, help="JSON: an object a look.")
-_INTERVAL = click.Option(
-    ["--interval"],
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.1, 3600.0),
-    help="Seconds between two looks.",
-)
-
 
 @click.group(
     cls=SiteGroup,
     invoke_without_command=True,
-    params=[
-        click.Option(["--watch"], is_flag=True, help="Go on, until Ctrl-C."),
-        _CHARGERS,
-        _JSON,
-        _INTERVAL,
-    ],
     examples=(
         "pool grpc://127.0.0.1:8800",
         "pool --watch --charger 7",
         "pool cap 11kW",
     ),
 )
+@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
+@options.chargers
+@options.json_looks
+@options.interval
 @click.pass_context
 def pool(
     ctx: click.Context, *, watch: bool, chargers: tuple[int, ...], as_json: bool, interval: float
@@ -99,19 +82,15 @@ def _new_pool(microgrid: Microgrid, chargers: tuple[int, ...], priority: int) ->
 
 @pool.command(
     cls=LongCommand,
-    params=[_CHARGERS, _JSON, _INTERVAL],
     examples=("pool cap 11kW grpc://127.0.0.1:8800", "pool cap 4.2kW --for 3600 --keep"),
 )
 @click.argument("power", type=PowerType(), metavar="POWER")
 @click.option("--priority", default=0, show_default=True, help="Above pools of a lower one.")
 @click.option("--keep", is_flag=True, help="Leave the set-points at the end; release no car.")
-@click.option(
-    "--for",
-    "duration",
-    type=click.FloatRange(0.0, min_open=True),
-    metavar="SECONDS",
-    help="End by itself.",
-)
+@options.hold_for
+@options.chargers
+@options.json_looks
+@options.interval
 @click.pass_context
 def cap(
     ctx: click.Context,

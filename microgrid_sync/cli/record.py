@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.feed import choose, open_feed, read_feed
 from microgrid_sync.cli.output import say
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
@@ -25,16 +26,10 @@ from microgrid_sync.recording.files import FileRecording, check_suffix
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("components", metavar="[ID|CATEGORY]...", nargs=-1)
-@click.option("--metric", "-m", "metrics", multiple=True, metavar="NAME", help="As of stream.")
+@options.metrics
 @click.option("--telemetry", is_flag=True, help="All that the server sends; JSON Lines alone.")
-@click.option("--samples", "-n", type=click.IntRange(1), metavar="N", help="End after N in all.")
-@click.option(
-    "--duration",
-    "-d",
-    type=click.FloatRange(0.0, min_open=True),
-    metavar="SECONDS",
-    help="End after so many seconds.",
-)
+@options.samples
+@options.duration
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.pass_context
 def record(

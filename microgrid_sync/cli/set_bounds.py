@@ -2,6 +2,7 @@
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import component_of, confirm, place, timezone
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
@@ -24,8 +25,8 @@ from microgrid_sync.cli.site import SiteCommand, connected
     help="How long they hold, 5 to 900 s (API v1alpha18).",
 )
 @click.option("--token", help="Replaces bounds of the same token (API v1alpha18).")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@options.yes
+@options.json_object
 @click.pass_context
 def set_bounds(
     ctx: click.Context,

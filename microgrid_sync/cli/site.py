@@ -39,11 +39,8 @@ DEFAULT_TIMEOUT = 10.0
 """Seconds for a call unless told otherwise."""
 
 
-class SiteCommand(ExampleCommand):
-    """A command that speaks to a site.
-
-    Its URL may stand anywhere among the arguments.
-    """
+class _AtSite(click.Command):
+    """Has the options for a site, whose URL may stand anywhere among the arguments."""
 
     logs = False
     """Whether what the client logs is shown: for commands that run for long."""
@@ -63,28 +60,20 @@ class SiteCommand(ExampleCommand):
             return super().invoke(ctx)
 
 
+class SiteCommand(_AtSite, ExampleCommand):
+    """A command that speaks to a site."""
+
+
 class LongCommand(SiteCommand):
     """One that runs until somebody ends it, and shows what the client logs meanwhile."""
 
     logs = True
 
 
-class SiteGroup(ExampleGroup):
+class SiteGroup(_AtSite, ExampleGroup):
     """Commands that speak to one site; the URL may stand before or behind their names."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        """Make a group, with the options for the site."""
-        super().__init__(*args, **keywords)
-        self.params += _site_options()
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments, among them a URL."""
-        return super().parse_args(ctx, _prepared(ctx, args))
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run it; say in words what goes wrong."""
-        with _log(shown=True), failures_in_words(ctx):
-            return super().invoke(ctx)
+    logs = True
 
 
 def _site_options() -> list[click.Parameter]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import component_of, confirm, open_data, place
 from microgrid_sync.cli.output import say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
@@ -29,8 +30,8 @@ def _command(name: str, does: str, call: _Call, *, hot: bool = False) -> click.C
         examples=(f"{name} 4 grpc://127.0.0.1:8800", f"{name} 4 --yes --json"),
     )
     @click.argument("component_id", type=int, metavar="ID")
-    @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+    @options.yes
+    @options.json_object
     @click.pass_context
     def command(
         ctx: click.Context, *, component_id: int, yes: bool, as_json: bool, hot: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.feed import Choice, choose, open_feed, read_feed
 from microgrid_sync.cli.output import (
     console,
@@ -52,26 +53,12 @@ _IN_KILO = frozenset({"W", "VAr", "VA", "Wh"})
     ),
 )
 @click.argument("components", metavar="ID|CATEGORY...", nargs=-1, required=True)
-@click.option(
-    "--metric",
-    "-m",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    help="What to show, such as active_power, current_phase_1, soc; or a metric of telemetry, such "
-    "as dc_power (API v1alpha18); repeatable.",
-)
+@options.metrics
 @click.option("--telemetry", is_flag=True, help="All that the server sends (API v1alpha18).")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV, a line a sample.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: an object a sample.")
-@click.option("--samples", "-n", type=click.IntRange(1), metavar="N", help="End after N in all.")
-@click.option(
-    "--duration",
-    "-d",
-    type=click.FloatRange(0.0, min_open=True),
-    metavar="SECONDS",
-    help="End after so many seconds.",
-)
+@options.samples
+@options.duration
 @click.pass_context
 def stream(
     ctx: click.Context,

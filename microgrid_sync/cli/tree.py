@@ -6,6 +6,7 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.output import console, follow, now_text, say, write_json
 from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
 from microgrid_sync.client import MicrogridApiClient
@@ -23,7 +24,7 @@ _FIRST_VALUES = 3.0
     cls=LongCommand, examples=("tree grpc://127.0.0.1:8800", "tree --watch", "tree --json")
 )
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
-@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600.0))
+@options.interval
 @click.option("--no-values", is_flag=True, help="The components alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch, one a look.")
 @click.pass_context

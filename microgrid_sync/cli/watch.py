@@ -6,6 +6,7 @@ import click
 from rich.console import Group
 from rich.text import Text
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import timezone
 from microgrid_sync.cli.output import (
     console,
@@ -31,17 +32,9 @@ _FIRST_VALUES = 5.0
 )
 @click.option("--line", is_flag=True, help="One line a look: for a pane of tmux.")
 @click.option("--once", is_flag=True, help="One look, when all is known.")
-@click.option("--json", "as_json", is_flag=True, help="An object a look.")
-@click.option(
-    "--interval",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.1, 3600.0),
-    help="Seconds between two looks.",
-)
-@click.option(
-    "--duration", "-d", type=click.FloatRange(0.0, min_open=True), help="Seconds; else to Ctrl-C."
-)
+@options.json_looks
+@options.interval
+@options.duration
 @click.pass_context
 def watch(
     ctx: click.Context,

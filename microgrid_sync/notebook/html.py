@@ -85,7 +85,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str =
     )
     top = f"<thead><tr>{head}</tr></thead>" if headings else ""
     title = f'<caption style="text-align:left">{escaped(caption)}</caption>' if caption else ""
-    return f"<table>{title}{top}<tbody>{body}</tbody></table>"
+    scrolled = f"<table>{title}{top}<tbody>{body}</tbody></table>"
+    return f'<div style="overflow-x:auto">{scrolled}</div>'
 
 
 def _row_table(row: dict[str, Any], caption: str) -> str:

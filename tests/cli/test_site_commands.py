@@ -227,7 +227,9 @@ def test_set_power_is_renewed_for_a_while_and_followed_by_another(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("microgrid_sync.cli.set_power._RENEW_INTERVAL", 0.4)
-    arguments = ("set-power", "4", "-2kW", "--for", "1", "--then", "-1000", "--json", "-y", url)
+    # What it measures is not waited for for long.
+    monkeypatch.setattr("microgrid_sync.cli.commanding._REACTION", 0.1)
+    arguments = ("set-power", "4", "-2kW", "--for", "3", "--then", "-1000", "--json", "-y", url)
     (found,) = objects(done(*arguments))
     assert found["set_w"] == -1000.0
     assert found["sent"] >= 3
