@@ -6,6 +6,7 @@ from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import component_of, confirm, place, timezone
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
+from microgrid_sync.notebook.rows import jsonable
 
 
 @click.command(
@@ -52,14 +53,8 @@ def set_bounds(
         confirm(f"Narrow {place(client, component)} to {words}?", yes=yes)
         expires = client.set_bounds(component_id, lower, upper, lifetime=lifetime, token=token)
         if as_json:
-            write_json(
-                {
-                    "component_id": component_id,
-                    "lower_w": lower + 0.0,
-                    "upper_w": upper + 0.0,
-                    "expires": None if expires is None else expires.isoformat(),
-                }
-            )
+            bounds = {"lower_w": lower, "upper_w": upper, "expires": expires}
+            write_json(jsonable({"component_id": component_id, **bounds}))
             return
         say(f"Narrowed to {words}; {lasts_until(expires, timezone(client), client.api)}")
 

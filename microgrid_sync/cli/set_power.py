@@ -1,5 +1,6 @@
 """Sets powers: ``microgrid-sync set-power`` and ``set-reactive-power``."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from microgrid_sync.cli.commanding import (
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected, until_interrupted
 from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.model import Component
 from microgrid_sync.notebook.rows import jsonable
 
@@ -90,7 +92,7 @@ def set_power(ctx: click.Context, /, **given: Any) -> None:
     params=_parameters("VAr"),
     examples=(
         "set-reactive-power 3 500 grpc://127.0.0.1:8800",
-        "set-reactive-power 3 -- -1kVAr",
+        "set-reactive-power 3 -1kVAr --yes",
     ),
 )
 @click.pass_context
@@ -123,20 +125,27 @@ def _set(ctx: click.Context, unit: str, send: _Send, given: dict[str, Any]) -> N
         orders = _Orders(
             client, component, send, lifetime=given["lifetime"], begun=begun, duration=duration
         )
-        expires = orders.send(power)
-        if not as_json:
-            words = lasts_until(expires, timezone(client), client.api)
-            say(f"Set to {power_words(power, unit)}; {words}")
-        newest, took = wait_for_power(receiver, power)
-        if not as_json and unit == "W":
-            say_measured(component, newest, took)
-        if duration is not None:
-            expires, last = orders.renew(power, given["then"], expires)
+        newest, took = None, 0.0
+        # Ctrl-C is the end of what is renewed, and what is to come last comes then.
+        with contextlib.nullcontext() if duration is None else until_interrupted():
+            orders.send(power)
             if not as_json:
-                words = lasts_until(expires, timezone(client), client.api)
-                say(f"Set to {power_words(last, unit)} last; {words}")
+                words = lasts_until(orders.expires, timezone(client), client.api)
+                say(f"Set to {power_words(power, unit)}; {words}")
+            newest, took = wait_for_power(receiver, power)
+            if not as_json and unit == "W":
+                say_measured(component, newest, took)
+            orders.renew(power)
+        if not orders.sent and given["then"] is None:
+            # Nobody knows whether the server has it.
+            raise click.Abort
+        if given["then"] is not None:
+            orders.send_last(given["then"])
+        if duration is not None and not as_json:
+            words = lasts_until(orders.expires, timezone(client), client.api)
+            say(f"Set to {power_words(orders.sent[-1], unit)} last; {words}")
         if as_json:
-            _write(orders, unit, expires, newest, took)
+            _write(orders, unit, newest, took)
 
 
 class _Orders:
@@ -156,56 +165,51 @@ class _Orders:
         self.component = component
         self._send = send
         self._lifetime = lifetime
-        self._end = math.inf if duration is None else begun + duration
+        self._end = None if duration is None else begun + duration
         self.sent: list[float] = []
+        self.expires: datetime | None = None
 
-    def send(self, power: float) -> datetime | None:
+    def send(self, power: float) -> None:
         """Send a set-point; it does not hold for longer than it is to be renewed."""
         lifetime = self._lifetime
-        left = self._end - time.monotonic()
-        if self._end < math.inf and self._client.api != "v0.15":
-            lifetime = min(lifetime or _USUAL, max(_SHORTEST, math.ceil(left)))
+        if self._end is not None and self._client.api != "v0.15":
+            left = math.ceil(self._end - time.monotonic())
+            lifetime = min(lifetime or _USUAL, max(_SHORTEST, left))
+        self._send_for(power, lifetime)
+
+    def send_last(self, power: float) -> None:
+        """Send what is to hold after all that was renewed."""
+        self._send_for(power, self._lifetime)
+
+    def _send_for(self, power: float, lifetime: float | None) -> None:
         named = {} if lifetime is None else {"lifetime": lifetime}
-        expires = self._send(self._client, self.component.component_id, power, **named)
+        self.expires = self._send(self._client, self.component.component_id, power, **named)
         self.sent.append(power)
-        return expires
 
-    def renew(
-        self, power: float, then: float | None, expires: datetime | None
-    ) -> tuple[datetime | None, float]:
-        """Send it again until the time is over; then another one, if there is one.
-
-        Args:
-            power: What has been sent once.
-            then: What is sent last.
-            expires: When what has been sent expires.
-
-        Returns:
-            When the last one expires, and what it was.
-        """
-        with until_interrupted():
-            while (left := self._end - time.monotonic()) > 0:
+    def renew(self, power: float) -> None:
+        """Send it again until the time is over; what may succeed later is tried again then."""
+        while self._end is not None and (left := self._end - time.monotonic()) > 0:
+            due = time.monotonic() + min(left, _RENEW_INTERVAL)
+            while (pause := due - time.monotonic()) > 0:
                 # In slices: some platforms deliver Ctrl-C only between two waits.
-                due = time.monotonic() + min(left, _RENEW_INTERVAL)
-                while (pause := due - time.monotonic()) > 0:
-                    time.sleep(min(pause, 1.0))
-                if left > _RENEW_INTERVAL:
-                    expires = self.send(power)
-        if then is not None:
-            self._end = math.inf
-            return self.send(then), then
-        return expires, power
+                time.sleep(min(pause, 1.0))
+            if left <= _RENEW_INTERVAL:
+                return
+            try:
+                self.send(power)
+            except ApiClientError as error:
+                if not error.is_retryable:
+                    raise
+                say(f"not renewed: {error}", err=True)
 
 
-def _write(
-    orders: _Orders, unit: str, expires: datetime | None, newest: float | None, took: float
-) -> None:
+def _write(orders: _Orders, unit: str, newest: float | None, took: float) -> None:
     suffix = unit.lower()
     found: dict[str, Any] = {
         "component_id": orders.component.component_id,
         f"set_{suffix}": orders.sent[-1],
         "sent": len(orders.sent),
-        "expires": None if expires is None else expires.isoformat(),
+        "expires": orders.expires,
     }
     if unit == "W":
         found |= {"measured_w": newest, "measured_after_s": None if newest is None else took}

@@ -237,6 +237,17 @@ def test_set_power_is_renewed_for_a_while_and_followed_by_another(
     assert row["active_power_w"] == pytest.approx(-1000, abs=1100)
 
 
+def test_ctrl_c_ends_the_renewal_and_sends_what_is_to_come_last(url: str) -> None:
+    process = start("set-power", "4", "-3kW", "--for", "600", "--then", "-1500", "--yes", url)
+    assert process.stdout is not None
+    assert "Set to -3.00 kW" in process.stdout.readline()
+    # Whether it waits for what the component measures, or for the next time.
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert "Set to -1.50 kW last" in out
+
+
 def test_lifetime_ends_with_the_renewal(site: str) -> None:
     (found,) = objects(done("set-power", "4", "0", "--for", "0.2", "--json", "-y", site))
     (row,) = objects(done("stream", "4", "--json", "-n", "1", site))
