@@ -40,6 +40,8 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["notebooks.css"]
 html_title = f"microgrid_sync {release}"
 exclude_patterns = ["_build", "jupyter_execute"]
 autosummary_generate = False

@@ -24,7 +24,7 @@ def serve(client: MicrogridApiClient, port: int) -> http.server.ThreadingHTTPSer
         def do_GET(self) -> None:
             """Answer."""
             stats = client.stats()
-            heard = all(map(is_heard, stats.streams)) and stats.failing_since is None
+            heard = bool(stats.streams) and all(map(is_heard, stats.streams))
             if self.path == "/metrics":
                 lines = [f"microgrid_calls_total {stats.calls}"]
                 for stream in stats.streams:
@@ -35,6 +35,7 @@ def serve(client: MicrogridApiClient, port: int) -> http.server.ThreadingHTTPSer
             else:
                 text = json.dumps({"ok": heard, "state": client.state.value})
             self.send_response(200 if heard or self.path == "/metrics" else 503)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
             self.wfile.write(text.encode())
 

@@ -27,7 +27,14 @@ def main(url: str, kilowatts: float) -> None:
         signal.signal(number, lambda *_: stop.set())
     most = Power.from_kilowatts(kilowatts)
     with MicrogridApiClient(url) as client:
-        client.wait_until_ready(timeout=300.0)
+        while not stop.is_set():
+            try:
+                client.wait_until_ready(timeout=INTERVAL)
+                break
+            except TimeoutError:
+                print(f"waiting for {url}", flush=True)
+        if stop.is_set():
+            return
         with Microgrid(client) as microgrid:
             pool = microgrid.new_ev_charger_pool(priority=0)
             tell_systemd("READY=1")

@@ -566,7 +566,8 @@ class MicrogridApiClient:
 
         Raises:
             TypeError: If an argument is no number.
-            ValueError: If the component is unknown, or an argument is not positive.
+            ValueError: If the component is unknown or sends no data, or an argument is not
+                positive.
             TimeoutError: If nothing has come in time.
             OperationNotImplemented: If it has no data, and the server's API no telemetry.
             ReceiverStoppedError: If the client is disconnected meanwhile.
@@ -597,7 +598,7 @@ class MicrogridApiClient:
 
         Raises:
             TypeError: If the callback cannot be called, or the IDs are no integers.
-            ValueError: If there are no components, or one is unknown.
+            ValueError: If there are no components, or one is unknown or sends no data.
             OperationNotImplemented: If one has no data, and the server's API no telemetry.
             ApiClientError: If the list of components had to be asked for, and that failed.
         """

@@ -131,7 +131,8 @@ class EVChargerPool:
 
     def __repr__(self) -> str:
         """Name it."""
-        return f"<EVChargerPool {self._name}, priority {self._priority}>"
+        closed = ", closed" if self._control_loop.worker.is_closing else ""
+        return f"<EVChargerPool {self._name}, priority {self._priority}{closed}>"
 
     @property
     def component_ids(self) -> Set[ComponentId]:
@@ -226,12 +227,19 @@ class EVChargerPool:
             return
 
 
+def is_being_released(pool: EVChargerPool) -> bool:
+    """Tell whether the server does not have all yet that releases a pool's chargers."""
+    return pool._control_loop.is_releasing(frozenset(pool.component_ids))
+
+
 def _require_power(name: str, value: object) -> None:
     if value is not None and not isinstance(value, Power):
         raise TypeError(f"{name} must be a Power, such as Power.from_watts(5000), not {value!r}")
 
 
 def _checked(bounds: Bounds[Power | None]) -> Range:
+    if not isinstance(bounds, Bounds):
+        raise TypeError(f"bounds must be Bounds, such as Bounds(None, power), not {bounds!r}")
     _require_power("the lower bound", bounds.lower)
     _require_power("the upper bound", bounds.upper)
     lower = -math.inf if bounds.lower is None else bounds.lower.as_watts()

@@ -69,7 +69,7 @@ class Limit:
 
     def __repr__(self) -> str:
         """Name it."""
-        closed = ", closed" if self._is_closed else ""
+        closed = ", closed" if self._is_closed or self._control_loop.worker.is_closing else ""
         return f"<Limit of {_place(self._where)}: {_in_words(self._limit)}{closed}>"
 
     @property

@@ -46,7 +46,7 @@ from microgrid_sync.receiver import (
     check_maxsize,
 )
 from microgrid_sync.site_watch import SiteWatch, fetch_topology
-from microgrid_sync.snapshot import in_words, snapshot
+from microgrid_sync.snapshot import has_data, in_words, snapshot
 from microgrid_sync.topology import Topology, describe
 from microgrid_sync.transport.channel import site_of
 from microgrid_sync.worker import SubscribeInBackground
@@ -206,7 +206,7 @@ class Microgrid:
 
         Args:
             live: Whether to write into each component what it measures now.
-            timeout: Seconds to wait for that; who has sent nothing by then is drawn without.
+            timeout: Seconds to wait for that; who has sent nothing by then is "not heard".
 
         Returns:
             The picture, which Jupyter shows; ``save("site.svg")`` of it writes a file.
@@ -220,8 +220,13 @@ class Microgrid:
 
         check_timeout(timeout)
         topology = self.topology
-        found = snapshot(self._client, topology.components(), timeout) if live else {}
-        return draw(topology, {number: in_words(value) for number, value in found.items()})
+        if not live:
+            return draw(topology)
+        asked = [c for c in topology.components() if has_data(c, self._client.api)]
+        found = snapshot(self._client, asked, timeout)
+        texts = {c.component_id: "not heard" for c in asked}
+        texts |= {number: in_words(value) for number, value in found.items()}
+        return draw(topology, texts)
 
     @property
     def client(self) -> MicrogridApiClient:

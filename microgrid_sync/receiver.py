@@ -151,7 +151,7 @@ class Writer(Generic[T]):
             return self._put_merged(value, merged_into)
         if log_due:
             _logger.warning(
-                "%s: nobody reads fast enough; %d values dropped so far%s",
+                "%s: nobody reads fast enough; values dropped so far: %d%s",
                 self.name,
                 self.dropped,
                 _ADVICE.format(self.maxsize) if is_interactive() else "",

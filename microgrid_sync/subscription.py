@@ -40,6 +40,7 @@ class Subscription:
         self._receiver = receiver
         self._callback = callback
         self._failures = 0
+        self._error: BaseException | None = None
         self._logged_at = -math.inf
         # A daemon: a program that ends without closing must not wait for its callbacks.
         self._thread = threading.Thread(
@@ -56,6 +57,16 @@ class Subscription:
     def failures(self) -> int:
         """How often the function has raised; the log has the reason, every ten seconds at most."""
         return self._failures
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be called any more."""
+        return self._receiver.is_closed
+
+    @property
+    def error(self) -> BaseException | None:
+        """What has ended it, if that was the error of a component's stream; it ends the whole."""
+        return self._error
 
     @property
     def dropped(self) -> int:
@@ -80,6 +91,7 @@ class Subscription:
             try:
                 value = self._receiver.receive()
             except ReceiverStoppedError as stopped:
+                self._error = stopped.__cause__
                 if stopped.__cause__ is not None:
                     _logger.warning("%s; nothing is called any more", stopped)
                 return
@@ -97,7 +109,7 @@ class Subscription:
             if now - self._logged_at >= _LOG_INTERVAL:
                 self._logged_at = now
                 _logger.exception(
-                    "%s: the callback has raised, %d times so far",
+                    "%s: the callback has raised; failures so far: %d",
                     self._receiver.name,
                     self._failures,
                 )

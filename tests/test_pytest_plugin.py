@@ -1,8 +1,5 @@
 """The plugin, used by test suites of somebody else's, each in a pytest of its own."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 SITE = """
@@ -87,14 +84,6 @@ def test_marker_chooses_site_clock_and_faults(suite: pytest.Pytester) -> None:
         """,
     )
     assert found == {"passed": 4}, text
-
-
-def test_example_of_the_documentation_works(suite: pytest.Pytester) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "simulator.rst").read_text()
-    example = re.search(r"code-block:: python\n\n((?:   .*\n|\n)+)", page)
-    assert example
-    found, text = outcomes(suite, "".join(line[3:] for line in example[1].splitlines(True)))
-    assert found == {"passed": 1}, text
 
 
 @pytest.mark.parametrize(

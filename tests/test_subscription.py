@@ -4,19 +4,20 @@ import threading
 import time
 from typing import Any
 
+import grpc
 import pytest
 
 from microgrid_sync import (
     BatteryData,
     ClientNotConnected,
+    DataLoss,
     EVChargerData,
     MicrogridApiClient,
-    OperationNotImplemented,
     Subscription,
 )
 from microgrid_sync.simulator import Fault, Simulator
 from tests.support.messages import component
-from tests.support.server import ScriptedServer
+from tests.support.server import ScriptedServer, failing
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.microgrid(sample_interval=0.1)
@@ -133,11 +134,11 @@ def test_what_makes_no_sense_is_refused(client: MicrogridApiClient) -> None:
 
 def test_stream_that_ends_by_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with ScriptedServer(component(1, "meter")) as server, MicrogridApiClient(server.url) as client:
+        server.stream = failing(grpc.StatusCode.DATA_LOSS, "no more")
         subscription = client.subscribe([1], lambda _: None)
-        assert eventually(lambda: client.stats().streams)
-        server.components = []
-        client.disconnect()
-        assert eventually(lambda: "closed" in repr(subscription))
+        assert eventually(lambda: subscription.is_closed)
+        assert eventually(lambda: isinstance(subscription.error, DataLoss))
+    assert "nothing is called any more" in caplog.text
 
 
 def test_latest_waits_for_the_first_value_and_then_for_nothing(
@@ -183,15 +184,24 @@ def test_latest_of_a_client_that_is_connected_again(client: MicrogridApiClient) 
     assert client.latest(7).component_id == 7
 
 
-def test_latest_of_what_has_no_data() -> None:
+def test_what_sends_no_data_is_refused() -> None:
     with Simulator("every_category", sample_interval=0.1) as simulator:
         for api in ("v1alpha18", "v0.15"):
             with MicrogridApiClient(f"{simulator.url}?api={api}") as client:
-                # Its stream's own error, not that of a receiver.
-                with pytest.raises(OperationNotImplemented):
-                    client.latest(1, timeout=PATIENCE)
+                with pytest.raises(ValueError, match="category GRID, which sends no data"):
+                    client.latest(1)
+                with pytest.raises(ValueError, match="category GRID, which sends no data"):
+                    client.subscribe([2, 1], print)
                 with pytest.raises(ValueError, match="unknown component 999"):
                     client.latest(999)
+                assert eventually(lambda: not client.stats().streams)
+
+
+def test_latest_says_why_nothing_has_come() -> None:
+    with ScriptedServer(component(1, "meter")) as server, MicrogridApiClient(server.url) as client:
+        server.stream = failing(grpc.StatusCode.UNAVAILABLE, "the line is cut")
+        with pytest.raises(TimeoutError, match=r"component 1 .* within 0\.5 s: .*the line is cut"):
+            client.latest(1, timeout=0.5)
 
 
 def test_arguments_of_latest_are_checked(client: MicrogridApiClient) -> None:

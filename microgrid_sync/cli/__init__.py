@@ -1,5 +1,6 @@
 """Offers the commands for the terminal. They need the extra ``cli``."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -64,6 +65,14 @@ class _Commands(click.Group):
         command: click.Command = module.COMMANDS[cmd_name]
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; a site that is named before the command belongs behind it."""
+        number = next((n for n, arg in enumerate(args) if arg in _COMMANDS), 0)
+        before = args[:number]
+        if any("://" in arg for arg in before) or "--url" in before:
+            args = [args[number], *args[number + 1 :], *before]
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, without loading them."""
         del ctx
@@ -99,8 +108,7 @@ class _Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What Python still wants to write goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _to_nowhere(sys.stdout)
             return None
         return result
 
@@ -117,13 +125,25 @@ class _Commands(click.Group):
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         # Before gRPC is loaded: its core writes notes of its own beside ours.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        # Whoever starts a command may have closed them.
+        sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the end
+        sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - likewise
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 # Where the terminal has no letter for something: better than nothing.
                 stream.reconfigure(errors="replace")
         sys.exit(self._run(args, prog_name, complete_var, extra))
 
-    def _run(
+    def _run(self, *arguments: Any) -> int:
+        try:
+            return self._outcome(*arguments)
+        except OSError as error:
+            # The output cannot be written, nor what Python still has of it.
+            _to_nowhere(sys.stdout)
+            _say_error(f"the output cannot be written: {error}")
+            return 1
+
+    def _outcome(
         self,
         args: Sequence[str] | None,
         prog_name: str | None,
@@ -141,11 +161,24 @@ class _Commands(click.Group):
                 help_of = None if error.ctx is None else error.ctx.command_path
                 more = f" ({help_of} --help tells more)" if help_of else ""
                 text = " ".join(text.split()) + more
-            click.echo(f"Error: {text}", err=True)
+            _say_error(text)
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return _INTERRUPTED
         return code if isinstance(code, int) else 0
+
+
+def _to_nowhere(stream: Any) -> None:
+    """Let what Python still wants to write go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say_error(text: str) -> None:
+    try:
+        click.echo(f"Error: {text}", err=True)
+    except OSError:
+        _to_nowhere(sys.stderr)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

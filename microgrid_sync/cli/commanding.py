@@ -1,20 +1,21 @@
 """Asks before a component is commanded, and looks what it then measures."""
 
 import math
+import sys
 import time
-from datetime import tzinfo
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from microgrid_sync.cli.choosing import chosen
 from microgrid_sync.cli.output import say
+from microgrid_sync.cli.tree import state_of
 from microgrid_sync.client import MicrogridApiClient, receive_any
 from microgrid_sync.exceptions import ApiClientError
-from microgrid_sync.model import BatteryData, Component
-from microgrid_sync.model.shown import kilowatts
+from microgrid_sync.model import Component
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
-from microgrid_sync.snapshot import active_power, has_data, in_words, snapshot
+from microgrid_sync.snapshot import has_data, in_words, snapshot
 from microgrid_sync.topology import describe
 
 _FIRST_VALUE = 2.0
@@ -50,14 +51,17 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        # Nobody is there to answer; after Ctrl-C the line is still open.
-        click.echo(err=True)
-        raise click.UsageError("nothing was sent; --yes answers the question") from None
-    if not agreed:
-        raise click.ClickException("nothing was sent")
+    while True:
+        click.echo(f"{question} [y/N]: ", err=True, nl=False)
+        answer = sys.stdin.readline()
+        if not answer:
+            # Nobody is there to answer.
+            click.echo(err=True)
+            raise click.UsageError("nothing was sent; --yes answers the question")
+        if answer.strip().lower() in {"y", "yes"}:
+            return
+        if answer.strip().lower() in {"", "n", "no"}:
+            raise click.ClickException("nothing was sent")
 
 
 def place(client: MicrogridApiClient, component: Component) -> str:
@@ -72,18 +76,21 @@ def open_data(client: MicrogridApiClient, component: Component) -> Receiver[Any]
     return receive_any(client, component.component_id, 100)
 
 
-def wait_for_power(receiver: Receiver[Any] | None, target: float) -> tuple[float | None, float]:
+def wait_for_power(
+    receiver: Receiver[Any] | None, target: float, read: Callable[[Any], float]
+) -> tuple[Any, float]:
     """Wait until a component's power is near a set-point, for a while.
 
     Args:
         receiver: What it measures.
-        target: The set-point, in W.
+        target: The set-point, in W or VAr.
+        read: Reads the power.
 
     Returns:
-        What it measured last, in W, ``None`` if nothing has come; and after how many seconds.
+        What it measured last, ``None`` if nothing with a power has come; and after what time.
     """
     begun = time.monotonic()
-    newest: float | None = None
+    newest: Any = None
     took = 0.0
     if receiver is None:
         return None, took
@@ -94,23 +101,24 @@ def wait_for_power(receiver: Receiver[Any] | None, target: float) -> tuple[float
             value = receiver.receive(timeout=left)
         except (TimeoutError, ReceiverStoppedError, ApiClientError):
             break
-        power = math.nan if isinstance(value, BatteryData) else active_power(value)
+        power = read(value)
         if not math.isnan(power):
-            newest, took = power, time.monotonic() - begun
-            if abs(newest - target) <= near:
+            newest, took = value, time.monotonic() - begun
+            if abs(power - target) <= near:
                 break
     return newest, took
 
 
-def say_measured(component: Component, newest: float | None, took: float) -> None:
+def reactive_power(value: Any) -> float:
+    """Give the reactive power of a value in VAr; NaN if there is none."""
+    return float(getattr(value, "reactive_power", math.nan))
+
+
+def say_measured(component: Component, power: str, newest: Any, took: float) -> None:
     """Say what a component did."""
     if newest is None:
         say(f"{component.component_id} has measured no power since")
     else:
-        say(f"{took:.1f} s later {component.component_id} measures {kilowatts(newest)}")
-
-
-def timezone(client: MicrogridApiClient) -> tzinfo | None:
-    """Give the site's zone; ``None`` for this machine's where it is not known."""
-    location = client.metadata().location
-    return None if location is None else location.timezone
+        state = state_of(newest)
+        also = f", {state}" if state else ""
+        say(f"{took:.1f} s later {component.component_id} measures {power}{also}")

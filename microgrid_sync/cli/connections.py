@@ -3,7 +3,7 @@
 import click
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.output import console, new_table, say, write_json
+from microgrid_sync.cli.output import new_table, say, show, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
 from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.topology import describe
@@ -36,7 +36,7 @@ def connections(
             names.get(connection.start, str(connection.start)),
             names.get(connection.end, str(connection.end)),
         )
-    console().print(table)
+    show(table)
 
 
 COMMANDS = {"connections": connections}

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.info import coordinates
 from microgrid_sync.cli.output import console, say
 from microgrid_sync.cli.site import SiteCommand, connected
@@ -78,7 +79,7 @@ What to try next:
     "--seconds",
     default=4.0,
     show_default=True,
-    type=click.FloatRange(0.0, 3600.0),
+    type=options.Finite(0.0, 3600.0),
     help="How long to follow the data.",
 )
 @click.pass_context
@@ -92,8 +93,6 @@ def demo(ctx: click.Context, *, site: str | None, seconds: float) -> None:
     simulated = not ctx.meta.get("url")
     if not simulated and site is not None:
         raise click.UsageError("--site is for a simulated microgrid; leave out the URL, or --site")
-    if not math.isfinite(seconds):
-        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
     to = console()
     with contextlib.ExitStack() as stack:
         if simulated:

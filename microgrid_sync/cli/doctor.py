@@ -19,6 +19,7 @@ from microgrid_sync.exceptions import (
     ApiClientError,
     GrpcError,
     OperationNotImplemented,
+    OperationTimedOut,
     OperationUnauthenticated,
     PermissionDenied,
 )
@@ -61,7 +62,7 @@ class Finding:
     "--listen",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(0.5, 3600.0),
+    type=options.Finite(0.5, 3600.0),
     metavar="SECONDS",
     help="For so long components are listened to.",
 )
@@ -282,6 +283,12 @@ def _api(client: MicrogridApiClient) -> Iterator[Finding]:
             f"the server lets nobody in without leave: {error.description}",
             "Give a certificate: ssl_private_key_path and ssl_certificate_chain_path.",
         )
+    except OperationTimedOut:
+        yield Finding(
+            _PROBLEM,
+            "the server accepts connections, and does not answer",
+            "It hangs, or is overloaded; is it gRPC at all? A longer --timeout waits longer.",
+        )
     except ApiClientError as error:
         details = error.grpc_error.details() if isinstance(error, GrpcError) else None
         why = (details or str(error)).rpartition(": ")[2]
@@ -372,7 +379,10 @@ def _clocks(wanted: dict[int, Component], offsets: dict[int, float]) -> Iterator
             most = max(offsets.values(), key=abs)
             yield Finding(_GOOD, f"clocks are right, within {number(abs(most), 1)} s")
         return
-    advice = "Let the server, its gateways and this machine set their clocks by NTP."
+    advice = (
+        "Let the server, its gateways and this machine set their clocks by NTP; a simulated site "
+        "may have a clock of its own."
+    )
     if len(off) == len(offsets) and max(off.values()) - min(off.values()) < _FAR_OFF:
         yield Finding(_NOTE, f"the clocks of all components are {_off(max(off.values()))}", advice)
         return

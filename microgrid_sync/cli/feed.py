@@ -36,6 +36,8 @@ class Choice:
         if self.wanted.columns is not None:
             return [*_ALWAYS, *self.wanted.columns]
         columns: dict[str, None] = {}
+        if self.wanted.metrics is not None:
+            return None
         for component in self.components:
             if component.category not in HAS_DATA:
                 return None

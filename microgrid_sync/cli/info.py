@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.output import console, new_table, say, write_json
+from microgrid_sync.cli.output import new_table, say, show, write_json
 from microgrid_sync.cli.site import SiteCommand, connected, site_timeout, site_url
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.model import ComponentCategory
@@ -53,8 +53,8 @@ def _found(url: str, client: MicrogridApiClient) -> dict[str, Any]:
         "round_trip_ms": round(min(took) * 1000, 2),
         "tls": parse_url(url).options.ssl.enabled,
         "fuse_a": None if fuse is None else fuse.max_current,
-        "components": dict(sorted(Counter(map(kind_of, topology.components())).items())),
-        "categories": {
+        "kinds": dict(sorted(Counter(map(kind_of, topology.components())).items())),
+        "components": {
             category.name.lower(): len(topology.components(category))
             for category in ComponentCategory
             if topology.components(category)
@@ -69,7 +69,7 @@ def _show(found: dict[str, Any]) -> None:
         place = coordinates(found["latitude_degrees"], found["longitude_degrees"])
     number = "not known" if found["microgrid_id"] is None else str(found["microgrid_id"])
     zone = found["timezone"] or "UTC; the site's zone is not known"
-    listed = ", ".join(f"{count} {kind}" for kind, count in found["components"].items())
+    listed = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     table = new_table("", "")
     table.show_header = False
     rows = {
@@ -85,7 +85,7 @@ def _show(found: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    console().print(table)
+    show(table)
     for problem in found["problems"]:
         say(f"problem: {problem}")
 

@@ -1,7 +1,6 @@
 """Holds EV chargers under a fuse: ``microgrid-sync limit``."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -10,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.commanding import timezone
 from microgrid_sync.cli.output import (
     follow,
     new_table,
+    now_clock,
     now_text,
     phases,
     say,
@@ -49,7 +48,10 @@ _CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
 )
 @click.argument("where", metavar="METER|grid")
 @click.argument(
-    "rating", type=click.FloatRange(0.0, min_open=True), metavar="AMPERES", required=False
+    "rating",
+    type=options.Amperes(0.0, 10_000.0, min_open=True),
+    metavar="[AMPERES]",
+    required=False,
 )
 @click.option(
     "--curve",
@@ -91,17 +93,15 @@ def limit(
         view = _View(microgrid, held, as_json=as_json)
         say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with {len(held.chargers)} "
             "chargers; Ctrl-C ends it", err=True)  # fmt: skip
-        zone = timezone(client)
         with until_interrupted():
             follow(
                 interval,
                 duration,
-                line=lambda: view.show(f"{datetime.now(UTC).astimezone(zone):%H:%M:%S}"),
+                line=view.show,
                 screen=None if as_json else view.screen,
             )
         held.close()
-        how_long = "for a minute" if client.api != "v0.15" else "as long as the server likes"
-        say(f"Ended: nothing holds the fuse any more; set-points stay {how_long}.", err=True)
+        say("Ended: nothing holds the fuse any more.", err=True)
 
 
 class _View:
@@ -138,13 +138,13 @@ class _View:
             "thermal_state": [None, None, None] if thermal is None else list(thermal),
         }
 
-    def show(self, stamp: str) -> None:
+    def show(self) -> None:
         """Show it as a line."""
         self.look()
         rows, report = self._rows(), self._limit.report
         reason = "nothing is known yet" if report is None else report.reason
         if not self._as_json:
-            say(f"{stamp}  house {phases(rows['house'])}; cars {phases(rows['cars'])}; "
+            say(f"{now_clock()}  house {phases(rows['house'])}; cars {phases(rows['cars'])}; "
                 f"left to cars {phases(rows['headroom'])}; {reason}")  # fmt: skip
             return
         row: dict[str, Any] = {"time": now_text()}
@@ -177,6 +177,11 @@ class _View:
         reason = "nothing is known yet" if report is None else report.reason
         style = "bold red" if self._limit.is_exceeded else "green"
         parts: list[RenderableType] = [table, Text(reason, style=style)]
+        unknown = sorted(self._limit.chargers - self._limit.rotations.keys())
+        if unknown and any(self._cars):
+            ids = ", ".join(map(str, unknown))
+            parts.append(Text(f"phases of {ids} not known yet: one- and two-phase cars there count "
+                              "in the house, too", style="bright_black"))  # fmt: skip
         if self._report is not None:
             parts.append(self._chargers.table(self._report))
         return Group(*parts)

@@ -6,7 +6,7 @@ import click
 
 from microgrid_sync.cli import options
 from microgrid_sync.cli.choosing import of_category
-from microgrid_sync.cli.output import console, new_table, say, write_json
+from microgrid_sync.cli.output import new_table, say, show, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
 from microgrid_sync.model import Component
 from microgrid_sync.model.shown import kilowatts
@@ -51,7 +51,8 @@ def list_(
     known = {c.component_id for c in components}
     for number in ids:
         if number not in known:
-            raise click.UsageError(f"there is no component {number}")
+            listed = ", ".join(map(str, sorted(known)))
+            raise click.UsageError(f"there is no component {number}; there are {listed}")
     if categories:
         wanted = {c.component_id for text in categories for c in of_category(components, text)}
         components = [c for c in components if c.component_id in wanted]
@@ -72,20 +73,23 @@ def _show(components: Sequence[Component]) -> None:
     if not components:
         say("none")
         return
-    table = new_table(
-        "ID", "kind", "name", "model", "rated", "sends data", "commands", right=["ID"]
-    )
-    for component in components:
-        table.add_row(
-            str(component.component_id),
-            kind_of(component),
-            component.name or "",
-            component.model or "",
-            _rated(component),
-            _yes_or_no(component.provides_telemetry),
-            _yes_or_no(component.accepts_control),
-        )
-    console().print(table)
+    rows = [
+        {
+            "ID": str(component.component_id),
+            "kind": kind_of(component),
+            "name": component.name or "",
+            "model": component.model or "",
+            "rated": _rated(component),
+            "sends data": _yes_or_no(component.provides_telemetry),
+            "commands": _yes_or_no(component.accepts_control),
+        }
+        for component in components
+    ]
+    heads = [head for head in rows[0] if any(row[head] for row in rows)]
+    table = new_table(*heads, right=["ID"])
+    for row in rows:
+        table.add_row(*(row[head] for head in heads))
+    show(table)
 
 
 def _rated(component: Component) -> str:

@@ -1,8 +1,36 @@
 """The options that several commands have."""
 
+import math
+from typing import Any
+
 import click
 
-_SECONDS = click.FloatRange(0.0, min_open=True)
+
+class Finite(click.FloatRange):
+    """A number in a range, which neither NaN nor infinity is."""
+
+    unit = ""
+    """What may stand behind it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number."""
+        if isinstance(value, str) and self.unit and value.lower().endswith(self.unit.lower()):
+            value = value[: -len(self.unit)].strip()
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+class Amperes(Finite):
+    """A current in A; the unit may stand behind it."""
+
+    unit = "A"
+
+
+SECONDS = Finite(0.0, min_open=True)
 
 json_object = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -12,13 +40,13 @@ interval = click.option(
     "--interval",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0.1, 3600.0),
+    type=Finite(0.1, 3600.0),
     metavar="SECONDS",
     help="Between two looks.",
 )
 
 hold_for = click.option(
-    "--for", "duration", type=_SECONDS, metavar="SECONDS", help="End by itself after so long."
+    "--for", "duration", type=SECONDS, metavar="SECONDS", help="End by itself after so long."
 )
 
 samples = click.option(
@@ -26,7 +54,7 @@ samples = click.option(
 )
 
 duration = click.option(
-    "--duration", "-d", type=_SECONDS, metavar="SECONDS", help="End after so many seconds."
+    "--duration", "-d", type=SECONDS, metavar="SECONDS", help="End after so many seconds."
 )
 
 metrics = click.option(

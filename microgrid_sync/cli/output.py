@@ -2,12 +2,13 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import click
 from rich import box
@@ -16,10 +17,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from microgrid_sync.model.shown import amperes, kilowatts
+from microgrid_sync.model.shown import amperes, kilowatts, number
 
 _LONGEST = 1000
 """Seconds: no command holds for longer."""
+
+_NUMBER_WIDTH = 8
+
+_TOO_SMALL = 5.0
+"""W: what is less reads as zero in kW."""
 
 _WIDE = 10_000
 """Columns, where nobody looks: nothing is cut off or wrapped for a file."""
@@ -38,14 +44,26 @@ STATE_COLOURS = {
 
 def console() -> Console:
     """Give what tables are written to: colours and their width are for terminals alone."""
-    if sys.stdout.isatty():
+    if is_terminal():
         return Console(highlight=False)
     return Console(highlight=False, width=_WIDE, no_color=True, force_terminal=False)
 
 
 def is_terminal() -> bool:
-    """Tell whether somebody looks at the output."""
-    return sys.stdout.isatty()
+    """Tell whether somebody looks at the output, on a terminal that can draw in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
+
+
+def show(content: RenderableType) -> None:
+    """Write a table; into a file or a pipe without blanks at the ends of its lines."""
+    to = console()
+    if is_terminal():
+        to.print(content)
+        return
+    with to.capture() as captured:
+        to.print(content)
+    for line in captured.get().splitlines():
+        say(line.rstrip())
 
 
 def write_json(value: Any) -> None:
@@ -58,7 +76,10 @@ def new_table(*headings: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD if is_terminal() else None, pad_edge=False)
     for heading in headings:
         number = heading in right
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+        # Numbers are never cut: a part of one is another one.
+        width = _NUMBER_WIDTH if number and heading != "ID" else None
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(heading, justify=justify, no_wrap=number, min_width=width)
     return table
 
 
@@ -120,10 +141,10 @@ def ticks(interval: float, duration: float | None) -> Iterator[float]:
             time.sleep(min(left, 1.0))
 
 
-def clock(moment: datetime, zone: tzinfo | None) -> str:
-    """Write a time down as a clock at the site shows it; with the day if that is another one."""
-    there = moment.astimezone(zone)
-    now = datetime.now(UTC).astimezone(zone)
+def clock(moment: datetime) -> str:
+    """Write a time down as this machine's clock shows it; with the day if that is another one."""
+    there = moment.astimezone()
+    now = datetime.now(UTC).astimezone()
     return f"{there:%H:%M:%S}" if there.date() == now.date() else f"{there:%Y-%m-%d %H:%M:%S}"
 
 
@@ -132,13 +153,18 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def lasts_until(expires: datetime | None, zone: tzinfo | None, api: str | None) -> str:
+def now_clock() -> str:
+    """Give the time of now as this machine's clock shows it, as log lines and reasons have it."""
+    return f"{datetime.now():%H:%M:%S}"
+
+
+def lasts_until(expires: datetime | None, api: str | None) -> str:
     """Say until when a command holds."""
     if expires is None:
         return f"it holds as long as the server keeps it; API {api} does not say how long"
     left = expires - datetime.now(UTC)
     seconds = round(left / timedelta(seconds=1))
-    until = f"it holds until {clock(expires, zone)}"
+    until = f"it holds until {clock(expires)}"
     # The clock of a simulated site, or of a server that is off, is another one than ours.
     return (
         f"{until} ({seconds} s)" if 0 <= seconds <= _LONGEST else f"{until} of the server's clock"
@@ -193,5 +219,7 @@ class PowerType(click.ParamType):  # type: ignore[type-arg] # generic in newer v
 
 
 def power_words(power: float, unit: str = "W") -> str:
-    """Write a power down as people read it."""
+    """Write a power down as people read it: in kW, but for what would read as zero."""
+    if 0.0 < abs(power) < _TOO_SMALL:
+        return f"{number(power)} {unit}"
     return kilowatts(power).replace("kW", f"k{unit}")

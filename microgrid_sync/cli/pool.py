@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from frequenz.quantities import Power
@@ -13,18 +13,18 @@ from rich.text import Text
 from microgrid_sync.cli import options
 from microgrid_sync.cli.output import (
     PowerType,
-    console,
     follow,
     now_text,
     phases,
     power_words,
     say,
+    show,
     ticks,
     write_json,
 )
 from microgrid_sync.cli.site import LongCommand, SiteGroup, connected, until_interrupted
 from microgrid_sync.cli.site_numbers import Chargers
-from microgrid_sync.ev_charger_pool import EVChargerPool
+from microgrid_sync.ev_charger_pool import EVChargerPool, is_being_released
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
@@ -33,6 +33,12 @@ from microgrid_sync.receiver import Receiver
 
 _FIRST_VALUES = 5.0
 """Seconds for the first values of all chargers."""
+
+_RELEASE_TIMEOUT = 5.0
+"""Seconds in which a server that answers has released all chargers."""
+
+_MISTAKEN = 100.0
+"""W: who caps cars at less, and not at zero, has forgotten a unit."""
 
 _RENEW_INTERVAL = 15.0
 """Seconds between two proposals, each of which lapses after a minute."""
@@ -60,6 +66,8 @@ def pool(
     "pool cap POWER" holds their power down.
     """
     if ctx.invoked_subcommand is not None:
+        # What stands before the command's name is meant for it.
+        ctx.obj = _Before(chargers, as_json=as_json, interval=interval)
         return
     with connected(ctx) as client, Microgrid(client) as microgrid:
         view = _View(microgrid, _new_pool(microgrid, chargers, 0), as_json=as_json)
@@ -78,6 +86,14 @@ def _new_pool(microgrid: Microgrid, chargers: tuple[int, ...], priority: int) ->
     return microgrid.new_ev_charger_pool(
         priority=priority, component_ids=chargers or None, name="the chargers"
     )
+
+
+class _Before(NamedTuple):
+    """The options that were given before the name of a command of the pool's."""
+
+    chargers: tuple[int, ...]
+    as_json: bool
+    interval: float
 
 
 @pool.command(
@@ -107,26 +123,56 @@ def cap(
 
     POWER is in W, or has a unit, such as 11kW.
     """
+    if 0 < power < _MISTAKEN:
+        raise click.UsageError(f"{power:g} W is less than any car takes; did you mean kW?", ctx)
     if power < 0:
         raise click.UsageError("POWER must be 0 or more: chargers do not discharge cars", ctx)
+    before: _Before = ctx.obj
+    chargers, as_json = chargers or before.chargers, as_json or before.as_json
+    if ctx.get_parameter_source("interval") is click.core.ParameterSource.DEFAULT:
+        interval = before.interval
     with connected(ctx) as client, Microgrid(client) as microgrid:
         chosen = _new_pool(microgrid, chargers, priority)
         view = _View(microgrid, chosen, as_json=as_json)
         most = Power.from_watts(power)
-        say(f"Holding {len(chosen.component_ids)} chargers at {power_words(power)} at the most; "
-            "Ctrl-C ends it", err=True)  # fmt: skip
+        end = "leaves the set-points" if keep else "withdraws it, which releases the cars"
+        say(
+            f"Holding {len(chosen.component_ids)} chargers at {power_words(power)} at the most; "
+            f"Ctrl-C {end}",
+            err=True,
+        )
 
         def propose() -> None:
             chosen.propose_power(most, Bounds(None, most))
 
-        with until_interrupted():
-            view.follow(interval, duration, each=propose)
+        how_long = "for a minute" if client.api != "v0.15" else "as long as the server keeps them"
+        try:
+            with until_interrupted():
+                view.follow(interval, duration, each=propose)
+        except BaseException:
+            say(f"Broken off: the chargers keep their set-points {how_long}.", err=True)
+            raise
         if keep:
-            how_long = "for a minute" if client.api != "v0.15" else "as long as the server likes"
             say(f"The chargers keep their set-points {how_long}.", err=True)
-        else:
-            say("Withdrawn: the cars are released, and may draw what they can.", err=True)
-            chosen.stop()
+            return
+        say("Withdrawing: this releases the cars, they may draw what they can.", err=True)
+        chosen.stop()
+        if not _is_released(chosen):
+            raise click.ClickException(
+                f"the cars could not be released; the chargers keep their set-points {how_long}"
+            )
+        say("Released.", err=True)
+
+
+def _is_released(chosen: EVChargerPool) -> bool:
+    """Wait until the server has all that releases the chargers, for some seconds."""
+    end = time.monotonic() + _RELEASE_TIMEOUT
+    while time.monotonic() < end:
+        # The loop takes a withdrawal with its next look.
+        time.sleep(0.1)
+        if not is_being_released(chosen):
+            return True
+    return False
 
 
 class _View:
@@ -186,10 +232,13 @@ class _View:
             write_json({"time": now_text(), **jsonable(self._row())})
         elif line:
             row = self._row()
+            if row["power_w"] is None:
+                say("waiting for the first values of the chargers")
+                return
             say(f"{kilowatts(row['power_w'])} of {_target(row)}; "
                 f"{phases(self._currents())}; {self._why()}")  # fmt: skip
         else:
-            console().print(self._screen())
+            show(self._screen())
 
     def _why(self) -> str:
         """Give the reasons, each once."""

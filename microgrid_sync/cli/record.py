@@ -16,6 +16,9 @@ from microgrid_sync.cli.output import say
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
 from microgrid_sync.recording.files import FileRecording, check_suffix
 
+_LONG_GAP = 5.0
+"""Seconds without anything from any component that are told of."""
+
 
 @click.command(
     cls=LongCommand,
@@ -58,7 +61,7 @@ def record(
     with connected(ctx) as client:
         choice = choose(client, components, metrics, telemetry=telemetry)
         columns = choice.columns()
-        if columns is None and file.suffix == ".csv":
+        if columns is None and file.suffix.lower() == ".csv":
             raise click.UsageError(
                 "CSV needs its columns beforehand: name them with --metric, or record .jsonl", ctx
             )
@@ -68,11 +71,22 @@ def record(
             raise click.UsageError(f"{error}; --force replaces it", ctx) from error
         is_whole = samples is None and duration is None
         begun = time.monotonic()
+        seen: set[int] = set()
+
+        newest_at, longest = begun, 0.0
+
+        def write(value: Any) -> None:
+            nonlocal newest_at, longest
+            now = time.monotonic()
+            newest_at, longest = now, max(longest, now - newest_at)
+            seen.add(value.component_id)
+            recording.write(choice.row(value))
+
         with recording, open_feed(client, choice) as receiver:
             with until_interrupted(), _progress(recording, samples, duration) as tick:
                 read_feed(
                     receiver,
-                    lambda value: recording.write(choice.row(value)),
+                    write,
                     samples=samples,
                     duration=duration,
                     tick=tick,
@@ -87,7 +101,8 @@ def record(
         raise click.ClickException(
             f"broken off after {seconds}; {recording.rows} samples are in {recording.part}"
         )
-    say(f"{recording.rows} samples of {len(choice.components)} components in {file}, {seconds}")
+    gap = f"; nothing came for {longest:.0f} s" if longest > _LONG_GAP else ""
+    say(f"{recording.rows} samples of {len(seen)} components in {file}, {seconds}{gap}")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import click
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.commanding import component_of, confirm, place, timezone
+from microgrid_sync.cli.commanding import component_of, confirm, place
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
 from microgrid_sync.notebook.rows import jsonable
@@ -21,9 +21,10 @@ from microgrid_sync.notebook.rows import jsonable
 @click.argument("upper", type=PowerType(), metavar="UPPER")
 @click.option(
     "--lifetime",
-    type=click.FloatRange(5.0, 900.0),
+    type=options.Finite(5.0, 900.0),
     metavar="SECONDS",
-    help="How long they hold, 5 to 900 s (API v1alpha18).",
+    help="How long they hold, 5 to 900 s (API v1alpha18); unless given as long as the server "
+    "likes, which may be 5 s.",
 )
 @click.option("--token", help="Replaces bounds of the same token (API v1alpha18).")
 @options.yes
@@ -56,7 +57,7 @@ def set_bounds(
             bounds = {"lower_w": lower, "upper_w": upper, "expires": expires}
             write_json(jsonable({"component_id": component_id, **bounds}))
             return
-        say(f"Narrowed to {words}; {lasts_until(expires, timezone(client), client.api)}")
+        say(f"Narrowed to {words}; {lasts_until(expires, client.api)}")
 
 
 COMMANDS = {"set-bounds": set_bounds}

@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import (
     component_of,
     confirm,
     measured,
     open_data,
     place,
+    reactive_power,
     say_measured,
-    timezone,
     wait_for_power,
 )
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
@@ -25,6 +26,7 @@ from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.model import Component
 from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.snapshot import active_power
 
 _RENEW_INTERVAL = 10.0
 """Seconds between two set-points that are the same."""
@@ -36,13 +38,13 @@ _COMMON = [
     click.Argument(["component_id"], type=int, metavar="ID"),
     click.Option(
         ["--lifetime"],
-        type=click.FloatRange(10.0, 900.0),
+        type=options.Finite(10.0, 900.0),
         metavar="SECONDS",
         help="How long it holds, 10 to 900 s (API v1alpha18; 60 unless given).",
     ),
     click.Option(
         ["--for", "duration"],
-        type=click.FloatRange(0.0, min_open=True),
+        type=options.SECONDS,
         metavar="SECONDS",
         help="Send it again and again for so long.",
     ),
@@ -121,31 +123,38 @@ def _set(ctx: click.Context, unit: str, send: _Send, given: dict[str, Any]) -> N
             question = f"It measures {now} now. {question}" if now else question
         confirm(question, yes=given["yes"])
         begun = time.monotonic()
-        receiver = open_data(client, component) if unit == "W" else None
+        receiver = open_data(client, component)
+        read = active_power if unit == "W" else reactive_power
         orders = _Orders(
             client, component, send, lifetime=given["lifetime"], begun=begun, duration=duration
         )
-        newest, took = None, 0.0
+        newest: Any = None
+        took = 0.0
         # Ctrl-C is the end of what is renewed, and what is to come last comes then.
         with contextlib.nullcontext() if duration is None else until_interrupted():
             orders.send(power)
             if not as_json:
-                words = lasts_until(orders.expires, timezone(client), client.api)
+                words = lasts_until(orders.expires, client.api)
                 say(f"Set to {power_words(power, unit)}; {words}")
-            newest, took = wait_for_power(receiver, power)
-            if not as_json and unit == "W":
-                say_measured(component, newest, took)
+            newest, took = wait_for_power(receiver, power, read)
+            if not as_json:
+                now = "" if newest is None else power_words(read(newest), unit)
+                say_measured(component, now, newest, took)
             orders.renew(power)
         if not orders.sent and given["then"] is None:
             # Nobody knows whether the server has it.
             raise click.Abort
-        if given["then"] is not None:
-            orders.send_last(given["then"])
-        if duration is not None and not as_json:
-            words = lasts_until(orders.expires, timezone(client), client.api)
-            say(f"Set to {power_words(orders.sent[-1], unit)} last; {words}")
-        if as_json:
-            _write(orders, unit, newest, took)
+        try:
+            if given["then"] is not None:
+                orders.send_last(given["then"])
+        finally:
+            # What has been set before is told, whatever becomes of the last one.
+            if as_json:
+                measured_power = None if newest is None else read(newest)
+                _write(orders, unit, given["then"], measured_power, took)
+            elif duration is not None:
+                words = lasts_until(orders.expires, client.api)
+                say(f"Set to {power_words(orders.sent[-1], unit)} last; {words}")
 
 
 class _Orders:
@@ -203,16 +212,20 @@ class _Orders:
                 say(f"not renewed: {error}", err=True)
 
 
-def _write(orders: _Orders, unit: str, newest: float | None, took: float) -> None:
+def _write(
+    orders: _Orders, unit: str, then: float | None, measured_power: float | None, took: float
+) -> None:
     suffix = unit.lower()
-    found: dict[str, Any] = {
+    found = {
         "component_id": orders.component.component_id,
-        f"set_{suffix}": orders.sent[-1],
+        f"set_{suffix}": orders.sent[0],
+        f"measured_{suffix}": measured_power,
+        "measured_after_s": None if measured_power is None else took,
+        f"then_{suffix}": then if then in orders.sent[1:] else None,
+        f"last_set_{suffix}": orders.sent[-1],
         "sent": len(orders.sent),
         "expires": orders.expires,
     }
-    if unit == "W":
-        found |= {"measured_w": newest, "measured_after_s": None if newest is None else took}
     write_json(jsonable(found))
 
 

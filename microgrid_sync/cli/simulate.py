@@ -95,7 +95,12 @@ def simulate(
             api=[name.strip() for name in api.split(",")],
             tls=tls,
         )
-    except (ValueError, OSError, ImportError) as error:
+    except ValueError as error:
+        if len(str(error).splitlines()) > 1:
+            # A site with several mistakes: a line each.
+            raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
+    except (OSError, ImportError) as error:
         raise click.ClickException(str(error)) from error
     try:
         # As process 1 of a container it has no default action for the signal that ends containers.

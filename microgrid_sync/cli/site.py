@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from microgrid_sync.cli import options
 from microgrid_sync.cli.examples import ExampleCommand, ExampleGroup
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import (
@@ -89,7 +90,7 @@ def _site_options() -> list[click.Parameter]:
         ),
         click.Option(
             ["--timeout"],
-            type=click.FloatRange(0.0, 3600.0, min_open=True),
+            type=options.Finite(0.0, 3600.0, min_open=True),
             metavar="SECONDS",
             expose_value=False,
             callback=_keep_timeout,
@@ -103,8 +104,13 @@ def _keep_url(ctx: click.Context, parameter: click.Parameter, value: str | None)
         click.core.ParameterSource.ENVIRONMENT
     )
     # One that was typed, before a command's name or behind it, is meant.
-    if value is not None and not (from_environment and "url" in ctx.meta):
-        ctx.meta["url"] = value
+    if value is None or (from_environment and "url" in ctx.meta):
+        return
+    if not from_environment:
+        before = ctx.meta.setdefault("typed URL", value)
+        if before != value:
+            raise click.UsageError(f"two sites are given: {before} and {value}", ctx)
+    ctx.meta["url"] = value
 
 
 def _keep_timeout(ctx: click.Context, parameter: click.Parameter, value: float | None) -> None:
@@ -125,8 +131,11 @@ def _prepared(ctx: click.Context, args: list[str]) -> list[str]:
             raise click.UsageError(f"{arg!r} is no URL; did you mean grpc://{arg}?", ctx)
         else:
             rest.append(arg)
-    if len(urls) > 1:
-        raise click.UsageError(f"two sites are given: {urls[0]} and {urls[1]}", ctx)
+    named = [rest[n + 1] for n, arg in enumerate(rest[:-1]) if arg == "--url"]
+    named += [arg.removeprefix("--url=") for arg in rest if arg.startswith("--url=")]
+    given = list(dict.fromkeys([*urls, *named]))
+    if len(given) > 1:
+        raise click.UsageError(f"two sites are given: {given[0]} and {given[1]}", ctx)
     return [part for url in urls for part in ("--url", url)] + rest
 
 
@@ -201,8 +210,11 @@ def _unreachable(ctx: click.Context, error: GrpcError) -> str:
         why = f"no answer within {site_timeout(ctx):g} s"
     else:
         # The last of gRPC's reasons is the operating system's.
-        parts = (error.grpc_error.details() or "").split(": ")
-        why = next((p for p in reversed(parts) if p not in {"", "OK"}), "it says no more")
+        details = error.grpc_error.details() or ""
+        parts = ["TLS fails"] if "handshake" in details.lower() else details.split(": ")
+        why = next((p for p in reversed(parts) if p not in {"", "OK"}), "it says no more").strip(
+            "]"
+        )
         code = error.grpc_error.code()
         why += "" if code is None else f" ({code.name})"
     url = ctx.meta.get("url", error.server_url)

@@ -1,13 +1,14 @@
 """Follows a whole site: its numbers, chargers and fuse, for the commands that show it."""
 
 import math
+import shutil
 from collections.abc import Set
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from microgrid_sync.cli.output import new_table, state
+from microgrid_sync.cli.output import is_terminal, new_table, state
 from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import Component, ComponentCategory
@@ -15,6 +16,15 @@ from microgrid_sync.model.shown import amperes, kilowatts, number, words
 from microgrid_sync.receiver import Receiver, newest_of
 from microgrid_sync.timeseries import Sample3Phase
 from microgrid_sync.topology import describe
+
+_NARROW = 80
+"""Columns: a narrower terminal has room for less."""
+
+_MANY = 8
+"""So many chargers have lines of any length."""
+
+_OTHER_LINES = 18
+"""Lines of a screen that are not of chargers."""
 
 _GREEN, _YELLOW = 0.8, 1.0
 """Shares of a fuse's rating up to which a current is shown in these colours."""
@@ -48,14 +58,16 @@ class Chargers:
         if report is None:
             return []
         rows = []
+        commanded = _is_commanded(report)
         for charger, one in sorted(report.chargers.items()):
             state_, cable = self.states(charger)
             rows.append(
                 {
                     "component_id": int(charger),
-                    "component_state": state_ or None,
-                    "cable_state": cable or None,
-                    "allocation_w": one.allocation.as_watts() + 0.0,
+                    "component_state": state_.replace(" ", "_") or None,
+                    "cable_state": cable.replace(" ", "_") or None,
+                    # Without a set-point of ours nobody knows what it may draw.
+                    "allocation_w": one.allocation.as_watts() + 0.0 if commanded else None,
                     "draw_w": None if one.draw is None else one.draw.as_watts() + 0.0,
                     "status": one.status.value,
                     "reason": one.reason,
@@ -65,24 +77,43 @@ class Chargers:
 
     def table(self, report: EVChargerPoolReport) -> RenderableType:
         """Draw what each of them has."""
-        names = {c.component_id: describe(c) for c in self.components}
-        is_commanded = report.target_power is not None or any(
-            one.allocation.as_watts() for one in report.chargers.values()
-        )
-        numbers = ["draws", "may draw"]
-        table = new_table("charger", "state", "cable", *numbers, "why", right=numbers)
-        for charger, one in sorted(report.chargers.items()):
+        names = {c.component_id: _name(c) for c in self.components}
+        commanded = _is_commanded(report)
+        width, height = shutil.get_terminal_size()
+        is_narrow = is_terminal() and width < _NARROW
+        numbers = ["draws"] if is_narrow or not commanded else ["draws", "may draw"]
+        table = new_table("charger", "state", *numbers, "why", right=[*numbers])
+        # Of many each has one line, so that most of them are seen; those that charge come first.
+        chargers = sorted(report.chargers.items())
+        table.columns[-1].no_wrap = is_narrow or (is_terminal() and len(chargers) > _MANY)
+        most = max(_MANY, height - _OTHER_LINES) if is_terminal() else len(chargers)
+        if len(chargers) > most:
+            chargers.sort(key=lambda one: one[1].draw is None or one[1].draw.as_watts() < _DRAWS)
+        for charger, one in chargers[:most]:
             state_, cable = self.states(charger)
             table.add_row(
                 names.get(charger, str(charger)),
-                state(state_),
-                cable,
+                state("no car" if cable == "unplugged" else state_),
                 kilowatts(None if one.draw is None else one.draw.as_watts()),
-                # Without a set-point of ours nobody knows what it may.
-                kilowatts(one.allocation.as_watts()) if is_commanded else "-",
+                *([kilowatts(one.allocation.as_watts())] if len(numbers) > 1 else []),
                 one.reason,
             )
+        if len(chargers) > most:
+            table.add_row(f"and {len(chargers) - most} more")
         return table
+
+
+def _name(component: Component) -> str:
+    """Name a charger in a column of chargers: by what it is called, if that says more."""
+    said = describe(component).partition(" '")[2].rstrip("'")
+    return f"{component.component_id} {said}".rstrip()
+
+
+def _is_commanded(report: EVChargerPoolReport) -> bool:
+    """Tell whether chargers have set-points of this program's."""
+    return report.target_power is not None or any(
+        one.allocation.as_watts() for one in report.chargers.values()
+    )
 
 
 class SiteNumbers:
@@ -150,6 +181,9 @@ class SiteNumbers:
     def is_known(self) -> bool:
         """Tell whether something has come of all of them."""
         values = [sample for name, sample in self._newest.items() if name != "report"]
+        report = self.report
+        if report is not None and any(one.draw is None for one in report.chargers.values()):
+            return False
         return self._newest.keys() == self._receivers.keys() and all(
             value is not None
             for sample in values
@@ -196,6 +230,9 @@ class SiteNumbers:
         fuse = self.microgrid.grid.fuse
         if fuse is not None:
             parts.append(f"fuse {amperes(highest)} of {fuse.max_current:g} A")
+        streams = self.microgrid.client.stats().streams
+        heard = sum(s.age_s is not None and s.age_s < _HEARD for s in streams)
+        parts.append(f"heard {heard}/{len(streams)}")
         return "  ".join(parts)
 
     def screen(self) -> RenderableType:
@@ -230,6 +267,9 @@ class SiteNumbers:
         text.append("" if fuse is None else f"fuse {fuse.max_current:g} A")
         return text
 
+
+_HEARD = 10.0
+"""Seconds: what was heard longer ago is silent."""
 
 _DRAWS = 100.0
 """W: who draws more is charging."""

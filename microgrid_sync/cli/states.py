@@ -26,7 +26,7 @@ def _command(name: str, does: str, call: _Call, *, hot: bool = False) -> click.C
     @click.command(
         name,
         cls=SiteCommand,
-        help=f"{does} a component; say what state it is in then.",
+        help=f"{does} a component, and say what state it is in then.",
         examples=(f"{name} 4 grpc://127.0.0.1:8800", f"{name} 4 --yes --json"),
     )
     @click.argument("component_id", type=int, metavar="ID")
@@ -38,7 +38,7 @@ def _command(name: str, does: str, call: _Call, *, hot: bool = False) -> click.C
     ) -> None:
         with connected(ctx) as client:
             component = component_of(client, component_id)
-            confirm(f"{does} {place(client, component)}?", yes=yes)
+            confirm(f"{does}: {place(client, component)}?", yes=yes)
             receiver = open_data(client, component)
             if hot:
                 client.standby(component_id, hot=True)
@@ -53,8 +53,11 @@ def _command(name: str, does: str, call: _Call, *, hot: bool = False) -> click.C
                     break
         state = "" if value is None else state_of(value)
         if as_json:
-            found = {"component_id": component_id, "command": name, "state": state or None}
-            write_json(found)
+            states = {
+                key: None if (one := getattr(value, key, None)) is None else one.name.lower()
+                for key in ("component_state", "cable_state")
+            }
+            write_json({"component_id": component_id, "command": name, **states})
             return
         now = f"; {_REACTION:g} s later: {state}, {in_words(value)}" if state else ""
         say(f"Done{now}")
@@ -69,6 +72,6 @@ def _command(name: str, does: str, call: _Call, *, hot: bool = False) -> click.C
 COMMANDS = {
     "start": _command("start", "Start", MicrogridApiClient.start),
     "stop": _command("stop", "Stop", MicrogridApiClient.stop),
-    "standby": _command("standby", "Bring to standby:", MicrogridApiClient.standby, hot=True),
+    "standby": _command("standby", "Bring to standby", MicrogridApiClient.standby, hot=True),
     "ack": _command("ack", "Acknowledge the error of", MicrogridApiClient.acknowledge_error),
 }

@@ -1,6 +1,7 @@
 """Shows what components send: ``microgrid-sync stream``."""
 
 import csv
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ _SHOWN = {
     "component_state": "state",
 }
 """What fits onto a screen of all that components measure, and what it is called there."""
+
+_NARROW = 90
+"""Columns: a narrower terminal has no room for currents."""
 
 _IN_KILO = frozenset({"W", "VAr", "VA", "Wh"})
 
@@ -167,6 +171,8 @@ def _table(choice: Choice, rows: dict[int, Row]) -> Table:
         columns |= dict.fromkeys(row)
     if choice.wanted.columns is None:
         chosen = [c for c in _SHOWN if c in columns]
+        if shutil.get_terminal_size().columns < _NARROW:
+            chosen = [c for c in chosen if not c.startswith("current")]
         columns = dict.fromkeys(chosen or list(columns)[2:10])
     names = [c for c in columns if c not in {"component_id", "timestamp"}]
     heads = [_head(c) for c in names]

@@ -7,7 +7,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.output import console, follow, now_text, say, write_json
+from microgrid_sync.cli.output import follow, now_text, say, show, write_json
 from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.model.shown import words
@@ -67,7 +67,7 @@ def _show(topology: Topology, values: dict[int, Any], *, as_json: bool) -> None:
     if as_json:
         write_json({"time": now_text(), "tree": _nested(topology, values)})
         return
-    console().print(drawn(topology, values))
+    show(drawn(topology, values))
     for problem in topology.problems():
         say(f"problem: {problem}")
 

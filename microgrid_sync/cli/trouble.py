@@ -32,7 +32,7 @@ _MOST_NAMED = 4
     examples=(
         "trouble list",
         "trouble add silent --component 7 --lasts 60",
-        "trouble add unreachable --seconds 30 --url grpc://127.0.0.1:8800",
+        "trouble add restart --seconds 30 --url grpc://127.0.0.1:8800",
         "trouble clear",
     ),
 )
@@ -171,6 +171,9 @@ def _trouble_maker(ctx: click.Context) -> Iterator[TroubleMaker]:
             raise click.ClickException(f"{url} is a server, but none of this simulator") from error
         details = escaped((error.details() if isinstance(error, grpc.Call) else str(error)) or "")
         name = "no answer" if code is None else code.name
+        if code is grpc.StatusCode.UNAVAILABLE:
+            name = "no simulator can be reached there (UNAVAILABLE)"
+            details = details.rpartition(": ")[2]
         raise click.ClickException(f"{url}: {name}: {details}") from error
 
 

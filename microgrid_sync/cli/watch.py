@@ -1,19 +1,17 @@
 """Watches a whole site: ``microgrid-sync watch``."""
 
-from datetime import UTC, datetime
-
 import click
 from rich.console import Group
 from rich.text import Text
 
 from microgrid_sync.cli import options
-from microgrid_sync.cli.commanding import timezone
 from microgrid_sync.cli.output import (
-    console,
     follow,
     is_terminal,
+    now_clock,
     now_text,
     say,
+    show,
     ticks,
     write_json,
 )
@@ -51,12 +49,10 @@ def watch(
     """
     with connected(ctx) as client, Microgrid(client) as microgrid:
         numbers = SiteNumbers(microgrid)
-        zone = timezone(client)
 
         def screen() -> Group:
             numbers.look()
-            there = datetime.now(UTC).astimezone(zone)
-            head = Text(f"{client.server_url}  {there:%H:%M:%S}  {client.state.value}")
+            head = Text(f"{client.server_url}  {now_clock()}  {client.state.value}")
             return Group(head, numbers.screen())
 
         def show_line() -> None:
@@ -64,7 +60,7 @@ def watch(
             if as_json:
                 write_json({"time": now_text(), **jsonable(numbers.row())})
             else:
-                say(f"{datetime.now(UTC).astimezone(zone):%H:%M:%S}  {numbers.line()}")
+                say(f"{now_clock()}  {numbers.line()}")
 
         in_lines = as_json or line
         with until_interrupted():
@@ -76,7 +72,7 @@ def watch(
                 if in_lines or not is_terminal():
                     show_line()
                 else:
-                    console().print(screen())
+                    show(screen())
                 return
             follow(interval, duration, line=show_line, screen=None if in_lines else screen)
 

@@ -54,6 +54,10 @@ class SitePower:
         self._name = name
         self._rule = rule
 
+    def __repr__(self) -> str:
+        """Name it, and how its power is found."""
+        return f"<{type(self).__name__}, power {self.power.expression}>"
+
     @functools.cached_property
     def power(self) -> Formula[Power]:
         """The active power; zero at a site without the thing, no value where it is not known."""

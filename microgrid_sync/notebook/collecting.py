@@ -1,12 +1,13 @@
 """Collects what a receiver gives, for some time or some samples."""
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from microgrid_sync.notebook.jupyter import progress
+from microgrid_sync.notebook.jupyter import is_jupyter, progress
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ def collect(
     begun = time.monotonic()
     end = math.inf if duration is None else begun + duration
     most = math.inf if samples is None else samples
-    with progress(receiver.name) as bar:
+    # A kernel that is interrupted has seen enough; a script's Ctrl-C is its end.
+    enough = [KeyboardInterrupt] if is_jupyter() else []
+    with progress(receiver.name) as bar, contextlib.suppress(*enough):
         while (now := time.monotonic()) < end and len(found) < most:
             try:
                 found.append(receiver.receive(timeout=min(_SLICE, end - now)))
@@ -73,5 +76,5 @@ def collect(
             each(found)
             share = len(found) / most if duration is None else (now - begun) / duration
             bar.update(min(1.0, share), f"{len(found)} samples")
-        bar.end(f"{len(found)} samples in {time.monotonic() - begun:.0f} s")
+    bar.end(f"{len(found)} samples in {time.monotonic() - begun:.0f} s")
     return found

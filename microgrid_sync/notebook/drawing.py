@@ -20,8 +20,10 @@ _MOST_ABREAST = 5
 _STACK = 8
 """So many stand in one stack."""
 
-_MARGIN = 8
+_MARGIN = 18
 _MOST_LETTERS = 19
+_SHRINKS = 1300
+"""Pixels: what is wider scrolls."""
 
 _COLOURS = {
     ComponentCategory.GRID: "#dfe3e8",
@@ -99,9 +101,11 @@ def draw(topology: Topology, values: Mapping[int, str] | None = None) -> Drawing
         for successor in topology.successors(start)
     ]
     boxes = [_box(node, (values or {}).get(number)) for number, node in nodes.items()]
+    # Shrinks to the room that it has, as long as it can be read then.
+    fit = "max-width:100%;height:auto" if width <= _SHRINKS else ""
     return Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" role="img">'
+        f'style="{fit}" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" role="img">'
         f"<title>the site from the grid down</title>{''.join(lines)}{''.join(boxes)}</svg>"
     )
 

@@ -35,8 +35,13 @@ def to_dataframe(samples: Iterable[Any]) -> "pd.DataFrame":
 
     Raises:
         ImportError: If pandas is not installed.
-        TypeError: If there are no rows of one of them.
+        TypeError: If there are no rows of one of them, or it is a receiver, which may go on for
+            ever.
     """
+    if isinstance(samples, Receiver):
+        raise TypeError(
+            "a receiver may go on for ever; use receiver.to_dataframe(duration=...), or samples=..."
+        )
     pandas = _pandas()
     frame = pandas.DataFrame(rows_of(samples))
     for index in ("timestamp", "component_id", "sensor_id"):

@@ -152,10 +152,14 @@ def _(bounds: SystemBounds) -> str:
 @html_of.register
 def _(report: PowerReport) -> str:
     target = "none" if report.target_power is None else short(report.target_power)
+    is_commanded = report.target_power is not None or any(
+        one.allocation.as_watts() for one in report.chargers.values()
+    )
     rows = [
         (
             str(charger),
-            kilowatts(one.allocation.as_watts()),
+            # Without a set-point of ours nobody knows what it may.
+            kilowatts(one.allocation.as_watts()) if is_commanded else "-",
             kilowatts(None if one.draw is None else one.draw.as_watts()),
             one.status.value,
             one.reason,
@@ -191,11 +195,16 @@ def _(pool: EVChargerPool) -> str:
     chargers = ", ".join(map(str, sorted(pool.component_ids)))
     rows = [("chargers", chargers), ("power", pool.power.expression)]
     report = _newest_report(pool)
-    return table((), rows, repr(pool)[1:-1]) + ("" if report is None else html_of(report))
+    told = "nothing is known of it" if report is None else html_of(report)
+    return table((), rows, repr(pool)[1:-1]) + told
 
 
 def _newest_report(pool: EVChargerPool) -> EVChargerPoolReport | None:
-    with pool.power_status.new_receiver(maxsize=1) as receiver:
+    try:
+        receiver = pool.power_status.new_receiver(maxsize=1)
+    except ReceiverStoppedError:
+        return None
+    with receiver:
         deadline = time.monotonic() + _REPORT_TIMEOUT
         newest: EVChargerPoolReport | None = None
         # The first report may come before the chargers have said anything.

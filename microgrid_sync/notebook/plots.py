@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,17 @@ _FRAME_SHARE = 0.25
 
 _SIZE = (9.0, 3.6)
 _MOST_LINES = 8
+
+_NEXT_ROW = 2.4
+"""Inches that each further unit takes."""
+
+_SHORT = 8.0
+"""Seconds: what is shorter has a tick a second."""
+
+_STYLES = ("-", "--", "-.")
+"""So that lines which lie on each other can be seen."""
+
+_IN_KILO = frozenset({"W", "VAr", "VA", "Wh"})
 
 _PREFERRED = ("active_power_w", "soc_percent", "ac_power_active_w", "dc_power_w")
 """What is drawn of a component unless told otherwise: the first of these that it measures."""
@@ -63,9 +75,15 @@ def plot(
     if duration is None and samples is None:
         duration = _DEFAULT_DURATION
     check_amount(duration, samples)
+    for column in look.columns:
+        if not isinstance(column, str):
+            raise TypeError(
+                f"a column is named by a string, such as 'active_power_w', not {column!r}"
+            )
     figure_class = _figure_class()
     if not is_jupyter():
-        return _drawn(figure_class(figsize=_SIZE), collect(receiver, duration, samples), look, zone)
+        found = collect(receiver, duration, samples, lambda seen: _check_columns(seen, look))
+        return _drawn(figure_class(figsize=_SIZE), found, look, zone)
     figure: Figure = _shown_already(figure_class)(figsize=_SIZE)
     live = Display()
     seen: list[Any] = []
@@ -78,6 +96,7 @@ def plot(
 
     def each(found: list[Any]) -> None:
         nonlocal due, seen
+        _check_columns(found, look)
         seen = found
         if time.monotonic() >= due:
             due = show(found)
@@ -87,6 +106,24 @@ def plot(
         seen = collect(receiver, duration, samples, each)
     show(seen)
     return figure
+
+
+def _check_columns(samples: Sequence[Any], look: Look) -> None:
+    """Check, with the first sample, that there is what is to be drawn.
+
+    Raises:
+        ValueError: If there is not.
+    """
+    if len(samples) != 1 or not look.columns:
+        return
+    (row,) = rows_of(samples)
+    numbers = [column for column in row if _is_number([row], column)]
+    for column in look.columns:
+        # A sample of a formula without a value has no name for it yet.
+        if column not in row or isinstance(row[column], str):
+            raise ValueError(
+                f"there is no column {column!r} to draw; there are {', '.join(numbers)}"
+            )
 
 
 def plot_new(
@@ -135,35 +172,56 @@ def _png(figure: "Figure") -> bytes:
 
 
 def _drawn(figure: "Figure", samples: Iterable[Any], look: Look, zone: tzinfo | None) -> "Figure":
-    """Draw samples, in place of what the figure had before."""
-    from matplotlib.dates import AutoDateLocator, DateFormatter  # noqa: PLC0415 - as above
+    """Draw samples, in place of what the figure had before: a row of axes for each unit."""
+    from matplotlib.dates import (  # noqa: PLC0415 - as above
+        AutoDateLocator,
+        DateFormatter,
+        SecondLocator,
+    )
 
     rows = rows_of(samples)
     figure.clear()
-    axes = figure.add_subplot()
     lines = _lines(rows, look)
+    units = list(dict.fromkeys(heading(column)[1] for _, column in lines)) or [""]
+    figure.set_size_inches(_SIZE[0], _SIZE[1] + _NEXT_ROW * (len(units) - 1))
+    all_axes = figure.subplots(len(units), sharex=True, squeeze=False)[:, 0]
+    for unit, axes in zip(units, all_axes, strict=True):
+        of_unit = {key: line for key, line in lines.items() if heading(key[1])[1] == unit}
+        _draw_unit(axes, unit, of_unit, look.level)
     stamps = [row["timestamp"] for row in rows if "timestamp" in row]
-    kind, unit, factor = _axis(lines)
-    for (label, points), colour in zip(lines.values(), _COLOURS, strict=False):
+    seconds = (max(stamps) - min(stamps)).total_seconds() if stamps else 0.0
+    # Not several times the same second.
+    locator = SecondLocator(tz=zone) if seconds < _SHORT else AutoDateLocator(tz=zone)
+    last = all_axes[-1]
+    last.xaxis.set_major_locator(locator)
+    last.xaxis.set_major_formatter(DateFormatter(_clock(seconds), tz=zone))
+    last.set_xlabel(f"time ({'UTC' if zone is None else zone})")
+    all_axes[0].set_title(look.title, fontsize="medium", loc="left")
+    if not rows:
+        last.text(0.5, 0.5, "nothing has come", transform=last.transAxes, ha="center")
+    figure.tight_layout()
+    return figure
+
+
+def _draw_unit(axes: Any, unit: str, lines: "_Lines", level: Line | None) -> None:
+    """Draw what has one unit."""
+    factor = 1e-3 if unit in _IN_KILO else 1.0
+    shown = f"k{unit}" if unit in _IN_KILO else unit
+    names = {heading(column)[0].partition(" phase")[0] for _, column in lines}
+    kind = names.pop() if len(names) == 1 else _KINDS.get(unit, "value")
+    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_STYLES), strict=False)
+    for (label, points), (colour, style) in zip(lines.values(), looks, strict=False):
         values = [math.nan if value is None else value * factor for _, value in points]
-        axes.plot([time for time, _ in points], values, color=colour, label=label, linewidth=1.6)
-    if look.level is not None:
-        axes.axhline(look.level.level, color="#c0392b", linestyle="--", label=look.level.label)
-    locator = AutoDateLocator(tz=zone)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(DateFormatter(_clock(stamps), tz=zone))
-    axes.set_xlabel(f"time ({'UTC' if zone is None else zone})")
-    axes.set_ylabel(f"{kind} ({unit})" if unit else kind)
-    axes.set_title(look.title, fontsize="medium", loc="left")
+        times = [time for time, _ in points]
+        axes.plot(times, values, color=colour, linestyle=style, label=label, linewidth=1.6)
+    if level is not None:
+        axes.axhline(level.level, color="#c0392b", linestyle=":", label=level.label)
+    axes.set_ylabel(f"{kind} ({shown})" if shown else kind)
     axes.grid(visible=True, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if len(lines) > 1 or look.level is not None:
+    if len(lines) > 1 or level is not None:
         axes.legend(loc="best", fontsize="small", frameon=False)
-    if not rows:
-        axes.text(0.5, 0.5, "nothing has come", transform=axes.transAxes, ha="center")
-    figure.tight_layout()
-    return figure
 
 
 _Lines = dict[tuple[int | None, str], tuple[str, list[tuple[Any, float | None]]]]
@@ -204,27 +262,11 @@ def _is_number(rows: Sequence[dict[str, Any]], column: str) -> bool:
     )
 
 
-def _axis(lines: _Lines) -> tuple[str, str, float]:
-    """Say what the axis shows, its unit, and by what values are multiplied for it."""
-    found = {heading(column) for _, column in lines}
-    units = {unit for _, unit in found}
-    if len(units) != 1:
-        return "value", "", 1.0
-    names = {name.partition(" phase")[0] for name, _ in found}
-    kind = names.pop() if len(names) == 1 else ""
-    (unit,) = units
-    if unit in {"W", "VAr", "VA", "Wh"}:
-        return kind or _KINDS.get(unit, "value"), f"k{unit}", 1e-3
-    return kind or _KINDS.get(unit, "value"), unit, 1.0
-
-
 _KINDS = {"W": "power", "VAr": "reactive power", "A": "current", "V": "voltage", "Hz": "frequency"}
 
 
-def _clock(stamps: Sequence[Any]) -> str:
-    """Give the format of times: with a date where there is more than one."""
-    if stamps and (max(stamps) - min(stamps)).total_seconds() > 20 * 3600:
+def _clock(seconds: float) -> str:
+    """Give the format of times that go over some seconds: with a date if there is a second one."""
+    if seconds > 20 * 3600:
         return "%d.%m. %H:%M"
-    if stamps and (max(stamps) - min(stamps)).total_seconds() > 20 * 60:
-        return "%H:%M"
-    return "%H:%M:%S"
+    return "%H:%M" if seconds > 20 * 60 else "%H:%M:%S"

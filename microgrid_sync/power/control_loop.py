@@ -871,6 +871,17 @@ class ControlLoop:
                 url,
             )
 
+    def is_releasing(self, chargers: ChargerIds) -> bool:
+        """Tell whether some of these are still being released; from any thread.
+
+        A withdrawal that has just been sent to the loop counts from its next look on.
+        """
+        return any(
+            one.chargers.is_being_released() or one.chargers.is_active
+            for watched, one in self._watched.copy().items()
+            if watched & chargers
+        )
+
     def commands(self, charger: int) -> bool:
         """Tell whether a charger is commanded for a proposal just now; from any thread."""
         return not self.worker.is_closing and any(
@@ -912,7 +923,9 @@ class ControlLoop:
         for one in self._watched.values():
             for publication in one.publications():
                 publication.end()
-        for reports in self._limit_reports.values():
+        for key, reports in self._limit_reports.items():
+            # Nothing holds any more, whatever was so last.
+            key.state = None
             reports.end()
 
 

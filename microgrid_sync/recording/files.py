@@ -48,7 +48,7 @@ class FileRecording:
         self._file = self.part.open("w", encoding="utf-8", newline="")
         self._flushed_at = time.monotonic()
         self._csv: csv.DictWriter[str] | None = None
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             self._csv = csv.DictWriter(self._file, columns, extrasaction="ignore")
             self._csv.writeheader()
 
@@ -94,5 +94,5 @@ def check_suffix(path: Path) -> None:
     Raises:
         ValueError: If it does not.
     """
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{str(path)!r} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")

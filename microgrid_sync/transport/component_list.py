@@ -82,10 +82,10 @@ class ComponentList:
         if error is not None:
             raise error
 
-    def category(self, component_id: int, timeout: float) -> ComponentCategory:
-        """Give the category of a component; see `require`."""
+    def component(self, component_id: int, timeout: float) -> Component:
+        """Give a component; see `require`."""
         self.require(component_id, None, timeout)
-        return self._known[component_id].category
+        return self._known[component_id]
 
     def when_known(
         self, component_id: int, category: ComponentCategory | None, reply: Reply

@@ -200,14 +200,19 @@ class Session:
             A receiver of the data of its category; of telemetry if its category has none.
 
         Raises:
-            ValueError: If the component is unknown.
+            ValueError: If the component is unknown, or sends no data.
             OperationNotImplemented: If its category has no data, and the API no telemetry.
             ApiClientError: If the components had to be asked for, and that failed.
         """
         check_not_forked()
-        category = self._components.category(component_id, self._call_options.timeout)
-        if category in HAS_DATA:
-            return self._open_stream(component_id, category, maxsize)
+        component = self._components.component(component_id, self._call_options.timeout)
+        if component.category in HAS_DATA:
+            return self._open_stream(component_id, component.category, maxsize)
+        if component.category is ComponentCategory.GRID or component.provides_telemetry is False:
+            raise ValueError(
+                f"component {component_id} is of category {component.category.name}, which sends "
+                "no data"
+            )
         return self.telemetry(component_id, _NO_METRICS, maxsize)
 
     def latest(self, component_id: int, max_age: float, timeout: float) -> Any:
@@ -224,6 +229,12 @@ class Session:
         kept.drain()
         try:
             return kept.receive(deadline.remaining())
+        except TimeoutError:
+            errors = {s.last_error for s in self.streams.stats() if s.component_id == component_id}
+            why = "".join(f": {error}" for error in errors if error)
+            raise TimeoutError(
+                f"component {component_id} has sent nothing within {timeout:g} s{why}"
+            ) from None
         except ReceiverStoppedError as stopped:
             if stopped.__cause__ is None:
                 raise

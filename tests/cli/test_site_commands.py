@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_info_says_what_the_site_is(url: str) -> None:
         assert part in text
     (found,) = objects(done("info", "--json", "--url", url))
     assert (found["api"], found["microgrid_id"], found["tls"]) == (api, 15, False)
-    assert found["categories"]["ev_charger"] == 2
+    assert found["components"]["ev_charger"] == 2
     assert found["round_trip_ms"] > 0
     assert found["url"] == url
 
@@ -193,7 +194,7 @@ def test_watch_shows_the_whole_site(url: str) -> None:
         found["consumers_w"] + found["batteries_w"] + found["chargers_w"] + found["pv_w"], abs=500
     )
     assert {c["component_id"] for c in found["chargers"]} == {7, 8}
-    assert found["chargers"][0]["cable_state"].startswith("ev ")
+    assert found["chargers"][0]["cable_state"].startswith("ev_")
     assert len(objects(done("watch", "--json", "-d", "0.5", "--interval", "0.25", url))) == 3
 
 
@@ -231,7 +232,7 @@ def test_set_power_is_renewed_for_a_while_and_followed_by_another(
     monkeypatch.setattr("microgrid_sync.cli.commanding._REACTION", 0.1)
     arguments = ("set-power", "4", "-2kW", "--for", "3", "--then", "-1000", "--json", "-y", url)
     (found,) = objects(done(*arguments))
-    assert found["set_w"] == -1000.0
+    assert (found["set_w"], found["then_w"], found["last_set_w"]) == (-2000.0, -1000.0, -1000.0)
     assert found["sent"] >= 3
     (row,) = objects(done("stream", "4", "--json", "-n", "1", url))
     assert row["active_power_w"] == pytest.approx(-1000, abs=1100)
@@ -275,7 +276,7 @@ def test_other_commands(url: str) -> None:
 
 def test_pool_shows_what_each_charger_has(url: str) -> None:
     text = done("pool", url)
-    assert "7: EV charger" in text
+    assert "\n7 " in text
     assert "could be set to 0.00 kW to " in text
     assert "not commanded" in text
     (found,) = objects(done("pool", "--json", "--charger", "7", url))
@@ -292,10 +293,28 @@ def test_pool_cap_holds_and_releases(url: str) -> None:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-        assert "released" in errors
-        # It was told before it was done; then the car may draw what it can.
+        # It is told before it is done; then the car may draw what it can.
+        assert errors.index("this releases the cars") < errors.index("Released.")
         assert eventually(lambda: data.receive(PATIENCE).active_power > 6000)
     assert "Traceback" not in out + errors
+
+
+def test_options_before_cap_are_its_own(site: str) -> None:
+    arguments = ("pool", "--charger", "7", "--json", "cap", "11kW", "--for", "0.5", "--keep")
+    result = run(*arguments, site)
+    assert result.exit_code == 0, result.stderr
+    assert "Holding 1 chargers" in result.stderr
+    assert [c["component_id"] for c in objects(result.stdout)[-1]["chargers"]] == [7]
+
+
+def test_pool_cap_says_if_the_cars_could_not_be_released() -> None:
+    with Simulator(sample_interval=0.1) as simulator:
+        process = start("pool", "cap", "6kW", "--json", "--interval", "0.2", simulator.url)
+        next(row for row in _rows(process) if row["target_w"] and (row["power_w"] or 9e9) < 6000)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "could not be released" in errors
 
 
 def test_pool_cap_may_keep_the_set_points(url: str) -> None:
@@ -402,6 +421,12 @@ BAD = [
     "info grpc://h/path",
     "info grpc://h?colour=red",
     "info grpc://a grpc://b",
+    "info grpc://a --url grpc://b",
+    "pool --url grpc://a cap 5kW --url grpc://b",
+    "stream SITE 7 -d nan",
+    "stream SITE 7 --csv --telemetry",
+    "watch SITE --interval inf",
+    "limit SITE 2 1e300",
     "info grpc://127.0.0.1:1",
     "info grpc://no.such.host.invalid",
     "info SITE --timeout 0",
@@ -434,6 +459,7 @@ BAD = [
     "pool SITE --charger 3",
     "pool cap SITE",
     "pool cap SITE -5",
+    "pool cap SITE 11",
     "limit SITE 2",
     "limit SITE roof 5",
     "limit SITE 3 5",
@@ -486,6 +512,43 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_what_would_be_right_is_said_too(line: str, words: str, site: str) -> None:
     result = run(*(site if word == "SITE" else word for word in line.split()))
     assert words in result.stderr
+
+
+def test_site_may_stand_before_the_command(site: str) -> None:
+    assert "EV charger" in done(site, "list")
+    assert "EV charger" in done("--url", site, "list")
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "", "info --help", "list SITE", "stream SITE 7 --json"]
+)
+def test_output_that_cannot_be_written_is_one_line(words: str, site: str) -> None:
+    script = f"{shlex.join(COMMAND)} {words.replace('SITE', site)} > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "No space left" in result.stderr
+    result = subprocess.run(
+        ["bash", "-c", f"{shlex.join(COMMAND)} list {site} >&-"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in result.stderr
+
+
+def test_question_is_interrupted(site: str) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "set-power", "7", "5kW", site],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "]" not in process.stderr.read(1):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
 
 
 def test_every_command_has_an_example_in_its_help() -> None:

@@ -43,6 +43,11 @@ def test_components_have_their_ids_as_index(client: MicrogridApiClient) -> None:
     assert to_dataframe(client.connections()).columns.tolist() == ["start", "end"]
 
 
+def test_receiver_is_no_list(client: MicrogridApiClient) -> None:
+    with client.meter_data(2) as receiver, pytest.raises(TypeError, match="may go on for ever"):
+        to_dataframe(receiver)
+
+
 def test_receiver_gives_so_many_samples(client: MicrogridApiClient) -> None:
     with client.ev_charger_data(7) as receiver:
         frame = receiver.to_dataframe(samples=3)
@@ -97,8 +102,14 @@ def test_picture_has_units_and_the_time_of_the_site(client: MicrogridApiClient) 
         (axes,) = receiver.plot("current_phase_1_a", "current_phase_2_a", samples=2).axes
         assert axes.get_ylabel() == "current (A)"
         assert len(axes.lines) == 2
-        (axes,) = receiver.plot("active_power_w", "frequency_hz", samples=2).axes
-        assert axes.get_ylabel() == "value"
+        # A row of axes for each unit.
+        first, second = receiver.plot("active_power_w", "frequency_hz", samples=2).axes
+        assert (first.get_ylabel(), second.get_ylabel()) == ("active power (kW)", "frequency (Hz)")
+        for wrong in ("active_power", "nope", "cable_state"):
+            with pytest.raises(ValueError, match="there are active_power_w, "):
+                receiver.plot(wrong, duration=60)
+        with pytest.raises(TypeError, match="columns have names"):
+            receiver.plot(1)  # type: ignore[arg-type] # on purpose
 
 
 def test_pictures_of_formulas_pools_and_limits(microgrid: Simulator, tmp_path: Path) -> None:

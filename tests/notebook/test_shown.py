@@ -159,6 +159,7 @@ def test_site_is_drawn_from_the_grid_down() -> None:
             assert f"{component.component_id} " in text
         assert "kW" not in text
         live = microgrid.draw(live=True)
+        assert "not heard" not in live.svg
         assert "kW" in checked(live.svg)
         assert "%" in checked(live._repr_html_())
         assert repr(microgrid).startswith("<Microgrid at grpc://")
@@ -197,3 +198,10 @@ def test_pool_and_limit_say_what_each_charger_has() -> None:
         assert "kW" in text
         limit = microgrid.limit("grid")
         assert "Limit of the grid" in checked(limit._repr_html_())
+        assert repr(microgrid.grid).startswith("<Grid, power #")
+    # Nothing holds the fuse then, and it does not look so.
+    text = checked(limit._repr_html_())
+    assert "closed" in text
+    assert "holds" not in text
+    assert limit.report is None
+    assert "closed" in checked(pool._repr_html_())
