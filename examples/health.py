@@ -25,6 +25,7 @@ def serve(client: MicrogridApiClient, port: int) -> http.server.ThreadingHTTPSer
             """Answer."""
             stats = client.stats()
             heard = bool(stats.streams) and all(map(is_heard, stats.streams))
+            heard = heard and stats.failing_since is None
             if self.path == "/metrics":
                 lines = [f"microgrid_calls_total {stats.calls}"]
                 for stream in stats.streams:

@@ -108,7 +108,7 @@ def test_picture_has_units_and_the_time_of_the_site(client: MicrogridApiClient) 
         for wrong in ("active_power", "nope", "cable_state"):
             with pytest.raises(ValueError, match="there are active_power_w, "):
                 receiver.plot(wrong, duration=60)
-        with pytest.raises(TypeError, match="columns have names"):
+        with pytest.raises(TypeError, match="a column is named by a string"):
             receiver.plot(1)  # type: ignore[arg-type] # on purpose
 
 
