@@ -191,8 +191,12 @@ def _drawn(figure: "Figure", samples: Iterable[Any], look: Look, zone: tzinfo | 
     stamps = [row["timestamp"] for row in rows if "timestamp" in row]
     seconds = (max(stamps) - min(stamps)).total_seconds() if stamps else 0.0
     # Not several times the same second.
-    locator = SecondLocator(tz=zone) if seconds < _SHORT else AutoDateLocator(tz=zone)
+    is_short = 1.0 <= seconds < _SHORT
+    locator = SecondLocator(tz=zone) if is_short else AutoDateLocator(tz=zone)
     last = all_axes[-1]
+    if seconds:
+        # As long as no value is known the axis would be of years, with a tick a second.
+        last.set_xlim(min(stamps), max(stamps))
     last.xaxis.set_major_locator(locator)
     last.xaxis.set_major_formatter(DateFormatter(_clock(seconds), tz=zone))
     last.set_xlabel(f"time ({'UTC' if zone is None else zone})")

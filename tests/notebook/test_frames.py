@@ -1,17 +1,19 @@
 """Tables of pandas, and pictures."""
 
+import io
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from microgrid_sync import Microgrid, MicrogridApiClient, to_dataframe
+from microgrid_sync import Microgrid, MicrogridApiClient, Power, Sample, to_dataframe
 from microgrid_sync.notebook import jupyter
 from microgrid_sync.receiver import Receiver, Writer
 from microgrid_sync.simulator import Simulator
-from tests.notebook.test_rows import charger, meter
+from tests.notebook.test_rows import NOW, charger, meter
 
 pytestmark = [
     pytest.mark.microgrid(sample_interval=0.1),
@@ -127,6 +129,19 @@ def test_pictures_of_formulas_pools_and_limits(microgrid: Simulator, tmp_path: P
         (axes,) = site.limit("grid").plot(samples=3).axes
         assert axes.get_ylabel() == "house (A)"
         assert "limit, 100 A" in [line.get_label() for line in axes.lines]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 5.0, 60.0, 3600.0, 90_000.0])
+@pytest.mark.parametrize("value", [None, 5.0], ids=["unknown", "known"])
+def test_times_of_any_length_are_drawn(seconds: float, value: float | None) -> None:
+    power = None if value is None else Power.from_watts(value)
+    writer: Writer[Any] = Writer(10, "the meter")
+    for part in (0.0, 1.0):
+        writer.put(Sample(NOW + timedelta(seconds=part * seconds), power))
+    figure = Receiver(writer).plot(samples=2)
+    (axes,) = figure.axes
+    figure.savefig(io.BytesIO())
+    assert len(axes.get_xticks()) < 20
 
 
 def test_picture_of_nothing_says_so(client: MicrogridApiClient) -> None:
