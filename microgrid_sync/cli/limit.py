@@ -177,11 +177,13 @@ class _View:
         reason = "nothing is known yet" if report is None else report.reason
         style = "bold red" if self._limit.is_exceeded else "green"
         parts: list[RenderableType] = [table, Text(reason, style=style)]
-        unknown = sorted(self._limit.chargers - self._limit.rotations.keys())
+        unknown = len(self._limit.chargers - self._limit.rotations.keys())
         if unknown and any(self._cars):
-            ids = ", ".join(map(str, unknown))
-            parts.append(Text(f"phases of {ids} not known yet: one- and two-phase cars there count "
-                              "in the house, too", style="bright_black"))  # fmt: skip
+            text = (
+                f"phases of {unknown} chargers are not known yet: one- and two-phase cars there "
+                "count in the house, too"
+            )
+            parts.append(Text(text, style="bright_black"))
         if self._report is not None:
             parts.append(self._chargers.table(self._report))
         return Group(*parts)

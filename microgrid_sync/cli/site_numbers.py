@@ -85,7 +85,10 @@ class Chargers:
         table = new_table("charger", "state", *numbers, "why", right=[*numbers])
         # Of many each has one line, so that most of them are seen; those that charge come first.
         chargers = sorted(report.chargers.items())
-        table.columns[-1].no_wrap = is_narrow or (is_terminal() and len(chargers) > _MANY)
+        is_one_line = is_narrow or (is_terminal() and len(chargers) > _MANY)
+        for column in table.columns[:-1]:
+            # Who is meant is never cut; a reason may be.
+            column.no_wrap = True
         most = max(_MANY, height - _OTHER_LINES) if is_terminal() else len(chargers)
         if len(chargers) > most:
             chargers.sort(key=lambda one: one[1].draw is None or one[1].draw.as_watts() < _DRAWS)
@@ -96,10 +99,10 @@ class Chargers:
                 state("no car" if cable == "unplugged" else state_),
                 kilowatts(None if one.draw is None else one.draw.as_watts()),
                 *([kilowatts(one.allocation.as_watts())] if len(numbers) > 1 else []),
-                one.reason,
+                Text(one.reason, no_wrap=is_one_line, overflow="ellipsis"),
             )
         if len(chargers) > most:
-            table.add_row(f"and {len(chargers) - most} more")
+            table.add_row("", "", *("" for _ in numbers), f"and {len(chargers) - most} more")
         return table
 
 
