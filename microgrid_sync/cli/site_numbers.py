@@ -96,7 +96,7 @@ class Chargers:
             state_, cable = self.states(charger)
             table.add_row(
                 names.get(charger, str(charger)),
-                state("no car" if cable == "unplugged" else state_),
+                state(_state_in_words(state_, cable)),
                 kilowatts(None if one.draw is None else one.draw.as_watts()),
                 *([kilowatts(one.allocation.as_watts())] if len(numbers) > 1 else []),
                 Text(one.reason, no_wrap=is_one_line, overflow="ellipsis"),
@@ -104,6 +104,13 @@ class Chargers:
         if len(chargers) > most:
             table.add_row("", "", *("" for _ in numbers), f"and {len(chargers) - most} more")
         return table
+
+
+def _state_in_words(charger: str, cable: str) -> str:
+    """Say what a charger is doing; where the server does not, whether there is a car."""
+    if cable == "unplugged":
+        return "no car"
+    return cable if charger == "unspecified" else charger
 
 
 def _name(component: Component) -> str:

@@ -96,7 +96,9 @@ def drawn(topology: Topology, values: dict[int, Any]) -> Tree:
 def state_of(value: Any) -> str:
     """Give the state of a component in words; for chargers that of the cable, too."""
     states = [getattr(value, name, None) for name in ("component_state", "cable_state")]
-    return ", ".join(words(state.name) for state in states if state is not None)
+    # What a server does not say is nothing to show.
+    said = (state.name for state in states if state is not None and state.name != "UNSPECIFIED")
+    return ", ".join(map(words, said))
 
 
 def _nested(topology: Topology, values: dict[int, Any]) -> list[dict[str, Any]]:
