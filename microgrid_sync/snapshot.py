@@ -27,7 +27,9 @@ def has_data(component: Component, api: str | None) -> bool:
     return api != "v0.15"
 
 
-def open_all(client: MicrogridApiClient, components: Iterable[Component], maxsize: int) -> Any:
+def open_all(
+    client: MicrogridApiClient, components: Iterable[Component], maxsize: int
+) -> Receiver[Any] | None:
     """Receive what components send, as one; ``None`` if none of them sends anything.
 
     Args:

@@ -88,7 +88,9 @@ def choose(
 def open_feed(client: MicrogridApiClient, choice: Choice) -> Receiver[Any]:
     """Receive it all, as one."""
     if choice.wanted.metrics is None:
-        receiver: Receiver[Any] = open_all(client, choice.components, _MAXSIZE)
+        receiver = open_all(client, choice.components, _MAXSIZE)
+        if receiver is None:
+            raise click.UsageError("the site has no component that sends data")
         return receiver
     metrics = choice.wanted.metrics or None
     return merge(*(client.telemetry(c.component_id, metrics, _MAXSIZE) for c in choice.components))
