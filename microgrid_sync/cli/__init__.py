@@ -136,12 +136,16 @@ class _Commands(click.Group):
 
     def _run(self, *arguments: Any) -> int:
         try:
-            return self._outcome(*arguments)
+            code = self._outcome(*arguments)
         except OSError as error:
-            # The output cannot be written, nor what Python still has of it.
-            _to_nowhere(sys.stdout)
+            code = 1
             _say_error(f"the output cannot be written: {error}")
-            return 1
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # The error has been said; Python would say it once more at its end.
+            _to_nowhere(sys.stdout)
+        return code
 
     def _outcome(
         self,

@@ -46,7 +46,7 @@ def test_what_is_not_finished_keeps_the_name_of_a_part(tmp_path: Path) -> None:
         FileRecording(path, [])
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.CSV", "a.csv.gz"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.csv.gz"])
 def test_other_kinds_of_files_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"must end in \.csv, \.jsonl or \.ndjson"):
         check_suffix(Path(name))
