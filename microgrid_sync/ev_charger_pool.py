@@ -71,8 +71,13 @@ class EVChargerPoolReport(Protocol):
 class _Fetcher(Generic[T]):
     """A `ReceiverFetcher` made of a function."""
 
-    def __init__(self, subscribe: Callable[[int], Receiver[T]]) -> None:
+    def __init__(self, name: str, subscribe: Callable[[int], Receiver[T]]) -> None:
+        self._name = name
         self._subscribe = subscribe
+
+    def __repr__(self) -> str:
+        """Say what to do with it."""
+        return f"<{self._name}; new_receiver() receives it>"
 
     def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[T]:
         """See `ReceiverFetcher.new_receiver`."""
@@ -155,12 +160,15 @@ class EVChargerPool:
     @property
     def system_power_bounds(self) -> ReceiverFetcher[SystemBounds]:
         """The sums of the bounds of the chargers that can be used, whenever they change."""
-        return _Fetcher(lambda maxsize: self._receive("bounds", maxsize))
+        return self._fetcher("bounds")
 
     @property
     def power_status(self) -> ReceiverFetcher[EVChargerPoolReport]:
         """What the pool needs to know to propose power, whenever it changes."""
-        return _Fetcher(lambda maxsize: self._receive("reports", maxsize))
+        return self._fetcher("reports")
+
+    def _fetcher(self, what: str) -> ReceiverFetcher[Any]:
+        return _Fetcher(f"{what} of {self._name}", lambda maxsize: self._receive(what, maxsize))
 
     def _receive(self, what: str, maxsize: int) -> Receiver[Any]:
         return self._control_loop.subscribe(
@@ -170,7 +178,7 @@ class EVChargerPool:
     @property
     def power_distribution_results(self) -> ReceiverFetcher[Result]:
         """The results of the distribution of power to these chargers."""
-        return _Fetcher(lambda maxsize: self._receive("results", maxsize))
+        return self._fetcher("results")
 
     def plot(self, *, duration: float | None = None, samples: int | None = None) -> "Figure":
         """Draw the power of all chargers together over time, from now on: see `Formula.plot`."""

@@ -459,6 +459,10 @@ class _Changes:
         self._loop = loop
         self._keeps = keeps
 
+    def __repr__(self) -> str:
+        """Say what to do with it."""
+        return "<changes of the site; new_receiver() receives them>"
+
     def new_receiver(self, *, maxsize: int = RECEIVER_MAX_SIZE) -> Receiver[str]:
         """See `ReceiverFetcher.new_receiver`."""
         check_maxsize(maxsize)

@@ -372,9 +372,9 @@ class Topology:
         return html_of(self)
 
     def summary(self) -> str:
-        """Count the components of each kind, such as ``1 grid, 2 meter``."""
+        """Count the components of each kind, such as ``1 grid, 2 meters``."""
         counts = Counter(kind_of(component) for component in self._components.values())
-        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        listed = ", ".join(counted(count, kind) for kind, count in sorted(counts.items()))
         return listed or "no components"
 
     def problems(self) -> tuple[str, ...]:
@@ -526,6 +526,13 @@ def describe(component: Component) -> str:
     if component.metadata is not None and component.metadata.fuse is not None:
         text += f", fuse {component.metadata.fuse.max_current:g} A"
     return text
+
+
+def counted(count: int, kind: str) -> str:
+    """Write down how many there are of a kind, such as ``2 batteries``."""
+    if count == 1:
+        return f"1 {kind}"
+    return f"{count} {kind[:-1]}ies" if kind.endswith("y") else f"{count} {kind}s"
 
 
 def changed_components(before: Topology, after: Topology) -> frozenset[int]:

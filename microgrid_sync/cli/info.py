@@ -13,7 +13,7 @@ from microgrid_sync.cli.site import SiteCommand, connected, site_timeout, site_u
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.model import ComponentCategory
 from microgrid_sync.notebook.rows import jsonable, row_of
-from microgrid_sync.topology import Topology, kind_of
+from microgrid_sync.topology import Topology, counted, kind_of
 from microgrid_sync.transport.channel import parse_url
 
 _ROUNDS = 3
@@ -69,7 +69,7 @@ def _show(found: dict[str, Any]) -> None:
         place = coordinates(found["latitude_degrees"], found["longitude_degrees"])
     number = "not known" if found["microgrid_id"] is None else str(found["microgrid_id"])
     zone = found["timezone"] or "UTC; the site's zone is not known"
-    listed = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
+    listed = ", ".join(counted(count, kind) for kind, count in found["kinds"].items())
     table = new_table("", "")
     table.show_header = False
     rows = {

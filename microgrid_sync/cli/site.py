@@ -53,7 +53,13 @@ class _AtSite(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, among them a URL and negative numbers."""
-        return super().parse_args(ctx, _prepared(ctx, args))
+        try:
+            return super().parse_args(ctx, _prepared(ctx, args))
+        except click.UsageError as error:
+            extra = re.match(r"Got unexpected extra arguments? \((\S+)\)", error.message)
+            if extra is None:
+                raise
+            raise click.UsageError(f"{error.message}{_hint(extra[1])}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; say in words what goes wrong."""

@@ -83,7 +83,7 @@ def test_info_says_what_the_site_is(url: str) -> None:
         api,
         " ms",
         "100 A",
-        "2 EV charger",
+        "2 EV chargers",
     ):
         assert part in text
     (found,) = objects(done("info", "--json", "--url", url))
@@ -500,6 +500,7 @@ def test_what_is_wrong_is_said_in_one_line(
     [
         ("info localhost:8800", "did you mean grpc://localhost:8800?"),
         ("info https://localhost:8800", "did you mean grpc://localhost:8800?ssl=on?"),
+        ("info localhost", "did you mean grpc://localhost?"),
         ("info --url example", "did you mean grpc://example?"),
         ("info grpc://127.0.0.1:1", "Connection refused"),
         ("strem 7", "did you mean 'stream'?"),
