@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgrid_sync import Receiver, ReceiverStoppedError, merge
+from microgrid_sync.receiver import Writer, newest_of
 from microgrid_sync.undecoded import Undecoded, decoded
 from tests.support.receivers import FedReceiver
 from tests.support.waiting import PATIENCE, eventually
@@ -555,3 +556,22 @@ def test_reader_of_batches_is_told_of_the_merging() -> None:
 def test_impossible_interval_is_refused(interval: float) -> None:
     with pytest.raises(ValueError, match="interval must be"):
         FedReceiver[int]().batches(interval)
+
+
+def test_newest_of_holds_the_newest_alone_and_loses_nothing_by_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writer: Writer[int] = Writer(2, "the meter")
+    newest = newest_of(Receiver(writer))
+    for number in range(100):
+        assert writer.put(number) == 0
+    assert newest.latest() == 99
+    assert newest.drain() == [99]
+    assert newest.drain() == []
+    assert newest.dropped == 0
+    assert caplog.text == ""
+    writer.put(100)
+    newest.close()
+    assert newest.receive(timeout=0) == 100
+    with pytest.raises(ReceiverStoppedError):
+        newest.receive(timeout=0)

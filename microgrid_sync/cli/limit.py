@@ -26,7 +26,7 @@ from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.shown import amperes, number
 from microgrid_sync.notebook.rows import jsonable
 from microgrid_sync.power.fuse_curve import FuseCurve
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.receiver import Receiver, newest_of
 
 _CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
     "gG": FuseCurve.gG,
@@ -114,8 +114,8 @@ class _View:
         pool: EVChargerPool = microgrid.new_ev_charger_pool(
             priority=0, component_ids=[*held.chargers], name="the chargers"
         )
-        self._currents: Receiver[Any] = pool.current_per_phase.new_receiver()
-        self._reports: Receiver[Any] = pool.power_status.new_receiver()
+        self._currents: Receiver[Any] = newest_of(pool.current_per_phase.new_receiver())
+        self._reports: Receiver[Any] = newest_of(pool.power_status.new_receiver())
         self._cars: list[float | None] = [None, None, None]
         self._report: Any = None
 

@@ -29,7 +29,7 @@ from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
 from microgrid_sync.notebook.rows import jsonable
-from microgrid_sync.receiver import Receiver
+from microgrid_sync.receiver import Receiver, newest_of
 
 _FIRST_VALUES = 5.0
 """Seconds for the first values of all chargers."""
@@ -183,10 +183,10 @@ class _View:
         self._pool = chosen
         self._chargers = Chargers(microgrid, chosen.component_ids)
         self._receivers: dict[str, Receiver[Any]] = {
-            "power": chosen.power.new_receiver(),
-            "currents": chosen.current_per_phase.new_receiver(),
-            "bounds": chosen.system_power_bounds.new_receiver(),
-            "report": chosen.power_status.new_receiver(),
+            "power": newest_of(chosen.power.new_receiver()),
+            "currents": newest_of(chosen.current_per_phase.new_receiver()),
+            "bounds": newest_of(chosen.system_power_bounds.new_receiver()),
+            "report": newest_of(chosen.power_status.new_receiver()),
         }
         self._newest: dict[str, Any] = {}
 

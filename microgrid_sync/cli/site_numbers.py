@@ -141,22 +141,24 @@ class SiteNumbers:
         self.batteries: list[Component] = topology.components(ComponentCategory.BATTERY)
         self.pool: EVChargerPool | None = None
         self._newest: dict[str, Any] = {}
-        self._receivers: dict[str, Receiver[Any]] = {
+        found: dict[str, Receiver[Any]] = {
             "grid": microgrid.grid.power.new_receiver(),
             "currents": microgrid.grid.current_per_phase.new_receiver(),
             "consumers": microgrid.consumer.power.new_receiver(),
         }
         if any(topology.is_pv_inverter(c.component_id) for c in topology.components()):
-            self._receivers["pv"] = microgrid.pv.power.new_receiver()
+            found["pv"] = microgrid.pv.power.new_receiver()
         if topology.components(ComponentCategory.CHP):
-            self._receivers["chp"] = microgrid.chp.power.new_receiver()
+            found["chp"] = microgrid.chp.power.new_receiver()
         if self.batteries:
-            self._receivers["battery"] = microgrid.battery.power.new_receiver()
-            self._receivers["soc"] = microgrid.battery.soc.new_receiver()
+            found["battery"] = microgrid.battery.power.new_receiver()
+            found["soc"] = microgrid.battery.soc.new_receiver()
         if self.chargers.components:
             self.pool = microgrid.new_ev_charger_pool(priority=0, name="the chargers")
-            self._receivers["cars"] = self.pool.power.new_receiver()
-            self._receivers["report"] = self.pool.power_status.new_receiver()
+            found["cars"] = self.pool.power.new_receiver()
+            found["report"] = self.pool.power_status.new_receiver()
+        # However seldom somebody looks, nothing is dropped that is worth a line in the log.
+        self._receivers = {name: newest_of(receiver) for name, receiver in found.items()}
 
     def look(self) -> None:
         """Take what has come."""

@@ -9,11 +9,11 @@ from rich.tree import Tree
 from microgrid_sync.cli import options
 from microgrid_sync.cli.output import follow, now_text, say, show, write_json
 from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
-from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.client import MicrogridApiClient, receive_any
 from microgrid_sync.model.shown import words
 from microgrid_sync.notebook.rows import jsonable, row_of
-from microgrid_sync.receiver import Receiver
-from microgrid_sync.snapshot import in_words, open_all, snapshot
+from microgrid_sync.receiver import newest_of
+from microgrid_sync.snapshot import has_data, in_words, snapshot
 from microgrid_sync.topology import Topology, describe
 
 _FIRST_VALUES = 3.0
@@ -47,13 +47,15 @@ def tree(
 def _watch(
     client: MicrogridApiClient, topology: Topology, interval: float, *, as_json: bool
 ) -> None:
-    receiver: Receiver[Any] | None = open_all(client, topology.components(), 50)
-    values: dict[int, Any] = {}
+    receivers = {
+        c.component_id: newest_of(receive_any(client, c.component_id, 1))
+        for c in topology.components()
+        if has_data(c, client.api)
+    }
 
     def look() -> dict[int, Any]:
-        if receiver is not None:
-            values.update({value.component_id: value for value in receiver.drain()})
-        return values
+        found = {number: receiver.latest() for number, receiver in receivers.items()}
+        return {number: value for number, value in found.items() if value is not None}
 
     follow(
         interval,
