@@ -38,7 +38,7 @@ def is_dimmed(signal: Path) -> bool:
 
 def main() -> None:
     """Follow the signal."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: dim_14a.py SIGNAL_FILE [SECONDS [grpc://host:port]]")
     signal = Path(sys.argv[1])
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0

@@ -103,7 +103,7 @@ class Subscription:
     def _call(self, value: Any) -> None:
         try:
             self._callback(value)
-        except Exception:
+        except (Exception, SystemExit):
             self._failures += 1
             now = time.monotonic()
             if now - self._logged_at >= _LOG_INTERVAL:

@@ -142,9 +142,10 @@ class _Commands(click.Group):
             _say_error(f"the output cannot be written: {error}")
         try:
             sys.stdout.flush()
-        except OSError:
-            # The error has been said; Python would say it once more at its end.
+        except OSError as error:
+            # It has been said; Python would say it once more at its end.
             _to_nowhere(sys.stdout)
+            code = code or int(not isinstance(error, BrokenPipeError))
         return code
 
     def _outcome(

@@ -80,7 +80,7 @@ What to try next:
     default=4.0,
     show_default=True,
     type=options.Finite(0.0, 3600.0),
-    help="How long to follow the data.",
+    help='How long to follow the data; at the site "house" 15 s at the least.',
 )
 @click.pass_context
 def demo(ctx: click.Context, *, site: str | None, seconds: float) -> None:

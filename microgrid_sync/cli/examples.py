@@ -7,6 +7,8 @@ import click
 
 def write_examples(formatter: click.HelpFormatter, *lines: str) -> None:
     """Write lines that can be copied."""
+    if not lines:
+        return
     with formatter.section("Examples" if len(lines) > 1 else "Example"):
         for line in lines:
             formatter.write(f"{'':{formatter.current_indent}}{line}\n")

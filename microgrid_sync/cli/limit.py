@@ -18,7 +18,7 @@ from microgrid_sync.cli.output import (
     say,
     write_json,
 )
-from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site import LongCommand, connected, until_interrupted, until_written
 from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.limit import Limit
@@ -27,6 +27,7 @@ from microgrid_sync.model.shown import amperes, number
 from microgrid_sync.notebook.rows import jsonable
 from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.receiver import Receiver, newest_of
+from microgrid_sync.topology import counted
 
 _CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
     "gG": FuseCurve.gG,
@@ -91,9 +92,10 @@ def limit(
             "grid" if where == "grid" else int(where), max_current=_CURVES[curve](rating)
         )
         view = _View(microgrid, held, as_json=as_json)
-        say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with {len(held.chargers)} "
-            "chargers; Ctrl-C ends it", err=True)  # fmt: skip
-        with until_interrupted():
+        say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with "
+            f"{counted(len(held.chargers), 'charger')}; Ctrl-C ends it", err=True)  # fmt: skip
+        # An output that nobody takes any more is an end as Ctrl-C is.
+        with until_written(ctx), until_interrupted():
             follow(
                 interval,
                 duration,
@@ -102,6 +104,7 @@ def limit(
             )
         held.close()
         say("Ended: nothing holds the fuse any more.", err=True)
+        ctx.exit(ctx.meta.get("exit code", 0))
 
 
 class _View:

@@ -30,7 +30,7 @@ class Amperes(Finite):
     unit = "A"
 
 
-SECONDS = Finite(0.0, min_open=True)
+SECONDS = Finite(0.0, 1e8, min_open=True)
 
 json_object = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 

@@ -22,7 +22,13 @@ from microgrid_sync.cli.output import (
     ticks,
     write_json,
 )
-from microgrid_sync.cli.site import LongCommand, SiteGroup, connected, until_interrupted
+from microgrid_sync.cli.site import (
+    LongCommand,
+    SiteGroup,
+    connected,
+    until_interrupted,
+    until_written,
+)
 from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool, is_being_released
 from microgrid_sync.microgrid import Microgrid
@@ -30,6 +36,7 @@ from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
 from microgrid_sync.notebook.rows import jsonable
 from microgrid_sync.receiver import Receiver, newest_of
+from microgrid_sync.topology import counted
 
 _FIRST_VALUES = 5.0
 """Seconds for the first values of all chargers."""
@@ -128,7 +135,7 @@ def cap(
     if power < 0:
         raise click.UsageError("POWER must be 0 or more: chargers do not discharge cars", ctx)
     before: _Before = ctx.obj
-    chargers, as_json = chargers or before.chargers, as_json or before.as_json
+    chargers, as_json = (*before.chargers, *chargers), as_json or before.as_json
     if ctx.get_parameter_source("interval") is click.core.ParameterSource.DEFAULT:
         interval = before.interval
     with connected(ctx) as client, Microgrid(client) as microgrid:
@@ -137,8 +144,8 @@ def cap(
         most = Power.from_watts(power)
         end = "leaves the set-points" if keep else "withdraws it, which releases the cars"
         say(
-            f"Holding {len(chosen.component_ids)} chargers at {power_words(power)} at the most; "
-            f"Ctrl-C {end}",
+            f"Holding {counted(len(chosen.component_ids), 'charger')} at {power_words(power)} at "
+            f"the most; Ctrl-C {end}",
             err=True,
         )
 
@@ -146,22 +153,25 @@ def cap(
             chosen.propose_power(most, Bounds(None, most))
 
         how_long = "for a minute" if client.api != "v0.15" else "as long as the server keeps them"
-        try:
-            with until_interrupted():
-                view.follow(interval, duration, each=propose)
-        except BaseException:
-            say(f"Broken off: the chargers keep their set-points {how_long}.", err=True)
-            raise
+        # An output that nobody takes any more is an end as Ctrl-C is.
+        with until_written(ctx), until_interrupted():
+            view.follow(interval, duration, each=propose)
         if keep:
             say(f"The chargers keep their set-points {how_long}.", err=True)
-            return
+            ctx.exit(ctx.meta.get("exit code", 0))
         say("Withdrawing: this releases the cars, they may draw what they can.", err=True)
         chosen.stop()
-        if not _is_released(chosen):
+        try:
+            is_released = _is_released(chosen)
+        except KeyboardInterrupt:
+            is_released = False
+        if not is_released:
             raise click.ClickException(
-                f"the cars could not be released; the chargers keep their set-points {how_long}"
+                "the server has not confirmed that the cars are released; else the chargers keep "
+                f"their set-points {how_long}"
             )
         say("Released.", err=True)
+        ctx.exit(ctx.meta.get("exit code", 0))
 
 
 def _is_released(chosen: EVChargerPool) -> bool:

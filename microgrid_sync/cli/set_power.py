@@ -130,31 +130,31 @@ def _set(ctx: click.Context, unit: str, send: _Send, given: dict[str, Any]) -> N
         )
         newest: Any = None
         took = 0.0
-        # Ctrl-C is the end of what is renewed, and what is to come last comes then.
-        with contextlib.nullcontext() if duration is None else until_interrupted():
-            orders.send(power)
-            if not as_json:
-                words = lasts_until(orders.expires, client.api)
-                say(f"Set to {power_words(power, unit)}; {words}")
-            newest, took = wait_for_power(receiver, power, read)
-            if not as_json:
-                now = "" if newest is None else power_words(read(newest), unit)
-                say_measured(component, now, newest, took)
-            orders.renew(power)
-        if not orders.sent and given["then"] is None:
+        try:
+            # Ctrl-C is the end of what is renewed.
+            with contextlib.nullcontext() if duration is None else until_interrupted():
+                orders.send(power)
+                if not as_json:
+                    words = lasts_until(orders.expires, client.api)
+                    say(f"Set to {power_words(power, unit)}; {words}")
+                newest, took = wait_for_power(receiver, power, read)
+                if not as_json:
+                    now = "" if newest is None else power_words(read(newest), unit)
+                    say_measured(component, now, newest, took)
+                orders.renew(power)
+        finally:
+            # Whatever has become of the rest, or of the output.
+            if given["then"] is not None and orders.was_tried:
+                orders.send_last(given["then"])
+        if not orders.sent:
             # Nobody knows whether the server has it.
             raise click.Abort
-        try:
-            if given["then"] is not None:
-                orders.send_last(given["then"])
-        finally:
-            # What has been set before is told, whatever becomes of the last one.
-            if as_json:
-                measured_power = None if newest is None else read(newest)
-                _write(orders, unit, given["then"], measured_power, took)
-            elif duration is not None:
-                words = lasts_until(orders.expires, client.api)
-                say(f"Set to {power_words(orders.sent[-1], unit)} last; {words}")
+        if as_json:
+            measured_power = None if newest is None else read(newest)
+            _write(orders, unit, given["then"], measured_power, took)
+        elif duration is not None:
+            words = lasts_until(orders.expires, client.api)
+            say(f"Set to {power_words(orders.sent[-1], unit)} last; {words}")
 
 
 class _Orders:
@@ -176,6 +176,7 @@ class _Orders:
         self._lifetime = lifetime
         self._end = None if duration is None else begun + duration
         self.sent: list[float] = []
+        self.was_tried = False
         self.expires: datetime | None = None
 
     def send(self, power: float) -> None:
@@ -191,6 +192,7 @@ class _Orders:
         self._send_for(power, self._lifetime)
 
     def _send_for(self, power: float, lifetime: float | None) -> None:
+        self.was_tried = True
         named = {} if lifetime is None else {"lifetime": lifetime}
         self.expires = self._send(self._client, self.component.component_id, power, **named)
         self.sent.append(power)

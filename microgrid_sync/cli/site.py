@@ -283,3 +283,18 @@ def until_interrupted() -> Iterator[None]:
     click.get_current_context().call_on_close(restore)
     with contextlib.suppress(KeyboardInterrupt):
         yield
+
+
+@contextlib.contextmanager
+def until_written(ctx: click.Context) -> Iterator[None]:
+    """Go on until the output cannot be written: what follows is done then, too.
+
+    Where it is full, and not closed by who has seen enough, that is said, and is the exit code.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        click.echo(f"the output cannot be written: {error}", err=True)
+        ctx.meta["exit code"] = 1

@@ -20,8 +20,11 @@ from microgrid_sync.topology import describe
 _NARROW = 80
 """Columns: a narrower terminal has room for less."""
 
-_MANY = 8
-"""So many chargers have lines of any length."""
+_LEAST = 4
+"""So many chargers are shown at the least."""
+
+_LINES_OF_A_REASON = 2
+"""So many lines a reason takes, usually, where it is not cut."""
 
 _OTHER_LINES = 18
 """Lines of a screen that are not of chargers."""
@@ -85,11 +88,12 @@ class Chargers:
         table = new_table("charger", "state", *numbers, "why", right=[*numbers])
         # Of many each has one line, so that most of them are seen; those that charge come first.
         chargers = sorted(report.chargers.items())
-        is_one_line = is_narrow or (is_terminal() and len(chargers) > _MANY)
+        has_room = _LINES_OF_A_REASON * len(chargers) <= height - _OTHER_LINES
+        is_one_line = is_narrow or (is_terminal() and not has_room)
         for column in table.columns[:-1]:
             # Who is meant is never cut; a reason may be.
             column.no_wrap = True
-        most = max(_MANY, height - _OTHER_LINES) if is_terminal() else len(chargers)
+        most = max(_LEAST, height - _OTHER_LINES) if is_terminal() else len(chargers)
         if len(chargers) > most:
             chargers.sort(key=lambda one: one[1].draw is None or one[1].draw.as_watts() < _DRAWS)
         for charger, one in chargers[:most]:

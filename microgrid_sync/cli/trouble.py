@@ -82,7 +82,12 @@ def _kinds_help() -> str:
     return "\n".join(["Add a fault; prints its number.", "", "\b", "KIND is one of", *lines])
 
 
-@trouble.command(cls=SiteCommand, params=fault_options(), help=_kinds_help())
+@trouble.command(
+    cls=SiteCommand,
+    params=fault_options(),
+    help=_kinds_help(),
+    examples=("trouble add silent --component 7 --lasts 60", "trouble add restart --seconds 30"),
+)
 @click.argument("kind", metavar="KIND", type=click.Choice([*KINDS]))
 @click.pass_context
 def add(ctx: click.Context, /, **given: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from microgrid_sync.model.shown import Tabular
 from microgrid_sync.notebook.collecting import check_amount, collect
 from microgrid_sync.notebook.rows import rows_of
 from microgrid_sync.receiver import Receiver
@@ -22,11 +23,11 @@ def _pandas() -> Any:
     return pd
 
 
-def to_dataframe(samples: Iterable[Any]) -> "pd.DataFrame":
+def to_dataframe(samples: Iterable[Any] | Tabular) -> "pd.DataFrame":
     """Make a table of samples, components, connections, sensors or reports.
 
     Args:
-        samples: What has a ``to_dict()``.
+        samples: What has a ``to_dict()``; one or several.
 
     Returns:
         A table with a row of each, in their order. Columns have their units in their names. Where
@@ -42,6 +43,10 @@ def to_dataframe(samples: Iterable[Any]) -> "pd.DataFrame":
         raise TypeError(
             "a receiver may go on for ever; use receiver.to_dataframe(duration=...), or samples=..."
         )
+    if isinstance(samples, Tabular):
+        samples = [samples]
+    if not isinstance(samples, Iterable):
+        raise TypeError(f"to_dataframe() takes samples, components or reports, not {samples!r}")
     pandas = _pandas()
     frame = pandas.DataFrame(rows_of(samples))
     for index in ("timestamp", "component_id", "sensor_id"):

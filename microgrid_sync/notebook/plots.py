@@ -120,7 +120,7 @@ def _check_columns(samples: Sequence[Any], look: Look) -> None:
     numbers = [column for column in row if _is_number([row], column)]
     for column in look.columns:
         # A sample of a formula without a value has no name for it yet.
-        if column not in row or isinstance(row[column], str):
+        if column not in row or (row[column] is not None and column not in numbers):
             raise ValueError(
                 f"there is no column {column!r} to draw; there are {', '.join(numbers)}"
             )

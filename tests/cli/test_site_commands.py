@@ -303,7 +303,7 @@ def test_options_before_cap_are_its_own(site: str) -> None:
     arguments = ("pool", "--charger", "7", "--json", "cap", "11kW", "--for", "0.5", "--keep")
     result = run(*arguments, site)
     assert result.exit_code == 0, result.stderr
-    assert "Holding 1 chargers" in result.stderr
+    assert "Holding 1 charger at" in result.stderr
     assert [c["component_id"] for c in objects(result.stdout)[-1]["chargers"]] == [7]
 
 
@@ -314,7 +314,7 @@ def test_pool_cap_says_if_the_cars_could_not_be_released() -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "could not be released" in errors
+    assert "has not confirmed that the cars are released" in errors
 
 
 def test_pool_cap_may_keep_the_set_points(url: str) -> None:
@@ -538,6 +538,33 @@ def test_output_that_cannot_be_written_is_one_line(words: str, site: str) -> Non
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("to", "code"), [("| head -1", 0), ("> /dev/full", 1)])
+def test_what_is_to_come_last_comes_whatever_becomes_of_the_output(
+    to: str, code: int, site: str
+) -> None:
+    words = f"set-power 4 -3kW --for 600 --then -500 -y {site} {to}"
+    script = f"set -o pipefail; {shlex.join(COMMAND)} {words}"
+    result = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == code, result.stderr
+    with MicrogridApiClient(site) as client, client.inverter_data(4) as data:
+        assert eventually(lambda: abs(data.receive(PATIENCE).active_power + 500) < 300)
+
+
+@pytest.mark.parametrize(("to", "code"), [("| head -2", 0), ("> /dev/full", 1)])
+def test_cap_and_limit_end_in_good_order_without_their_output(
+    to: str, code: int, site: str
+) -> None:
+    for words, last in (("pool cap 30kW", "Released."), ("limit grid", "Ended: ")):
+        script = f"set -o pipefail; {shlex.join(COMMAND)} {words} --interval 0.2 {site} {to}"
+        result = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert result.returncode == code, result.stderr
+        assert result.stderr.splitlines()[-1].startswith(last)
+
+
 def test_question_is_interrupted(site: str) -> None:
     process = subprocess.Popen(
         [*COMMAND, "set-power", "7", "5kW", site],
@@ -555,7 +582,7 @@ def test_question_is_interrupted(site: str) -> None:
 def test_every_command_has_an_example_in_its_help() -> None:
     context = click.Context(cli)
     names = [[name] for name in cli.list_commands(context)]
-    names += [["pool", "cap"], ["trouble", "list"], ["trouble", "end"], ["trouble", "clear"]]
+    names += [["pool", "cap"], *(["trouble", n] for n in ("add", "list", "end", "clear"))]
     for name in names:
         text = done(*name, "--help")
         assert "\nExample" in text, name

@@ -36,6 +36,10 @@ def test_table_has_the_times_as_its_index() -> None:
     assert frame["active_power_w"].tolist() == [600.0, 1.0]
     assert frame["cable_state"].tolist()[1] == "ev_locked"
     assert to_dataframe([]).empty
+    # One is enough.
+    assert len(to_dataframe(meter())) == 1
+    with pytest.raises(TypeError, match="not None"):
+        to_dataframe(None)  # type: ignore[arg-type] # on purpose
 
 
 def test_components_have_their_ids_as_index(client: MicrogridApiClient) -> None:
@@ -107,7 +111,7 @@ def test_picture_has_units_and_the_time_of_the_site(client: MicrogridApiClient) 
         # A row of axes for each unit.
         first, second = receiver.plot("active_power_w", "frequency_hz", samples=2).axes
         assert (first.get_ylabel(), second.get_ylabel()) == ("active power (kW)", "frequency (Hz)")
-        for wrong in ("active_power", "nope", "cable_state"):
+        for wrong in ("active_power", "nope", "cable_state", "timestamp"):
             with pytest.raises(ValueError, match="there are active_power_w, "):
                 receiver.plot(wrong, duration=60)
         with pytest.raises(TypeError, match="a column is named by a string"):
