@@ -9,7 +9,7 @@ from microgrid_sync.client import MicrogridApiClient, receive_any
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.model import BatteryData, Component, ComponentCategory
 from microgrid_sync.model.data import HAS_DATA
-from microgrid_sync.model.shown import kilowatts, number
+from microgrid_sync.model.shown import kilowatts, number, words
 from microgrid_sync.model.telemetry import Telemetry
 from microgrid_sync.model.telemetry_codes import Metric
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError, merge
@@ -94,3 +94,11 @@ def in_words(value: Any) -> str:
     if isinstance(value, BatteryData):
         return "-" if math.isnan(value.soc) else f"{number(value.soc, 1)} %"
     return kilowatts(active_power(value))
+
+
+def state_of(value: Any) -> str:
+    """Give the state of a component in words; for chargers that of the cable, too."""
+    states = [getattr(value, name, None) for name in ("component_state", "cable_state")]
+    # What a server does not say is nothing to show.
+    said = (state.name for state in states if state is not None and state.name != "UNSPECIFIED")
+    return ", ".join(map(words, said))

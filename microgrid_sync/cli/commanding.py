@@ -10,12 +10,11 @@ import click
 
 from microgrid_sync.cli.choosing import chosen
 from microgrid_sync.cli.output import say
-from microgrid_sync.cli.tree import state_of
 from microgrid_sync.client import MicrogridApiClient, receive_any
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.model import Component
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
-from microgrid_sync.snapshot import has_data, in_words, snapshot
+from microgrid_sync.snapshot import has_data, in_words, snapshot, state_of
 from microgrid_sync.topology import describe
 
 _FIRST_VALUE = 2.0

@@ -23,6 +23,7 @@ _LONGEST = 1000
 """Seconds: no command holds for longer."""
 
 _NUMBER_WIDTH = 8
+"""Columns for a number and its unit at the least."""
 
 _TOO_SMALL = 5.0
 """W: what is less reads as zero in kW."""
@@ -36,9 +37,6 @@ STATE_COLOURS = {
     "error": "red",
     "authorization rejected": "red",
     "unavailable": "red",
-    "working": "green",
-    "uncertain": "yellow",
-    "not working": "bright_black",
 }
 
 

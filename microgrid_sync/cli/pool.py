@@ -190,7 +190,6 @@ class _View:
 
     def __init__(self, microgrid: Microgrid, chosen: EVChargerPool, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._pool = chosen
         self._chargers = Chargers(microgrid, chosen.component_ids)
         self._receivers: dict[str, Receiver[Any]] = {
             "power": newest_of(chosen.power.new_receiver()),

@@ -9,10 +9,9 @@ from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import component_of, confirm, open_data, place
 from microgrid_sync.cli.output import say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
-from microgrid_sync.cli.tree import state_of
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.receiver import ReceiverStoppedError
-from microgrid_sync.snapshot import in_words
+from microgrid_sync.snapshot import in_words, state_of
 
 _REACTION = 3.0
 """Seconds after which it is told what the component does."""

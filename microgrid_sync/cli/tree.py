@@ -10,10 +10,9 @@ from microgrid_sync.cli import options
 from microgrid_sync.cli.output import follow, now_text, say, show, write_json
 from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
 from microgrid_sync.client import MicrogridApiClient, receive_any
-from microgrid_sync.model.shown import words
 from microgrid_sync.notebook.rows import jsonable, row_of
 from microgrid_sync.receiver import newest_of
-from microgrid_sync.snapshot import has_data, in_words, snapshot
+from microgrid_sync.snapshot import has_data, in_words, snapshot, state_of
 from microgrid_sync.topology import Topology, describe
 
 _FIRST_VALUES = 3.0
@@ -93,14 +92,6 @@ def drawn(topology: Topology, values: dict[int, Any]) -> Tree:
             label.append(f"  {state_of(value)}", style="bright_black")
         branches[line.depth + 1] = branches[line.depth].add(label)
     return tree
-
-
-def state_of(value: Any) -> str:
-    """Give the state of a component in words; for chargers that of the cable, too."""
-    states = [getattr(value, name, None) for name in ("component_state", "cable_state")]
-    # What a server does not say is nothing to show.
-    said = (state.name for state in states if state is not None and state.name != "UNSPECIFIED")
-    return ", ".join(map(words, said))
 
 
 def _nested(topology: Topology, values: dict[int, Any]) -> list[dict[str, Any]]:
