@@ -19,8 +19,8 @@ from microgrid_sync.formulas.window import Resampling, Window
 from microgrid_sync.model import ComponentMetricId, MeterData
 from microgrid_sync.power.circuits import CircuitLimit
 from microgrid_sync.simulator import Simulator, shipped_sites
-from microgrid_sync.simulator.tables import fields_of, taken_apart
 from microgrid_sync.simulator.trouble.fault import KINDS, Fault, summary
+from microgrid_sync.tables import fields_of, taken_apart
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

@@ -152,6 +152,9 @@ if TYPE_CHECKING:
     from microgrid_sync.topology import (
         Topology,
     )
+    from microgrid_sync.transport.calls import (
+        CallTimes,
+    )
     from microgrid_sync.transport.channel import (
         DEFAULT_CHANNEL_OPTIONS,
         ChannelOptions,
@@ -313,6 +316,7 @@ _NAMES = {
         "ExponentialBackoff",
         "LinearBackoff",
     ),
+    "microgrid_sync.transport.calls": ("CallTimes",),
     "microgrid_sync.transport.streams": ("StreamStats",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
@@ -328,6 +332,7 @@ __all__ = [
     "BatteryErrorCode",
     "BatteryRelayState",
     "Bounds",
+    "CallTimes",
     "ChannelOptions",
     "ChargerReport",
     "ChargerStatus",

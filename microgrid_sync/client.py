@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self, TypeVar
 
@@ -44,7 +44,7 @@ from microgrid_sync.program_end import check_not_forked, interrupts_us
 from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize, merge
 from microgrid_sync.subscription import Subscription, ids_of
 from microgrid_sync.transport.attempts import CallOptions, CallPlan
-from microgrid_sync.transport.calls import CallCounters
+from microgrid_sync.transport.calls import CallCounters, CallTimes
 from microgrid_sync.transport.channel import (
     AUTO,
     DEFAULT_CHANNEL_OPTIONS,
@@ -113,6 +113,9 @@ class ClientStats(Shown):
 
     failing_since: datetime | None = None
     """Since when nothing has reached the server (UTC); ``None`` if that is not so."""
+
+    call_times: Mapping[str, CallTimes] = field(default_factory=dict)
+    """How long unary calls have taken, by method, over all connections."""
 
 
 class MicrogridApiClient:
@@ -308,6 +311,7 @@ class MicrogridApiClient:
             failures=failures,
             resent=resent,
             failing_since=None if since is None else _wall_time(since),
+            call_times=self._counters.times(),
         )
 
     @property

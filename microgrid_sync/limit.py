@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FUSES: dict[str, Callable[[float], Current | FuseCurve]] = {
+    "gG": FuseCurve.gG,
+    "B": lambda rating: FuseCurve.mcb("B", rating),
+    "C": lambda rating: FuseCurve.mcb("C", rating),
+    "D": lambda rating: FuseCurve.mcb("D", rating),
+    "SLS": FuseCurve.sls,
+    "none": Current.from_amperes,
+}
+"""Kinds of fuses by the names that people write, each made of its rating in A; ``none`` holds the
+amperes themselves."""
+
+
 class Limit:
     """A limit of what may flow in a circuit, held by commanding the EV chargers in it.
 

@@ -474,6 +474,11 @@ class _Changes:
         return receiver
 
 
+def subscriber(microgrid: Microgrid) -> SubscribeInBackground:
+    """Give a function that subscribes to the data of any component, for the rooms above."""
+    return _subscriber(microgrid.client, microgrid._watch)
+
+
 def _subscriber(client: MicrogridApiClient, watch: SiteWatch) -> SubscribeInBackground:
     """Give a function that subscribes to the data of any component that has some."""
 

@@ -34,6 +34,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pool": ("pool", "Show the EV chargers as one, or cap their power."),
         "limit": ("limit", "Hold EV chargers under a fuse."),
     },
+    "Serve": {
+        "gateway": ("gateway", "Serve a site to Modbus, MQTT or Prometheus."),
+    },
     "Simulate": {
         "demo": ("demo", "List a microgrid, follow its data, and command it."),
         "simulate": ("simulate", "Serve a simulated microgrid until Ctrl-C."),

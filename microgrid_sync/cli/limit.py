@@ -1,6 +1,6 @@
 """Holds EV chargers under a fuse: ``microgrid-sync limit``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -21,22 +21,12 @@ from microgrid_sync.cli.output import (
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted, until_written
 from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool
-from microgrid_sync.limit import Limit
+from microgrid_sync.limit import FUSES, Limit
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.shown import amperes, number
 from microgrid_sync.notebook.rows import jsonable
-from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.receiver import Receiver, newest_of
 from microgrid_sync.topology import counted
-
-_CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
-    "gG": FuseCurve.gG,
-    "B": lambda rating: FuseCurve.mcb("B", rating),
-    "C": lambda rating: FuseCurve.mcb("C", rating),
-    "D": lambda rating: FuseCurve.mcb("D", rating),
-    "SLS": FuseCurve.sls,
-    "none": Current.from_amperes,
-}
 
 
 @click.command(
@@ -56,7 +46,7 @@ _CURVES: dict[str, Callable[[float], Current | FuseCurve]] = {
 )
 @click.option(
     "--curve",
-    type=click.Choice([*_CURVES], case_sensitive=False),
+    type=click.Choice([*FUSES], case_sensitive=False),
     default="gG",
     show_default=True,
     help="What the fuse is: gG, a breaker B, C or D, a selective breaker SLS; none holds AMPERES "
@@ -89,7 +79,7 @@ def limit(
                 raise click.UsageError("AMPERES are needed: the fuse there is not known", ctx)
             rating = fuse.max_current
         held = microgrid.limit(
-            "grid" if where == "grid" else int(where), max_current=_CURVES[curve](rating)
+            "grid" if where == "grid" else int(where), max_current=FUSES[curve](rating)
         )
         view = _View(microgrid, held, as_json=as_json)
         say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with "

@@ -16,8 +16,8 @@ from microgrid_sync.exceptions import escaped
 from microgrid_sync.model.shown import moment
 from microgrid_sync.notebook.rows import jsonable
 from microgrid_sync.simulator import TroubleMaker
-from microgrid_sync.simulator.tables import fields_of, taken_apart
 from microgrid_sync.simulator.trouble.fault import KINDS, field_names, summary
+from microgrid_sync.tables import fields_of, taken_apart
 from microgrid_sync.transport.channel import open_channel, parse_url
 
 _DEFAULT_URL = "grpc://127.0.0.1:8800"

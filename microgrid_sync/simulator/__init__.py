@@ -9,9 +9,9 @@ from microgrid_sync.simulator.physics.site import Site
 from microgrid_sync.simulator.serving.faults import Faults
 from microgrid_sync.simulator.serving.server import Simulator
 from microgrid_sync.simulator.serving.trouble_service import TroubleMaker
-from microgrid_sync.simulator.tables import SiteError
 from microgrid_sync.simulator.trouble.fault import Fault, fault_from
 from microgrid_sync.simulator.trouble.kinds import FaultKind
+from microgrid_sync.tables import SiteError
 
 __all__ = [
     "Car",

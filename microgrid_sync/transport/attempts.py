@@ -3,6 +3,7 @@
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -51,8 +52,14 @@ class NotOneAnswer(Exception):
 class OngoingCall:
     """A call that has begun; another thread may end it at any time."""
 
-    def __init__(self) -> None:
-        """Begin without an attempt."""
+    def __init__(self, method: str = "") -> None:
+        """Begin without an attempt.
+
+        Args:
+            method: What is called, as it is counted.
+        """
+        self.method = method
+        self.began_at = time.monotonic()
         # Serializes the start of an attempt with the end of the call, so that no attempt starts
         # after the end and none goes on unseen. Starting and cancelling a gRPC call do not wait.
         self._lock = threading.Lock()

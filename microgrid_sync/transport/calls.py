@@ -5,9 +5,11 @@ cancel; a future of gRPC's takes a fifth more time.
 """
 
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
@@ -24,6 +26,7 @@ from microgrid_sync.exceptions import (
     OperationTimedOut,
     SetPointSuperseded,
 )
+from microgrid_sync.model.shown import Shown
 from microgrid_sync.transport.api_search import ApiSearch
 from microgrid_sync.transport.attempts import (
     CallOptions,
@@ -71,24 +74,45 @@ class Sent(NamedTuple, Generic[R]):
     """The gRPC call, to be read."""
 
 
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf)
+"""Seconds, of the histograms of how long calls take."""
+
+
+@dataclass(frozen=True, repr=False)
+class CallTimes(Shown):
+    """How long the calls of one method have taken, their retries included: a histogram."""
+
+    buckets: tuple[tuple[float, int], ...]
+    """Seconds, and how many calls took that or less; the last one, infinity, has all of them."""
+
+    total_s: float
+    """Seconds of all calls together."""
+
+
 class CallCounters:
     """How many unary calls a client has made, over all of its connections."""
 
     def __init__(self) -> None:
         """Start at zero."""
-        # Protects the four numbers.
+        # Protects the four numbers and the times.
         self._lock = threading.Lock()
         self._calls = 0
         self._retries = 0
         self._failures = 0
         self._resent = 0
+        self._times: dict[str, tuple[list[int], float]] = {}
 
-    def count(self, *, retries: int, failed: bool) -> None:
+    def count(self, ongoing: OngoingCall, *, failed: bool) -> None:
         """Count a call that has ended."""
+        seconds = time.monotonic() - ongoing.began_at
         with self._lock:
             self._calls += 1
-            self._retries += retries
+            self._retries += max(0, ongoing.attempts - 1)
             self._failures += failed
+            counts, total = self._times.get(ongoing.method) or ([0] * len(BUCKETS), 0.0)
+            counts = [n + (seconds <= most) for n, most in zip(counts, BUCKETS, strict=True)]
+            # Replaced as a whole: it is read without the lock.
+            self._times[ongoing.method] = (counts, total + seconds)
 
     def count_resent(self) -> None:
         """Count a set-point that is sent once more."""
@@ -99,6 +123,13 @@ class CallCounters:
         """Give calls, retries, failures and set-points that were sent once more."""
         # Without the lock: a handler may ask.
         return self._calls, self._retries, self._failures, self._resent
+
+    def times(self) -> dict[str, CallTimes]:
+        """Give how long calls have taken, by method."""
+        return {
+            method: CallTimes(tuple(zip(BUCKETS, counts, strict=True)), total)
+            for method, (counts, total) in self._times.copy().items()
+        }
 
 
 class Calls:
@@ -206,7 +237,7 @@ class Calls:
     def begin(self, operation: str) -> OngoingCall:
         """Note a call that begins."""
         self._reachability.asked()
-        ongoing = OngoingCall()
+        ongoing = OngoingCall(operation.partition("(")[0])
         with self._lock:
             if self._closed:
                 raise self.closed_error(operation)
@@ -222,7 +253,7 @@ class Calls:
         """End a call, and count it. After Ctrl-C, too, nothing is left that goes on by itself."""
         ongoing.end()
         self.discard(ongoing)
-        self.counters.count(retries=max(0, ongoing.attempts - 1), failed=not ongoing.succeeded)
+        self.counters.count(ongoing, failed=not ongoing.succeeded)
 
     def try_(
         self,

@@ -148,7 +148,7 @@ class SetPoints:
         finally:
             if ongoing.is_left:
                 # Its thread goes on.
-                self._calls.counters.count(retries=max(0, ongoing.attempts - 1), failed=True)
+                self._calls.counters.count(ongoing, failed=True)
             else:
                 self._calls.end(ongoing)
                 self._finish(ongoing, order_by, confirmed)

@@ -24,7 +24,7 @@ from microgrid_sync.simulator.physics.devices import HeatAndPower
 from microgrid_sync.simulator.physics.fuses import PhaseFuse
 from microgrid_sync.simulator.physics.inverters import Battery, Inverter
 from microgrid_sync.simulator.physics.limits import Limits
-from microgrid_sync.simulator.tables import Check, no_check
+from microgrid_sync.tables import Check, no_check
 
 VISIT_KEYS = ("arrives", "leaves", "stays", "away")
 """Either the first two say when a car comes and goes, or the last two."""

@@ -57,7 +57,8 @@ from microgrid_sync.simulator.physics.randomness import generator
 from microgrid_sync.simulator.physics.site import Site
 from microgrid_sync.simulator.physics.supply import Supply
 from microgrid_sync.simulator.physics.weather import Weather
-from microgrid_sync.simulator.tables import (
+from microgrid_sync.simulator.trouble.fault import Fault, read_fault
+from microgrid_sync.tables import (
     ComponentNumber,
     Mistakes,
     SiteError,
@@ -71,7 +72,6 @@ from microgrid_sync.simulator.tables import (
     right_ones,
     shown,
 )
-from microgrid_sync.simulator.trouble.fault import Fault, read_fault
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import graphlib
 from collections.abc import Iterable, Mapping
 
 from microgrid_sync.simulator.physics.components import SiteCategory, SiteComponent
-from microgrid_sync.simulator.tables import Mistakes
+from microgrid_sync.tables import Mistakes
 
 _AC = frozenset(
     {

@@ -8,7 +8,7 @@ from msgspec import Meta
 from microgrid_sync.simulator.physics.appliances import Appliance
 from microgrid_sync.simulator.physics.cars import Car
 from microgrid_sync.simulator.physics.components import SiteCategory
-from microgrid_sync.simulator.tables import (
+from microgrid_sync.tables import (
     LARGEST_ID,
     ComponentNumber,
     DifferentNumbers,

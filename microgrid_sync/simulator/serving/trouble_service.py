@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 
 from microgrid_sync.simulator.serving.faults import Faults
-from microgrid_sync.simulator.tables import shown
 from microgrid_sync.simulator.trouble.fault import fault_from
+from microgrid_sync.tables import shown
 
 _NAME = "microgrid_sync.simulator.Trouble"
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from microgrid_sync.simulator.physics.components import ComponentError, SiteComponent
 from microgrid_sync.simulator.physics.readings import Reading
-from microgrid_sync.simulator.tables import (
+from microgrid_sync.tables import (
     LARGEST_ID,
     Mistakes,
     Seconds,

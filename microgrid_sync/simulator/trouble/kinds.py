@@ -20,10 +20,10 @@ from microgrid_sync.simulator.physics.components import (
     SiteComponent,
 )
 from microgrid_sync.simulator.physics.readings import Reading, Values
-from microgrid_sync.simulator.tables import ReadBy, Seconds, did_you_mean, none_of, shown
 from microgrid_sync.simulator.trouble.fault import ASKED_FOR, KINDS, Fate, Fault, names_from
 from microgrid_sync.simulator.trouble.methods import METHODS, same_methods
 from microgrid_sync.simulator.trouble.paths import is_number, is_state, path_problem
+from microgrid_sync.tables import ReadBy, Seconds, did_you_mean, none_of, shown
 
 UNKNOWN_NUMBER = 99
 """A number that no state of the API has."""

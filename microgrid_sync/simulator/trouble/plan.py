@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from microgrid_sync.simulator.physics.components import SiteComponent
-from microgrid_sync.simulator.tables import SiteError
 from microgrid_sync.simulator.trouble.fault import Fault
+from microgrid_sync.tables import SiteError
 
 
 class _Entry(NamedTuple):

@@ -1,0 +1,136 @@
+"""Serves a site to other systems: ``microgrid-sync gateway``."""
+
+import json
+import threading
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from microgrid_sync.cli.output import new_table, say, show
+from microgrid_sync.cli.site import LongCommand, site_timeout, site_url, until_interrupted
+from microgrid_sync.gateways import register_map
+from microgrid_sync.gateways.config import (
+    GatewayConfig,
+    LimitTable,
+    ModbusTable,
+    SiteTable,
+    load_gateways,
+)
+from microgrid_sync.gateways.register_map import Encoding
+from microgrid_sync.gateways.service import KINDS, RunningGateways, running_gateways
+
+_WAIT = 60.0
+
+
+@click.command(
+    cls=LongCommand,
+    examples=(
+        "gateway all --config site.toml",
+        "gateway prometheus grpc://127.0.0.1:8800",
+        "gateway modbus --map",
+    ),
+)
+@click.argument("kind", type=click.Choice([*KINDS, "all"]), metavar="modbus|mqtt|prometheus|all")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What is to be served, where, and who may command: a TOML file.",
+)
+@click.option("--map", "shows_map", is_flag=True, help="Print the map of Modbus registers.")
+@click.option("--json", "as_json", is_flag=True, help="The map as JSON.")
+@click.pass_context
+def gateway(
+    ctx: click.Context, *, kind: str, path: Path | None, shows_map: bool, as_json: bool
+) -> None:
+    """Serve a site to Modbus masters, an MQTT broker or Prometheus until Ctrl-C.
+
+    "all" serves what FILE has tables for. Nothing is commanded unless FILE has commands = true.
+    """
+    config = GatewayConfig(None, LimitTable(), None, None, None, Path())
+    if path is not None:
+        config = load_gateways(path)
+    if shows_map:
+        if kind not in {"modbus", "all"}:
+            raise click.UsageError(f"--map is of modbus, not of {kind}", ctx)
+        _show_map(config.modbus or ModbusTable(), as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json goes with --map", ctx)
+    kinds = [kind] if kind != "all" else [one for one in KINDS if getattr(config, one) is not None]
+    if not kinds:
+        raise click.UsageError(
+            "all of nothing: FILE needs a table [modbus], [mqtt] or [prometheus]", ctx
+        )
+    with running_gateways(config, _site(ctx, config), kinds) as running, until_interrupted():
+        for line in _lines(running, config):
+            say(line, err=True)
+        # With a deadline, so that Ctrl-C is seen on all platforms.
+        while not threading.Event().wait(_WAIT):
+            pass
+    say("Ended; set-points stay as long as the server keeps them.", err=True)
+
+
+def _site(ctx: click.Context, config: GatewayConfig) -> SiteTable:
+    """Give the site: the one that was typed, or that of the configuration."""
+    if config.site is not None and not ctx.meta.get("typed URL"):
+        return config.site
+    url = site_url(ctx)
+    if config.site is None:
+        return SiteTable(url, timeout=site_timeout(ctx))
+    return SiteTable(url, config.site.name, config.site.max_age, config.site.timeout)
+
+
+def _lines(running: RunningGateways, config: GatewayConfig) -> list[str]:
+    """Say what runs."""
+    lines = [f"{running.site.name}: {running.site.client.server_url}"]
+    if running.modbus is not None:
+        table = config.modbus or ModbusTable()
+        place = f"{table.host}:{running.modbus.port}, unit {table.unit_id}"
+        lines.append(f"Modbus TCP: {place}; {_may_command(table.commands)}")
+    if running.mqtt is not None:
+        may = config.mqtt is not None and config.mqtt.commands
+        lines.append(f"MQTT: {repr(running.mqtt)[1:-1].partition(' to ')[2]}; {_may_command(may)}")
+    if running.prometheus is not None:
+        host = "127.0.0.1" if config.prometheus is None else config.prometheus.host
+        lines.append(f"Prometheus: http://{host}:{running.prometheus.port}/metrics and /healthz")
+    return [*lines, "Ctrl-C ends it."]
+
+
+def _may_command(may: bool) -> str:
+    return "commands are accepted" if may else "commands are refused"
+
+
+def _show_map(table: ModbusTable, *, as_json: bool) -> None:
+    encoding = Encoding(table.word_order, table.watts_per_count)
+    inputs, holding = register_map.rows(encoding)
+    if as_json:
+        found = {
+            "unit_id": table.unit_id,
+            "word_order": table.word_order,
+            "record": [
+                {"offset": offset, "count": count, "type": kind, "text": text}
+                for offset, count, kind, text in register_map.FIELDS
+            ],
+            "input_registers": [row._asdict() for row in inputs],
+            "holding_registers": [row._asdict() for row in holding],
+        }
+        click.echo(json.dumps(found, indent=1))
+        return
+    order = "the higher half first" if table.word_order == "big" else "the lower half first"
+    show(Text(f"Unit {table.unit_id}; numbers of 32 bits: {order}; addresses count from 0.\n"))
+    fields = new_table("of a record", "registers", "type", "meaning", right=["registers"])
+    for offset, count, kind, text in register_map.FIELDS:
+        fields.add_row(f"+ {offset}", str(count), kind, text)
+    show(fields)
+    for title, rows in (("input register", inputs), ("holding register", holding)):
+        found_rows = new_table(title, "registers", "type", "meaning", right=["registers"])
+        for row in rows:
+            found_rows.add_row(row.address, str(row.length), row.kind, row.text)
+        show(Text(""))
+        show(found_rows)
+
+
+COMMANDS = {"gateway": gateway}

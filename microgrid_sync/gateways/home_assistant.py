@@ -1,0 +1,119 @@
+"""Says to Home Assistant what the topics of a site are: its MQTT discovery messages. Pure."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from microgrid_sync._version import __version__
+from microgrid_sync.gateways.live_site import Heard
+
+_UNITS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("_w", {"device_class": "power", "unit_of_measurement": "W"}),
+    ("_a", {"device_class": "current", "unit_of_measurement": "A"}),
+    ("_hz", {"device_class": "frequency", "unit_of_measurement": "Hz"}),
+    ("_celsius", {"device_class": "temperature", "unit_of_measurement": "°C"}),
+)
+_SHOWN = re.compile(
+    r"(active_)?power_w|current_phase_\d_a|soc_percent|temperature_celsius|frequency_hz"
+    r"|(component|cable)_state|allocation_w|target_power_w|status|(house|headroom)_phase_\d_a"
+)
+"""What is worth an entity: a site of a hundred components has thousands of values."""
+
+_CAP_LIFETIME = 3600
+"""Seconds that a cap of the slider's holds."""
+
+Discovery = tuple[str, str]
+"""Topic and payload of a message."""
+
+
+@dataclass(frozen=True)
+class Entities:
+    """What all entities of a site have in common."""
+
+    prefix: str
+    """What the topics of discovery begin with."""
+
+    base: str
+    """What the topics of the site begin with."""
+
+    site: str
+    """What it is called."""
+
+    @property
+    def node(self) -> str:
+        """Its name as far as it may stand in an ID."""
+        return "microgrid_" + re.sub(r"[^A-Za-z0-9_-]", "_", self.site)
+
+    @property
+    def birth_topic(self) -> str:
+        """Where Home Assistant says that it has been started."""
+        return f"{self.prefix}/status"
+
+    def message(self, kind: str, name: str, entity: dict[str, Any]) -> Discovery:
+        """Give the message that makes an entity."""
+        unique = f"{self.node}_{name}"
+        device = {
+            "identifiers": [self.node],
+            "name": self.site,
+            "manufacturer": "microgrid_sync",
+            "sw_version": __version__,
+        }
+        payload = {"unique_id": unique, "object_id": unique, "device": device, **entity}
+        return f"{self.prefix}/{kind}/{self.node}/{name}/config", json.dumps(payload)
+
+
+def discovery(entities: Entities, heard: Heard) -> Iterator[Discovery]:
+    """Give the messages that make an entity of each value that is worth one."""
+    subject = heard.subject.replace("/", "_")
+    for name in heard.values:
+        if not _SHOWN.fullmatch(name):
+            continue
+        topic = f"{entities.base}/{heard.subject}/{name}"
+        entity: dict[str, Any] = {
+            "name": f"{heard.subject.replace('/', ' ')} {_words(name)}",
+            "state_topic": topic,
+            "value_template": "{{ value_json.value }}",
+            "availability_mode": "all",
+            "availability": [
+                {"topic": f"{entities.base}/status"},
+                {
+                    "topic": topic,
+                    "value_template": "{{ 'online' if value_json.valid else 'offline' }}",
+                },
+            ],
+        }
+        if name == "soc_percent":
+            entity |= {"device_class": "battery", "unit_of_measurement": "%"}
+        for end, unit in _UNITS:
+            if name.endswith(end):
+                entity |= unit
+        if "unit_of_measurement" in entity:
+            entity["state_class"] = "measurement"
+        yield entities.message("sensor", f"{subject}_{name}", entity)
+
+
+def cap_entity(entities: Entities) -> Discovery:
+    """Give the message that makes a number of the cap, which can be set."""
+    entity = {
+        "name": "cap of all chargers",
+        "state_topic": f"{entities.base}/commands/cap_w",
+        "value_template": "{{ value_json.value }}",
+        "command_topic": f"{entities.base}/command/cap",
+        "command_template": (
+            f'{{"power_w": {{{{ value }}}}, "lifetime_s": {_CAP_LIFETIME}, "by": "Home Assistant"}}'
+        ),
+        "availability": [{"topic": f"{entities.base}/status"}],
+        "device_class": "power",
+        "unit_of_measurement": "W",
+        "min": 0,
+        "max": 1_000_000,
+        "step": 100,
+        "mode": "box",
+    }
+    return entities.message("number", "cap_w", entity)
+
+
+def _words(name: str) -> str:
+    return re.sub(r"_(w|a|hz|percent|celsius)$", "", name).replace("_", " ")

@@ -1,0 +1,556 @@
+"""Follows a site for as long as it is asked to, and holds the newest of all that it says."""
+
+import functools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Self
+
+from microgrid_sync.arguments import check_timeout
+from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
+from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.limit import Limit
+from microgrid_sync.microgrid import Microgrid, subscriber
+from microgrid_sync.model import Component, ComponentCategory
+from microgrid_sync.notebook.rows import Row, row_of
+from microgrid_sync.power.fuse_curve import FuseCurve
+from microgrid_sync.power.limit_report import LimitReport
+from microgrid_sync.receiver import (
+    Receiver,
+    ReceiverFetcher,
+    ReceiverStoppedError,
+    close_receiver,
+    waking,
+)
+from microgrid_sync.snapshot import has_data
+from microgrid_sync.timeseries import Sample, Sample3Phase
+from microgrid_sync.topology import Topology
+from microgrid_sync.transport.channel import site_of
+from microgrid_sync.worker import SAMPLED, ComponentReceivers, Subscribed, Worker
+
+MAX_AGE = 10.0
+"""Seconds: what came longer ago is not what is measured now."""
+
+_TAKE_INTERVAL = 0.05
+"""Seconds between two looks at all components: what comes meanwhile is taken together."""
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at what tells nobody when it changes."""
+
+_RETRY_INTERVAL = 5.0
+"""Seconds between two attempts to learn what the site is made of."""
+
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines that say the same of a site that cannot be reached."""
+
+_WHAT_ROWS_HAVE_BESIDES = ("component_id", "timestamp")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The newest of one source of a site, such as ``grid:power`` or ``component:7``."""
+
+    subject: str
+    """What it is about: ``grid``, ``component/7``, ``charger/7``, ``limit/grid``."""
+
+    timestamp: datetime | None
+    """When the site says that this was so, or since when it is, in UTC."""
+
+    heard_at: float
+    """When it has come, on the monotonic clock."""
+
+    max_age: float
+    """How many seconds after that it is still what is so now."""
+
+    _values: Callable[[], Row] = field(repr=False)
+    _found: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values by name, with units in the names; one that is not known is ``None``."""
+        # Most of what comes is never asked for, so it is made when it is. Two threads that ask at
+        # once make the same.
+        if not self._found:
+            self._found.update(_plain(self._values()))
+        return self._found
+
+    def age(self, now: float) -> float:
+        """Give how many seconds ago it has come.
+
+        Args:
+            now: The time on the monotonic clock.
+        """
+        return max(0.0, now - self.heard_at)
+
+    def is_fresh(self, now: float) -> bool:
+        """Tell whether it is what is so now."""
+        return self.age(now) <= self.max_age
+
+    def valid(self, name: str, now: float) -> Any:
+        """Give a value that is known, and so now; ``None`` if it is not."""
+        return self.values.get(name) if self.is_fresh(now) else None
+
+
+def _plain(row: Row) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if name in _WHAT_ROWS_HAVE_BESIDES:
+            continue
+        is_missing = isinstance(value, float) and not math.isfinite(value)
+        # What is absent in a message is no number, and a state that nobody names is none.
+        yield name, None if is_missing or value == "unspecified" else value
+
+
+class _Opened(NamedTuple):
+    """A message: what the site is made of is known."""
+
+    microgrid: Microgrid
+    owned: bool
+
+    def discard(self) -> None:
+        """Close it: nobody takes this message any more."""
+        if self.owned:
+            self.microgrid.close()
+
+
+class _More(NamedTuple):
+    """A message: totals are received that the site did not have before."""
+
+    pool: EVChargerPool | None
+    receivers: dict[str, Receiver[Any]]
+
+    def discard(self) -> None:
+        """Close them: nobody takes this message any more."""
+        for receiver in self.receivers.values():
+            close_receiver(receiver)
+
+
+class _Changed(NamedTuple):
+    """A message: something else is to be looked at."""
+
+
+class LiveSite:
+    """Follows all of a site: totals, components, EV chargers and limits.
+
+    One thread owns what is received; any thread may ask for the newest, which waits for nothing. A
+    site that is not there yet, or goes away, is waited for; meanwhile what was heard of it is too
+    old, and nothing is valid.
+    """
+
+    def __init__(
+        self,
+        client_or_microgrid: MicrogridApiClient | Microgrid,
+        *,
+        name: str | None = None,
+        max_age: float = MAX_AGE,
+    ) -> None:
+        """Begin to follow a site.
+
+        Args:
+            client_or_microgrid: A client, connected, whose site may be down as yet; or a site. It
+                stays open at the end.
+            name: What the site is called; the server's host and port unless given.
+            max_age: How many seconds after it came a value is still what is measured now.
+
+        Raises:
+            TypeError: If an argument is of the wrong type.
+            ValueError: If the age is not positive.
+        """
+        given = client_or_microgrid
+        if not isinstance(given, MicrogridApiClient | Microgrid):
+            raise TypeError(f"a LiveSite needs a MicrogridApiClient or a Microgrid, not {given!r}")
+        client = given.client if isinstance(given, Microgrid) else given
+        self.max_age = check_timeout(max_age, "max_age")
+        self._client = client
+        self._given = given if isinstance(given, Microgrid) else None
+        self._name = name or site_of(client.server_url)
+        self._microgrid: Microgrid | None = None
+        self._pool: EVChargerPool | None = None
+        # Replaced as a whole, by whoever calls `show_limit`; read by the thread.
+        self._limits: tuple[Limit, ...] = ()
+        # Written by the thread alone; each entry is replaced as a whole.
+        self._heard: dict[str, Heard] = {}
+        self._stamps: dict[str, datetime] = {}
+        self._components: dict[int, Component] = {}
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        # Protects the listeners, which are few.
+        self._lock = threading.Lock()
+        self._totals: dict[str, Receiver[Any]] = {}
+        self._changes: Receiver[str] | None = None
+        self._feeds: ComponentReceivers | None = None
+        self._report: EVChargerPoolReport | None = None
+        self._reported_at: datetime | None = None
+        self._next_take = self._next_look = 0.0
+        self._stopped = threading.Event()
+        site = site_of(client.server_url)
+        self._worker = Worker(f"microgrid-live-site {site}", work=self._work, end=self._end)
+        self._opener = threading.Thread(
+            target=self._open, name=f"microgrid-open-site {site}", daemon=True
+        )
+        self._worker.post(_Changed())
+        self._opener.start()
+
+    def __repr__(self) -> str:
+        """Name the site."""
+        state = "closed" if self._stopped.is_set() else "open"
+        return f"<LiveSite {self._name}, {state}, {len(self._heard)} sources>"
+
+    @property
+    def name(self) -> str:
+        """What the site is called."""
+        return self._name
+
+    @property
+    def client(self) -> MicrogridApiClient:
+        """The client."""
+        return self._client
+
+    @property
+    def microgrid(self) -> Microgrid | None:
+        """The site; ``None`` until it has answered for the first time."""
+        return self._microgrid
+
+    @property
+    def pool(self) -> EVChargerPool | None:
+        """A pool of all EV chargers, which proposes nothing; ``None`` if there are none."""
+        return self._pool
+
+    @property
+    def report(self) -> EVChargerPoolReport | None:
+        """The newest report of all EV chargers."""
+        return self._report
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that are shown."""
+        return self._limits
+
+    @property
+    def components(self) -> Mapping[int, Component]:
+        """The components that send data, by ID, in the order in which they were first seen."""
+        return self._components
+
+    def show_limit(self, limit: Limit) -> None:
+        """Show how a limit stands, too, until it is closed."""
+        self._limits = (*self._limits, limit)
+        self._worker.post(_Changed())
+
+    def heard(self, source: str) -> Heard | None:
+        """Give the newest of a source; ``None`` if nothing has come of it yet."""
+        return self._heard.get(source)
+
+    def sources(self) -> dict[str, Heard]:
+        """Give the newest of all sources."""
+        return dict(self._heard)
+
+    def is_heard(self, now: float) -> bool:
+        """Tell whether the site says something now."""
+        return any(
+            heard.is_fresh(now) for source, heard in self.sources().items() if is_of_site(source)
+        )
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have somebody told, in the site's thread, that something has come.
+
+        Args:
+            listener: Called; must neither wait nor raise.
+
+        Returns:
+            What ends it.
+        """
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        return stop
+
+    def close(self) -> None:
+        """Follow it no more. Any number of times."""
+        self._stopped.set()
+        self._worker.close()
+        if self._opener is not threading.current_thread():
+            # It may be in a call, and then closes itself what it has opened.
+            self._opener.join(_LOOK_INTERVAL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    # In a thread of its own, which may wait for calls
+
+    def _open(self) -> None:
+        told, told_at = "", -math.inf
+        while not self._stopped.is_set():
+            try:
+                microgrid = self._given or Microgrid(self._client)
+            except ApiClientError as error:
+                now = time.monotonic()
+                if type(error).__name__ != told or now - told_at >= _LOG_INTERVAL:
+                    told, told_at = type(error).__name__, now
+                    _logger.warning("%s: waiting for the site: %s", self._name, error)
+                self._stopped.wait(_RETRY_INTERVAL)
+                continue
+            except RuntimeError:
+                # The client has been closed, or there are no threads any more.
+                return
+            if told:
+                _logger.warning("%s: the site is there", self._name)
+            self._worker.deliver(_Opened(microgrid, owned=self._given is None))
+            self._open_totals(microgrid, None, frozenset())
+            return
+
+    def _open_totals(
+        self, microgrid: Microgrid, pool: EVChargerPool | None, known: frozenset[str]
+    ) -> None:
+        """Receive the totals that a site has, beside those that are known."""
+        topology = microgrid.topology
+        found: dict[str, ReceiverFetcher[Any]] = {
+            "grid:power": microgrid.grid.power,
+            "grid:current": microgrid.grid.current_per_phase,
+            "grid:frequency": microgrid.grid.frequency,
+            "consumers:power": microgrid.consumer.power,
+            "pv:power": microgrid.pv.power,
+            "chp:power": microgrid.chp.power,
+            "batteries:power": microgrid.battery.power,
+            "batteries:soc": microgrid.battery.soc,
+        }
+        wanted = _totals_of(topology) - known
+        try:
+            if wanted & {"chargers:power"}:
+                pool = pool or microgrid.new_ev_charger_pool(priority=0, name="all chargers")
+                found["chargers:power"] = pool.power
+                found["chargers:current"] = pool.current_per_phase
+                found["chargers:report"] = pool.power_status
+            receivers = {source: found[source].new_receiver() for source in sorted(wanted)}
+        except (ReceiverStoppedError, RuntimeError):
+            # It is being closed.
+            return
+        except ValueError as error:
+            # The charger has gone again.
+            _logger.warning("%s: %s", self._name, error)
+            return
+        self._worker.deliver(_More(pool, receivers))
+
+    # The thread
+
+    def _work(self, messages: list[Any], now: float) -> float:
+        for message in messages:
+            if isinstance(message, _Opened):
+                self._begin(message.microgrid, now)
+            elif isinstance(message, _More):
+                self._pool = message.pool
+                self._totals |= {
+                    source: waking(receiver, self._wake)
+                    for source, receiver in message.receivers.items()
+                }
+            elif isinstance(message, Subscribed) and self._feeds is not None:
+                self._feeds.arrived(message)
+        feeds, microgrid = self._feeds, self._microgrid
+        if feeds is None or microgrid is None:
+            return now + _LOOK_INTERVAL
+        if now < self._next_take:
+            return self._next_take
+        self._next_take = now + _TAKE_INTERVAL
+        self._take(feeds, now)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_INTERVAL
+            self._look(feeds, microgrid, now)
+        for listener in self._listeners:
+            listener()
+        return self._next_look
+
+    def _begin(self, microgrid: Microgrid, now: float) -> None:
+        self._changes = microgrid.topology_changes.new_receiver(maxsize=1000)
+        self._feeds = ComponentReceivers(subscriber(microgrid), self._worker.deliver)
+        self._follow(self._feeds, microgrid.topology, now)
+        # Last: who sees it may use all of it.
+        self._microgrid = microgrid
+
+    def _wake(self) -> None:
+        self._worker.deliver(SAMPLED)
+
+    def _follow(self, feeds: ComponentReceivers, topology: Topology, now: float) -> None:
+        found = {
+            component.component_id: component
+            for component in topology.components()
+            if has_data(component, self._client.api)
+        }
+        gone = feeds.followed() - found.keys()
+        feeds.drop(gone)
+        for number in gone:
+            # A component that is not there any more has no newest value.
+            self._heard.pop(f"component:{number}", None)
+            self._heard.pop(f"charger:{number}", None)
+        feeds.follow(found, now)
+        feeds.wake_for(found)
+        # In the order in which they were first seen, so that no place of a register map moves.
+        known = {number: found[number] for number in self._components if number in found}
+        self._components = known | {number: found[number] for number in sorted(found)}
+
+    def _take(self, feeds: ComponentReceivers, now: float) -> None:
+        for number in feeds.followed():
+            values = feeds.take(number, now)
+            if values:
+                self._note(f"component:{number}", f"component/{number}", values[-1], now, row_of)
+        for source, receiver in self._totals.items():
+            values = receiver.drain()
+            if not values:
+                continue
+            if source == "chargers:report":
+                self._report = values[-1]
+                self._reported_at = datetime.now(UTC)
+                self._note_report(now)
+            else:
+                names = TOTALS[source]
+                read = functools.partial(_named, names)
+                self._note(source, source.partition(":")[0], values[-1], now, read)
+
+    def _note(
+        self, source: str, subject: str, value: Any, now: float, read: Callable[[Any], Row]
+    ) -> None:
+        stamp: datetime = value.timestamp
+        before = self._stamps.get(source)
+        self._stamps[source] = stamp
+        if before is not None and stamp <= before:
+            # It is old, or its sender's clock stands still: nothing new is known.
+            return
+        self._heard[source] = Heard(subject, stamp, now, self.max_age, lambda: read(value))
+
+    def _look(self, feeds: ComponentReceivers, microgrid: Microgrid, now: float) -> None:
+        """Look at what tells nobody when it changes."""
+        if self._changes is not None and self._changes.drain():
+            topology = microgrid.topology
+            self._follow(feeds, topology, now)
+            known = frozenset(self._totals)
+            if _totals_of(topology) - known:
+                # Asked for aside: this thread waits for no other.
+                threading.Thread(
+                    target=self._open_totals,
+                    args=(microgrid, self._pool, known),
+                    name=self._opener.name,
+                    daemon=True,
+                ).start()
+        self._note_report(now)
+        for limit in self._limits:
+            report = limit.report
+            source = f"limit:{limit.where}"
+            if report is None:
+                self._heard.pop(source, None)
+            else:
+                self._note_limit(source, limit, report, now)
+
+    def _note_report(self, now: float) -> None:
+        """Note what chargers may draw: our own decision, which holds as long as they are heard."""
+        report = self._report
+        if report is None:
+            return
+        newest = -math.inf
+        for number, one in report.chargers.items():
+            data = self._heard.get(f"component:{number}")
+            if data is None:
+                continue
+            newest = max(newest, data.heard_at)
+            is_commanded = report.target_power is not None or one.allocation.as_watts() > 0
+            values = {
+                "allocation_w": one.allocation.as_watts() + 0.0 if is_commanded else None,
+                "status": one.status.value,
+                "reason": one.reason,
+            }
+            self._heard[f"charger:{number}"] = _made(
+                f"charger/{number}", self._reported_at, data.heard_at, self.max_age, values
+            )
+        target = report.target_power
+        values = {"target_power_w": None if target is None else target.as_watts() + 0.0}
+        self._heard["chargers:target"] = _made(
+            "chargers", self._reported_at, newest, self.max_age, values
+        )
+
+    def _note_limit(self, source: str, limit: Limit, report: LimitReport, now: float) -> None:
+        measured = "grid:current" if limit.where == "grid" else f"component:{limit.where}"
+        data = self._heard.get(measured)
+        # A silent meter's house is the highest of a while, which chargers are planned with: no
+        # measurement.
+        heard_at = -math.inf if data is None or report.house is None else data.heard_at
+        row = row_of(report)
+        rating = limit.max_current
+        if rating is not None:
+            current = rating.rating if isinstance(rating, FuseCurve) else rating
+            row["max_current_a"] = current.as_amperes()
+        if limit.max_power is not None:
+            row["max_power_w"] = limit.max_power.as_watts()
+        self._heard[source] = Heard(
+            f"limit/{limit.where}", report.timestamp, heard_at, self.max_age, lambda: row
+        )
+
+    def _end(self) -> None:
+        self._stopped.set()
+        if self._feeds is not None:
+            self._feeds.close()
+        for receiver in self._totals.values():
+            close_receiver(receiver)
+        if self._changes is not None:
+            close_receiver(self._changes)
+        if self._microgrid is not None and self._given is None:
+            self._microgrid.close()
+
+
+def _made(
+    subject: str, timestamp: datetime | None, heard_at: float, max_age: float, values: Row
+) -> Heard:
+    return Heard(subject, timestamp, heard_at, max_age, lambda: values)
+
+
+def is_of_site(source: str) -> bool:
+    """Tell whether a source is what components send, not what is made of it."""
+    return source.startswith("component:")
+
+
+_CURRENTS = tuple(f"current_phase_{phase}_a" for phase in (1, 2, 3))
+
+TOTALS: dict[str, tuple[str, ...]] = {
+    "grid:power": ("power_w",),
+    "grid:current": _CURRENTS,
+    "grid:frequency": ("frequency_hz",),
+    "consumers:power": ("power_w",),
+    "pv:power": ("power_w",),
+    "chp:power": ("power_w",),
+    "batteries:power": ("power_w",),
+    "batteries:soc": ("soc_percent",),
+    "chargers:power": ("power_w",),
+    "chargers:current": _CURRENTS,
+}
+"""The sources of the totals of a site, and what their values are called."""
+
+
+def _named(names: tuple[str, ...], sample: Sample[Any] | Sample3Phase[Any]) -> Row:
+    values = [*sample] if isinstance(sample, Sample3Phase) else [sample.value]
+    return {
+        name: None if value is None else value.base_value + 0.0
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def _totals_of(topology: Topology) -> frozenset[str]:
+    """Name the totals that a site has."""
+    found = {"grid:power", "grid:current", "grid:frequency", "consumers:power"}
+    if any(topology.is_pv_inverter(c.component_id) for c in topology.components()):
+        found.add("pv:power")
+    if topology.components(ComponentCategory.CHP):
+        found.add("chp:power")
+    if topology.components(ComponentCategory.BATTERY):
+        found |= {"batteries:power", "batteries:soc"}
+    if topology.ids(ComponentCategory.EV_CHARGER):
+        found |= {"chargers:power", "chargers:current", "chargers:report"}
+    return frozenset(found)

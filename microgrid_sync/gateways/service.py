@@ -1,0 +1,193 @@
+"""Runs the gateways of a site together, as a configuration says."""
+
+import contextlib
+import ssl
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.gateways.commands import Commands, CommandSource
+from microgrid_sync.gateways.config import (
+    GatewayConfig,
+    ModbusTable,
+    MqttTable,
+    PrometheusTable,
+    SiteTable,
+)
+from microgrid_sync.gateways.live_site import LiveSite
+
+# Each gateway's module needs its extra, and is loaded where that gateway is wanted.
+if TYPE_CHECKING:
+    from microgrid_sync.gateways.modbus import ModbusGateway
+    from microgrid_sync.gateways.mqtt import MqttGateway
+    from microgrid_sync.gateways.prometheus import PrometheusGateway
+
+KINDS = ("modbus", "mqtt", "prometheus")
+
+_EXTRAS = {"modbus": "pymodbus", "mqtt": "paho", "prometheus": "prometheus_client"}
+
+
+@dataclass(frozen=True)
+class RunningGateways:
+    """What runs."""
+
+    site: LiveSite
+    commands: Commands
+    modbus: "ModbusGateway | None"
+    mqtt: "MqttGateway | None"
+    prometheus: "PrometheusGateway | None"
+
+
+@contextlib.contextmanager
+def running_gateways(
+    config: GatewayConfig, site_table: SiteTable, kinds: Collection[str]
+) -> Iterator[RunningGateways]:
+    """Run the gateways of a site until the block ends.
+
+    Args:
+        config: What they are to do; what it says nothing of has its defaults.
+        site_table: The site.
+        kinds: Which ones: of ``modbus``, ``mqtt`` and ``prometheus``.
+
+    Raises:
+        ImportError: If an extra is not installed; the text names it.
+        OSError: If a port cannot be listened on, or a file cannot be read.
+        ValueError: If a certificate or key is none, or the URL is wrong.
+    """
+    for kind in kinds:
+        _require(kind)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(MicrogridApiClient(site_table.url, timeout=site_table.timeout))
+        site = stack.enter_context(
+            LiveSite(client, name=site_table.name, max_age=site_table.max_age)
+        )
+        limit = config.limit
+        commands = stack.enter_context(
+            Commands(site, where=limit.where, fuse=limit.fuse, max_current_a=limit.max_current_a)
+        )
+        modbus = mqtt = prometheus = None
+        if "modbus" in kinds:
+            modbus = stack.enter_context(
+                _modbus(config.modbus or ModbusTable(), site, commands, config)
+            )
+        if "mqtt" in kinds:
+            mqtt = stack.enter_context(_mqtt(config.mqtt or MqttTable(), site, commands, config))
+        if "prometheus" in kinds:
+            prometheus = stack.enter_context(
+                _prometheus(config.prometheus or PrometheusTable(), site, commands, modbus, mqtt)
+            )
+        yield RunningGateways(site, commands, modbus, mqtt, prometheus)
+
+
+def _require(kind: str) -> None:
+    """Say which extra is missing.
+
+    Raises:
+        ImportError: If one is.
+    """
+    import importlib.util  # noqa: PLC0415 - only who runs gateways needs it
+
+    if importlib.util.find_spec(_EXTRAS[kind]) is None:
+        raise ImportError(
+            f"the gateway {kind} needs the extra {kind!r}: pip install 'microgrid_sync[{kind}]'"
+        )
+
+
+def _source(name: str, table: ModbusTable | MqttTable, commands: Commands) -> CommandSource | None:
+    if not table.commands:
+        return None
+    return commands.new_source(
+        name, safe_cap_w=table.safe_cap_w, heartbeat_timeout=table.heartbeat_timeout
+    )
+
+
+def _modbus(
+    table: ModbusTable, site: LiveSite, commands: Commands, config: GatewayConfig
+) -> "ModbusGateway":
+    from microgrid_sync.gateways.modbus import ModbusGateway  # noqa: PLC0415 - an extra
+
+    return ModbusGateway(
+        site,
+        host=table.host,
+        port=table.port,
+        unit_id=table.unit_id,
+        word_order=table.word_order,
+        watts_per_count=table.watts_per_count,
+        chargers=table.chargers,
+        limited=config.limit.where,
+        source=_source("modbus", table, commands),
+        commands=commands,
+    )
+
+
+def _mqtt(
+    table: MqttTable, site: LiveSite, commands: Commands, config: GatewayConfig
+) -> "MqttGateway":
+    from microgrid_sync.gateways.mqtt import MqttGateway  # noqa: PLC0415 - an extra
+
+    return MqttGateway(
+        site,
+        host=table.host,
+        port=table.port or (8883 if table.tls else 1883),
+        prefix=table.prefix,
+        client_id=table.client_id,
+        interval=table.interval,
+        buffer=table.buffer,
+        keepalive=table.keepalive,
+        user=_line_of("user_file", config.path(table.user_file)),
+        password=_line_of("password_file", config.path(table.password_file)),
+        tls=_tls(table, config) if table.tls else None,
+        home_assistant=table.discovery_prefix if table.home_assistant else None,
+        source=_source("mqtt", table, commands),
+        commands=commands,
+    )
+
+
+def _prometheus(
+    table: PrometheusTable,
+    site: LiveSite,
+    commands: Commands,
+    modbus: "ModbusGateway | None",
+    mqtt: "MqttGateway | None",
+) -> "PrometheusGateway":
+    from microgrid_sync.gateways.prometheus import PrometheusGateway  # noqa: PLC0415 - an extra
+
+    return PrometheusGateway(
+        site, host=table.host, port=table.port, commands=commands, modbus=modbus, mqtt=mqtt
+    )
+
+
+def _line_of(name: str, path: str | None) -> str | None:
+    """Read a secret's only line. It is never shown."""
+    if path is None:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise OSError(f"{name}: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: {path} is no text in UTF-8") from None
+    if len(lines) != 1 or not lines[0]:
+        raise ValueError(f"{name}: {path} must have one line, not {len(lines)}")
+    return lines[0]
+
+
+def _tls(table: MqttTable, config: GatewayConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.path(table.ca_file))
+        certificate = config.path(table.certificate_file)
+        if certificate is not None:
+            # An encrypted key asks for a password: none, instead of a question on the terminal.
+            context.load_cert_chain(certificate, config.path(table.key_file), password=lambda: b"")
+    except FileNotFoundError:
+        files = (table.ca_file, table.certificate_file, table.key_file)
+        found = [path for name in files if (path := config.path(name)) and not Path(path).exists()]
+        raise OSError(f"mqtt: {found[0]} is not there") from None
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise ValueError(
+            f"mqtt: ca_file, certificate_file or key_file cannot be read as PEM: {reason}"
+        ) from None
+    return context
