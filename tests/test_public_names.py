@@ -162,7 +162,9 @@ FIELDS: dict[str, list[str]] = {
     "Error": ["request", "msg"],
     "OutOfBounds": ["request", "bounds"],
     "PowerBounds": ["inclusion_lower", "exclusion_lower", "exclusion_upper", "inclusion_upper"],
-    "ClientStats": ["streams", "calls", "retries", "failures", "resent", "failing_since", "call_times"],
+    "ClientStats": [
+        "streams", "calls", "retries", "failures", "resent", "failing_since", "call_times",
+    ],
     "CallTimes": ["buckets", "total_s"],
     "StreamStats": [
         "component_id", "messages", "dropped", "undecodable", "reconnects", "age_s",

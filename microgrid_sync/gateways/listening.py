@@ -31,8 +31,8 @@ class Listener(socketserver.ThreadingTCPServer):
     """Accepts connections, and has each of them served in a daemon thread of its own.
 
     Of more connections than it is to have, one is closed: of the host that has most of them the one
-    that has asked nothing yet, or has been quiet for the longest. A peer that has lost power says no
-    farewell, and comes back; and one that opens connections without end closes but its own. (The
+    that has asked nothing yet, or has been quiet for the longest. A peer that has lost power says
+    no farewell, and comes back; and one that opens connections without end closes but its own. (The
     implementation guide for Modbus on TCP/IP wants the oldest unused one to be closed.)
     """
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource
@@ -59,6 +59,20 @@ class _Sent(NamedTuple):
     is_valid: bool
     at: float
     """When, on the monotonic clock."""
+
+
+class _Client(Client):
+    """Remembers why it could not connect, which the library tells nobody."""
+
+    failure = ""
+
+    def reconnect(self) -> MQTTErrorCode:
+        """See `Client.reconnect`."""
+        try:
+            return super().reconnect()
+        except OSError as error:
+            self.failure = getattr(error, "verify_message", "") or error.strerror or str(error)
+            raise
 
 
 class MqttGateway:
@@ -147,8 +161,8 @@ class MqttGateway:
     def _new_client(
         self, client_id: str | None, user: str | None, password: str | None,
         tls: ssl.SSLContext | None,
-    ) -> Client:  # fmt: skip
-        client = Client(
+    ) -> "_Client":  # fmt: skip
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id or f"microgrid-sync-{self._site.name}",
             protocol=MQTTProtocolVersion.MQTTv311,
@@ -200,19 +214,24 @@ class MqttGateway:
         with self._changed:
             is_first, self._is_closing = not self._is_closing, True
             self._changed.notify_all()
+        if not is_first:
+            return
         deadline = time.monotonic() + _CLOSE_TIMEOUT
         current = threading.current_thread()
         if self._publisher is not current:
             self._publisher.join(_CLOSE_TIMEOUT)
-        if is_first and self._is_connected:
+        if self._is_connected:
             # A clean farewell keeps the broker from sending the last will.
             self._client.publish(f"{self._base}/status", OFFLINE, qos=0, retain=True)
-        # Once more if it was just connecting: then the first word is lost.
-        while self._network is not current:
+        self._client.disconnect()
+        while self._network is not current and self._network.is_alive():
+            # Once more if it was just connecting: then the first word is lost.
             self._client.disconnect()
             self._network.join(0.1)
-            if not self._network.is_alive() or time.monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 break
+        # It knows this gateway, too: else its sockets would stay until the garbage is collected.
+        del self._client
 
     def __enter__(self) -> Self:
         return self
@@ -249,7 +268,7 @@ class MqttGateway:
             )  # fmt: skip
 
     def _on_connect_fail(self, _: Client, __: Any) -> None:
-        self._tell_trouble("cannot be reached")
+        self._tell_trouble(f"cannot be reached: {self._client.failure}")
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
         with self._changed:
@@ -450,7 +469,7 @@ class MqttGateway:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _who(topic: str, by: str | None) -> str:

@@ -1,0 +1,398 @@
+"""A site at a real MQTT broker."""
+
+import contextlib
+import itertools
+import json
+import re
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from microgrid_sync import MicrogridApiClient
+from microgrid_sync.gateways import Commands, LiveSite
+from microgrid_sync.gateways.config import read_gateways
+from microgrid_sync.gateways.mqtt import MqttGateway
+from microgrid_sync.gateways.service import running_gateways
+from microgrid_sync.simulator import Fault, Simulator
+from tests.gateways.sites import draw, live_site
+from tests.integration.broker import Broker, Listener
+from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.microgrid(sample_interval=0.1)
+
+POWER = "microgrid/depot/component/7/active_power_w"
+GRID = "microgrid/depot/grid/power_w"
+COMMAND = "microgrid/depot/command"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with Broker(tmp_path) as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconnect at once: what is under test is not how long that takes."""
+    monkeypatch.setattr("microgrid_sync.gateways.mqtt._RECONNECT_DELAYS", (1, 1))
+
+
+@contextlib.contextmanager
+def publishing(
+    url: str, broker: Broker, *, max_age: float = 10.0, commands: bool = False,
+    safe: float | None = None, timeout: float = 60.0, **options: Any,
+) -> Iterator[tuple[LiveSite, MqttGateway]]:  # fmt: skip
+    with live_site(url, max_age=max_age, name="depot") as site, Commands(site) as carrying_out:
+        source = None
+        if commands:
+            source = carrying_out.new_source("mqtt", safe_cap_w=safe, heartbeat_timeout=timeout)
+        options = {"interval": 0.2, "port": broker.port, "source": source, **options}
+        with MqttGateway(site, commands=carrying_out, **options) as gateway:
+            assert eventually(lambda: gateway.is_connected)
+            yield site, gateway
+
+
+@pytest.mark.both_apis
+def test_values_are_what_the_client_says(microgrid: Simulator, broker: Broker, api: str) -> None:
+    url = f"{microgrid.url}?api={api}"
+    with publishing(url, broker) as (site, _), Listener(broker.port) as listener:
+        receiver = site.client.ev_charger_data(7, maxsize=1000)
+        samples = {}
+
+        def same() -> bool:
+            samples.update({sample.timestamp: sample for sample in receiver.drain()})
+            told = listener.newest.get(POWER)
+            if told is None:
+                return False
+            said = json.loads(told.payload)
+            sample = samples.get(datetime.fromisoformat(said["time"]))
+            return sample is not None and said == {
+                "value": sample.active_power, "time": said["time"], "valid": True,
+            }  # fmt: skip
+
+        assert eventually(same)
+        assert listener.newest["microgrid/depot/status"].payload == "online"
+        assert listener.value("microgrid/depot/component/7/component_state") == "charging"
+        assert eventually(lambda: isinstance(listener.value(GRID), float))
+        assert eventually(lambda: listener.value("microgrid/depot/batteries/soc_percent"))
+        assert listener.is_valid("microgrid/depot/commands/cap_w")
+        receiver.close()
+
+
+def test_values_are_retained(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker), Listener(broker.port) as first:
+        assert eventually(lambda: first.value(POWER))
+    with Listener(broker.port) as listener:
+        assert eventually(lambda: POWER in listener.newest)
+        assert listener.newest[POWER].retained
+        # And nobody takes them for new.
+        assert eventually(lambda: listener.newest["microgrid/depot/status"].payload == "offline")
+
+
+def test_values_come_no_more_often_than_they_are_to(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker, interval=2.0), Listener(broker.port) as listener:
+        assert eventually(lambda: sum(one.topic == POWER for one in listener.all) >= 3)
+        times = [
+            datetime.fromisoformat(json.loads(one.payload)["time"])
+            for one in listener.all
+            if one.topic == POWER
+        ]
+    # What was retained comes first.
+    gaps = [(later - one).total_seconds() for one, later in itertools.pairwise(times[1:])]
+    assert min(gaps) > 1.5
+
+
+def test_gateway_that_dies_is_offline(microgrid: Simulator, broker: Broker, tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(
+        f'[site]\nurl = "{microgrid.url}"\nname = "depot"\n[mqtt]\nport = {broker.port}\n'
+    )
+    command = ["python", "-m", "microgrid_sync", "gateway", "mqtt", "--config", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with Listener(broker.port) as listener:
+        assert eventually(lambda: listener.value(POWER))
+        assert listener.newest["microgrid/depot/status"].payload == "online"
+        process.kill()
+        process.wait(PATIENCE)
+        assert eventually(lambda: listener.newest["microgrid/depot/status"].payload == "offline")
+
+
+@pytest.mark.both_apis
+def test_cap_with_a_lifetime_is_obeyed(microgrid: Simulator, broker: Broker, api: str) -> None:
+    url = f"{microgrid.url}?api={api}"
+    with publishing(url, broker, commands=True), Listener(broker.port) as listener:
+        listener.publish(f"{COMMAND}/cap", {"power_w": 5000, "lifetime_s": 3600, "by": "EMS"})
+        assert eventually(lambda: draw(microgrid) <= 5001)
+        assert eventually(lambda: listener.value("microgrid/depot/commands/cap_w") == 5000)
+        who = listener.value("microgrid/depot/commands/cap_by")
+        assert who == f"MQTT {COMMAND}/cap (EMS)"
+        answer = json.loads(listener.newest["microgrid/depot/result/cap"].payload)
+        assert answer["accepted"] is True
+        listener.publish(f"{COMMAND}/cap", {"power_w": 4200, "lifetime_s": 1})
+        assert eventually(lambda: draw(microgrid) > 12_000)
+        assert eventually(lambda: listener.value("microgrid/depot/commands/cap_w") is None)
+
+
+@pytest.mark.both_apis
+def test_heartbeat_that_stops_leaves_the_safe_value(
+    microgrid: Simulator, broker: Broker, api: str
+) -> None:
+    url = f"{microgrid.url}?api={api}"
+    with publishing(url, broker, commands=True, safe=4200.0, timeout=1.5) as (_, gateway):
+        with Listener(broker.port) as listener:
+            listener.publish(f"{COMMAND}/cap", {"power_w": 9000, "lifetime_s": 3600})
+            for _ in range(10):
+                listener.publish(f"{COMMAND}/heartbeat", "")
+                time.sleep(0.2)
+            assert draw(microgrid) > 4300
+            assert eventually(lambda: draw(microgrid) <= 4201)
+            assert eventually(lambda: listener.value("microgrid/depot/commands/is_safe_value"))
+            listener.publish(f"{COMMAND}/heartbeat", "")
+            assert eventually(lambda: listener.value("microgrid/depot/commands/cap_w") == 9000)
+        del gateway
+
+
+def test_limit_is_obeyed(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker, commands=True), Listener(broker.port) as listener:
+        listener.publish(f"{COMMAND}/limit", {"current_a": 20.0, "lifetime_s": 3600})
+        topic = "microgrid/depot/limit/grid/headroom_phase_1_a"
+        assert eventually(lambda: listener.is_valid(topic))
+        listener.publish(f"{COMMAND}/limit", {"current_a": None})
+        # What is not there any more is not valid any more.
+        assert eventually(lambda: listener.is_valid(topic) is False)
+
+
+def test_what_is_no_command_is_refused(
+    microgrid: Simulator, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with publishing(microgrid.url, broker, commands=True), Listener(broker.port) as listener:
+        for payload, text in (
+            ("", "must be JSON"),
+            ("[" * 4000, "must be JSON"),
+            ("5000", "must be an object"),
+            ({"power": 5000}, "must be an object"),
+            ({"power_w": 5000}, "'lifetime_s' is missing"),
+            ({"power_w": 5000, "lifetime_s": 60, "x": 1}, "'x' is unknown"),
+            ({"power_w": "5000", "lifetime_s": 60}, "finite number in W"),
+            ('{"power_w": NaN, "lifetime_s": 60}', "finite number in W"),
+            ({"power_w": 11, "lifetime_s": 60}, "less than any car takes"),
+            ({"power_w": 5000, "lifetime_s": 0}, "a lifetime must be"),
+            ({"power_w": 5000, "lifetime_s": 60, "by": 5}, "'by' must be a string"),
+            (json.dumps({"power_w": 5000}) + " " * 5000, "at most 4096 bytes"),
+        ):
+            listener.newest.pop("microgrid/depot/result/cap", None)
+            listener.publish(f"{COMMAND}/cap", payload)
+            assert eventually(lambda: "microgrid/depot/result/cap" in listener.newest), payload
+            answer = json.loads(listener.newest["microgrid/depot/result/cap"].payload)
+            assert answer["accepted"] is False
+            assert text in answer["error"], payload
+        listener.publish(f"{COMMAND}/start", {"x": 1})
+        assert eventually(lambda: "microgrid/depot/result/start" in listener.newest)
+        assert listener.value("microgrid/depot/commands/cap_w") is None
+    # A line a minute, not one each.
+    assert caplog.text.count("is refused") == 1
+
+
+def test_retained_command_is_not_carried_out(microgrid: Simulator, broker: Broker) -> None:
+    with Listener(broker.port) as listener:
+        listener.publish(f"{COMMAND}/cap", {"power_w": 5000, "lifetime_s": 3600}, retain=True)
+        with publishing(microgrid.url, broker, commands=True):
+            assert eventually(lambda: "microgrid/depot/result/cap" in listener.newest)
+            answer = json.loads(listener.newest["microgrid/depot/result/cap"].payload)
+            assert "retained" in answer["error"]
+
+
+def test_without_commands_nothing_is_commanded(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker) as (site, _), Listener(broker.port) as listener:
+        listener.publish(f"{COMMAND}/cap", {"power_w": 5000, "lifetime_s": 3600})
+        before = listener.value(POWER)
+        assert eventually(lambda: listener.value(POWER) not in {before, None})
+        assert "microgrid/depot/result/cap" not in listener.newest
+        assert site.report is not None
+        assert site.report.target_power is None
+
+
+@pytest.mark.both_apis
+def test_broker_that_is_killed_costs_no_message(
+    microgrid: Simulator, broker: Broker, api: str
+) -> None:
+    url = f"{microgrid.url}?api={api}"
+    with publishing(url, broker, commands=True, interval=0.01) as (site, gateway):
+        receiver = site.client.ev_charger_data(7, maxsize=10_000)
+        with Listener(broker.port, POWER) as listener:
+            assert eventually(lambda: len(listener.all) > 5)
+            broker.kill()
+            assert eventually(lambda: gateway.waiting > 500)
+            broker.start()
+            # Reconnects by itself, and is told what has waited.
+            assert eventually(lambda: gateway.is_connected and gateway.waiting == 0)
+            assert eventually(lambda: listener.all[-1].payload != "" and _is_recent(listener))
+            told = [json.loads(one.payload)["time"] for one in listener.all if not one.retained]
+        # In order. Some twice: what was on its way, and what is told once more afterwards.
+        moments = [datetime.fromisoformat(one) for one in told]
+        first, last = moments[0], moments[-1]
+        sent = [s.timestamp for s in receiver.drain() if first <= s.timestamp <= last]
+        in_order = sorted(set(moments))
+        # What the listener itself has missed, being away: the messages that came before it was
+        # back. All others are there, but for those of one look of the site's.
+        assert gateway.dropped == 0
+        assert len(in_order) > len(sent) // 4
+        receiver.close()
+
+
+def _is_recent(listener: Listener) -> bool:
+    stamp = datetime.fromisoformat(json.loads(listener.all[-1].payload)["time"])
+    return abs(time.time() - stamp.timestamp()) < PATIENCE
+
+
+def test_messages_wait_in_order_and_the_oldest_are_dropped(
+    microgrid: Simulator, broker: Broker
+) -> None:
+    with publishing(microgrid.url, broker, buffer=2000, interval=0.01) as (_, gateway):
+        broker.kill()
+        assert eventually(lambda: gateway.dropped > 500)
+        assert gateway.waiting <= 2000
+        broker.start()
+        with Listener(broker.port) as listener:
+            assert eventually(lambda: gateway.is_connected and gateway.waiting < 200)
+            assert eventually(lambda: listener.value(POWER) is not None)
+            assert eventually(lambda: listener.value("microgrid/depot/component/2/active_power_w"))
+            # All that is known is told once more, however little was kept.
+            assert eventually(lambda: "microgrid/depot/commands/cap_w" in listener.newest)
+            assert listener.newest["microgrid/depot/status"].payload == "online"
+
+
+def test_broker_that_hangs_is_left_and_found_again(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker, keepalive=1) as (_, gateway):
+        broker.stop()
+        assert eventually(lambda: not gateway.is_connected)
+        broker.go_on()
+        assert eventually(lambda: gateway.is_connected and gateway.waiting < 100)
+        with Listener(broker.port) as listener:
+            assert eventually(lambda: listener.newest.get("microgrid/depot/status"))
+            assert eventually(lambda: listener.newest["microgrid/depot/status"].payload == "online")
+
+
+def test_what_is_silent_is_not_valid(microgrid: Simulator, broker: Broker) -> None:
+    with publishing(microgrid.url, broker, max_age=0.5), Listener(broker.port) as listener:
+        assert eventually(lambda: listener.is_valid(POWER))
+        fault = microgrid.faults.add(Fault(kind="silent", components=[7]))
+        assert eventually(lambda: listener.is_valid(POWER) is False)
+        assert listener.value(POWER) is None
+        assert eventually(lambda: listener.is_valid("microgrid/depot/charger/7/status") is False)
+        microgrid.faults.end(fault)
+        assert eventually(lambda: listener.is_valid(POWER))
+
+
+def test_home_assistant_discovers_what_there_is(microgrid: Simulator, broker: Broker) -> None:
+    with (
+        publishing(microgrid.url, broker, commands=True, home_assistant="homeassistant"),
+        Listener(broker.port) as listener,
+    ):
+        topic = "homeassistant/sensor/microgrid_depot/component_7_active_power_w/config"
+        assert eventually(lambda: topic in listener.newest)
+        entity = json.loads(listener.newest[topic].payload)
+        assert entity["state_topic"] == POWER
+        assert (entity["device_class"], entity["unit_of_measurement"]) == ("power", "W")
+        number = "homeassistant/number/microgrid_depot/cap_w/config"
+        assert eventually(lambda: number in listener.newest)
+        # What it would send is a command.
+        template = json.loads(listener.newest[number].payload)["command_template"]
+        listener.publish(f"{COMMAND}/cap", template.replace("{{ value }}", "5000"))
+        assert eventually(lambda: draw(microgrid) <= 5001)
+        # It has been started anew, and may have lost its memory.
+        listener.newest.pop(topic)
+        listener.publish("homeassistant/status", "online")
+        assert eventually(lambda: topic in listener.newest)
+        assert all(
+            re.fullmatch(r"[A-Za-z0-9_/-]+", one)
+            for one in listener.newest
+            if one.startswith("homeassistant/")
+        )
+
+
+def test_user_password_and_certificates_come_from_files(
+    microgrid: Simulator, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "user").write_text("depot\n")
+    (tmp_path / "password").write_text("secret word\n")
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", str(tmp_path / "users"), "depot", "secret word"],
+        check=True,
+    )
+    settings = (
+        "allow_anonymous false", f"password_file {tmp_path / 'users'}",
+        f"cafile {tmp_path / 'ca.pem'}", f"certfile {tmp_path / 'cert.pem'}",
+        f"keyfile {tmp_path / 'key.pem'}", "user root",
+    )  # fmt: skip
+    with Broker(tmp_path, *settings) as broker:
+        config = read_gateways(
+            {
+                "site": {"url": microgrid.url, "name": "depot"},
+                "mqtt": {
+                    "port": broker.port, "tls": True, "ca_file": "ca.pem",
+                    "user_file": "user", "password_file": "password",
+                },
+            },
+            folder=tmp_path,
+        )  # fmt: skip
+        assert config.site is not None
+        with running_gateways(config, config.site, ["mqtt"]) as running:
+            assert running.mqtt is not None
+            mqtt = running.mqtt
+            assert eventually(lambda: mqtt.published > 100)
+            assert "secret" not in repr(mqtt)
+
+
+def test_wrong_password_is_told_and_tried_again(
+    microgrid: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", str(tmp_path / "users"), "depot", "right"], check=True
+    )
+    settings = ("allow_anonymous false", f"password_file {tmp_path / 'users'}", "user root")
+    with (
+        Broker(tmp_path, *settings) as broker,
+        MicrogridApiClient(microgrid.url) as client,
+        LiveSite(client, name="depot") as site,
+        MqttGateway(site, port=broker.port, user="depot", password="wrong") as gateway,
+    ):
+        assert eventually(lambda: "refuses the connection: Not authorized" in caplog.text)
+        assert not gateway.is_connected
+    assert "wrong" not in caplog.text
+
+
+# The MQTT library leaves the socket of a handshake that fails to the garbage collector.
+@pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_broker_without_the_right_certificate_is_refused(
+    microgrid: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    right, other = trustme.CA(), trustme.CA()
+    certificate = other.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    settings = (
+        "allow_anonymous true", f"certfile {tmp_path / 'cert.pem'}",
+        f"keyfile {tmp_path / 'key.pem'}", "user root",
+    )  # fmt: skip
+    context = ssl.create_default_context()
+    right.configure_trust(context)
+    with (
+        Broker(tmp_path, *settings) as broker,
+        live_site(microgrid.url) as site,
+        MqttGateway(site, port=broker.port, tls=context) as gateway,
+    ):
+        assert eventually(lambda: "cannot be reached: unable to get local" in caplog.text)
+        assert gateway.published == 0
