@@ -41,8 +41,8 @@ from microgrid_sync.model import (
 from microgrid_sync.model.shown import Listing, Shown
 from microgrid_sync.model.telemetry import Sensor, Telemetry
 from microgrid_sync.program_end import check_not_forked, interrupts_us
-from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize, merge
-from microgrid_sync.subscription import Subscription, ids_of
+from microgrid_sync.receiver import RECEIVER_MAX_SIZE, Receiver, check_maxsize
+from microgrid_sync.subscription import Callbacks, Subscription, ids_of
 from microgrid_sync.transport.attempts import CallOptions, CallPlan
 from microgrid_sync.transport.calls import CallCounters, CallTimes
 from microgrid_sync.transport.channel import (
@@ -51,6 +51,7 @@ from microgrid_sync.transport.channel import (
     ChannelOptions,
     check_api,
     parse_url,
+    site_of,
 )
 from microgrid_sync.transport.reachability import ClientState
 from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, Strategy
@@ -177,6 +178,7 @@ class MicrogridApiClient:
         self._timeout = check_timeout(timeout)
         self._call_retry = call_retry
         self._counters = CallCounters()
+        self._callbacks = Callbacks(site_of(server_url))
         # Serializes connecting: protects the URL and the session. Disconnecting needs it not.
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -593,8 +595,9 @@ class MicrogridApiClient:
         Args:
             component_ids: A component, or several of any categories.
             callback: Is given one value at a time: the data of the component's category, or its
-                `Telemetry` if that has none. It is called in a thread of the subscription's. What
-                it raises is logged and counted, and does not end anything.
+                `Telemetry` if that has none. One thread calls all functions of a client, so that
+                they need no lock against each other, and one that waits holds up the others. What
+                it raises is logged and counted, and ends neither its own calls nor those of others.
 
         Returns:
             What ends it. It does not have to be kept, the calls go on until it or the client is
@@ -613,7 +616,7 @@ class MicrogridApiClient:
             receivers += (
                 self._receive_any(one, RECEIVER_MAX_SIZE) for one in ids_of(component_ids)
             )
-            return Subscription(merge(*receivers), callback)
+            return Subscription(receivers, callback, self._callbacks)
         except BaseException:
             for receiver in receivers:
                 receiver.close()

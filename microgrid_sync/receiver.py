@@ -552,7 +552,7 @@ class _MergedWriter(Writer[T]):
 
 
 class _WakingWriter(_MergedWriter[T]):
-    """What one source writes into, and somebody is told each time."""
+    """What one source writes into, and somebody is told each time, and of the end."""
 
     __slots__ = ("_wake",)
 
@@ -565,6 +565,13 @@ class _WakingWriter(_MergedWriter[T]):
         dropped = super().put(value)
         self._wake()
         return dropped
+
+    def end(self, error: BaseException | None = None) -> bool:
+        """See `Writer.end`; the end is told, too."""
+        is_first = super().end(error)
+        if is_first:
+            self._wake()
+        return is_first
 
 
 class _NewestWriter(_MergedWriter[T]):

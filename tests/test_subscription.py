@@ -64,7 +64,43 @@ def test_calls_come_one_after_the_other_in_one_thread(client: MicrogridApiClient
         time.sleep(0.6)
     assert subscription.failures == 0
     (name,) = threads
-    assert name.startswith("microgrid-subscription-")
+    assert name.startswith("microgrid-callbacks ")
+
+
+def test_all_functions_of_a_client_are_called_in_one_thread(client: MicrogridApiClient) -> None:
+    threads: set[int] = set()
+    inside = threading.Lock()
+
+    def note(_: object) -> None:
+        assert inside.acquire(blocking=False)
+        threads.add(threading.get_ident())
+        inside.release()
+
+    with client.subscribe([5, 7], note) as one, client.subscribe([7, 8], note) as other:
+        time.sleep(0.6)
+        names = [thread.name for thread in threading.enumerate()]
+        assert sum(name.startswith("microgrid-callbacks") for name in names) == 1
+    assert len(threads) == 1
+    assert one.failures == other.failures == 0
+    # It ends with the last one, and comes back with the next.
+    assert eventually(
+        lambda: not any("callbacks" in thread.name for thread in threading.enumerate())
+    )
+    found: list[Any] = []
+    with client.subscribe(7, found.append):
+        assert eventually(lambda: found)
+
+
+def test_one_that_raises_is_not_the_end_of_others(client: MicrogridApiClient) -> None:
+    found: list[Any] = []
+
+    def fail(_: object) -> None:
+        raise SystemExit(3)
+
+    with client.subscribe(7, fail) as bad, client.subscribe(7, found.append) as good:
+        assert eventually(lambda: bad.failures > 3 and len(found) > 3)
+        assert not bad.is_closed
+    assert good.failures == 0
 
 
 def test_function_that_raises_is_counted_and_goes_on(
@@ -132,13 +168,27 @@ def test_what_makes_no_sense_is_refused(client: MicrogridApiClient) -> None:
     assert eventually(lambda: client.stats().streams == ())
 
 
-def test_stream_that_ends_by_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with ScriptedServer(component(1, "meter")) as server, MicrogridApiClient(server.url) as client:
-        server.stream = failing(grpc.StatusCode.DATA_LOSS, "no more")
-        subscription = client.subscribe([1], lambda _: None)
-        assert eventually(lambda: subscription.is_closed)
+def test_stream_that_ends_by_an_error_is_told_and_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        ScriptedServer(component(1, "meter"), component(2, "meter")) as server,
+        MicrogridApiClient(server.url) as client,
+    ):
+        fail = failing(grpc.StatusCode.DATA_LOSS, "no more")
+        server.stream = lambda number, context: (fail if number == 1 else server.count_up)(
+            number, context
+        )
+        found: list[Any] = []
+        subscription = client.subscribe([1, 2], found.append)
         assert eventually(lambda: isinstance(subscription.error, DataLoss))
-    assert "nothing is called any more" in caplog.text
+        count = len(found)
+        assert eventually(lambda: len(found) > count + 3)
+        assert not subscription.is_closed
+        server.stream = fail
+        only = client.subscribe([1], found.append)
+        assert eventually(lambda: only.is_closed)
+    assert "nothing is called with it any more" in caplog.text
 
 
 def test_latest_waits_for_the_first_value_and_then_for_nothing(
