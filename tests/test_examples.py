@@ -1,6 +1,7 @@
 """The scripts that users start from do run."""
 
 import configparser
+import json
 import os
 import re
 import runpy
@@ -15,7 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from microgrid_sync.simulator import Simulator, load_site
+from microgrid_sync import MicrogridApiClient
+from microgrid_sync.gateways import Commands, LiveSite, load_gateways
+from microgrid_sync.gateways.modbus import ModbusGateway
+from microgrid_sync.gateways.mqtt import MqttGateway
+from microgrid_sync.gateways.prometheus import PrometheusGateway
+from microgrid_sync.simulator import Fault, Simulator, load_site
+from tests.gateways.masters import Master, registers_of
 from tests.support.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parent.parent
@@ -42,12 +49,15 @@ def test_script_of_the_readme_works_and_has_ten_lines() -> None:
 def test_every_example_is_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == {
+        "alarm_on_silence.py",
+        "cap_from_modbus.py",
         "dim_14a.py",
         "ev_charger_pool.py",
         "follow_chargers.py",
         "fuse.py",
         "health.py",
         "limit_a_charger.py",
+        "scada_poller.py",
         "site_overview.py",
         "test_my_program.py",
         "watchdog.py",
@@ -207,6 +217,129 @@ def test_health() -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
+
+
+def started(name: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Start an example."""
+    script = str(ROOT / "examples" / name)
+    return subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def test_scada_poller_marks_what_is_silent_and_ends_on_sigterm() -> None:
+    text = (ROOT / "examples" / "scada_poller.py").read_text()
+    assert len(text.splitlines()) < 80
+    with Simulator(sample_interval=0.2) as simulator:
+        process = started("scada_poller.py", simulator.url)
+        assert process.stdout is not None
+        while not re.search(r"C7\.P=-?[\d.]+kW/GOOD", process.stdout.readline()):
+            assert process.poll() is None
+        simulator.faults.add(Fault(kind="silent", components=[7]))
+        while "C7.P" not in (line := process.stdout.readline()) or "kW/BAD" not in line:
+            assert process.poll() is None
+        assert re.search(r"C2\.P=-?[\d.]+kW/GOOD", line)
+        process.terminate()
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert out.endswith("ended\n")
+
+
+def test_scada_poller_that_hangs_ends_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "scada_poller.py"))
+    main = example["main"]
+    # As its own module has them.
+    monkeypatch.setitem(main.__globals__, "STUCK", -1.0)
+    monkeypatch.setitem(main.__globals__, "INTERVAL", 0.05)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Simulator(sample_interval=0.2) as simulator:
+            assert main(simulator.url) == 1
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_cap_from_modbus() -> None:
+    with Simulator(sample_interval=0.2) as simulator:
+        process = started("cap_from_modbus.py", simulator.url, "0")
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with Master(port) as master:
+            master.write(0, *registers_of(5000.0))
+
+        def draw() -> float:
+            return simulator.change(lambda site: sum(site.flows[n].power for n in (7, 8)))
+
+        assert eventually(lambda: 0 < draw() <= 5001)
+        line = ""
+        while "5000 W by Modbus master 127.0.0.1" not in line:
+            assert process.poll() is None
+            line = process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
+def test_alarm_on_silence() -> None:
+    with Simulator(sample_interval=0.2) as simulator:
+        process = started("alarm_on_silence.py", simulator.url, "1.5")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "watching 8 components\n"
+        time.sleep(1.0)
+        number = simulator.faults.add(Fault(kind="silent", components=[7]))
+        assert process.stdout.readline().endswith("component 7: ALARM: silent\n")
+        simulator.faults.end(number)
+        assert process.stdout.readline().endswith("component 7: heard again\n")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (0, "ended\n")
+
+
+def test_configuration_for_gateways_is_one() -> None:
+    config = load_gateways(ROOT / "examples" / "deploy" / "site.toml")
+    assert config.modbus is not None
+    assert config.modbus.safe_cap_w == 4200
+    assert config.mqtt is not None
+    assert config.prometheus is not None
+
+
+def test_unit_of_the_gateways_is_one() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign] # names keep their letters
+    unit.read(ROOT / "examples" / "deploy" / "microgrid-gateway.service")
+    program, *arguments = unit["Service"]["ExecStart"].split()
+    assert program.endswith("/microgrid-sync")
+    assert arguments[:2] == ["gateway", "all"]
+    assert unit["Service"]["Restart"] == "always"
+
+
+def test_dashboard_asks_for_metrics_that_there_are() -> None:
+    dashboard = json.loads((ROOT / "examples" / "deploy" / "grafana-dashboard.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"microgrid_\w+", target["expr"])
+    }
+    with (
+        Simulator(sample_interval=0.2) as simulator,
+        MicrogridApiClient(simulator.url) as client,
+        LiveSite(client) as site,
+        Commands(site, max_current_a=50.0) as commands,
+    ):
+        source = commands.new_source("modbus")
+        source.set_cap(5000.0, by="a test")
+        with (
+            ModbusGateway(site, port=0, source=source) as modbus,
+            # There is no broker, which is a value, too.
+            MqttGateway(site, port=1) as mqtt,
+            PrometheusGateway(site, port=0, commands=commands, modbus=modbus, mqtt=mqtt) as gateway,
+        ):
+
+            def missing() -> set[str]:
+                text, _ = gateway.metrics("")
+                return asked - set(re.findall(r"^(microgrid_\w+)", text.decode(), re.MULTILINE))
+
+            assert eventually(lambda: not missing()), missing()
 
 
 def test_tests_of_a_program() -> None:

@@ -5,12 +5,16 @@ of its own, which needs its extra.
 """
 
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource
+from microgrid_sync.gateways.config import GatewayConfig, load_gateways, read_gateways
 from microgrid_sync.gateways.live_site import Heard, LiveSite
 
 __all__ = [
     "CommandError",
     "CommandSource",
     "Commands",
+    "GatewayConfig",
     "Heard",
     "LiveSite",
+    "load_gateways",
+    "read_gateways",
 ]
