@@ -8,14 +8,12 @@ from typing import Any
 
 from microgrid_sync import MicrogridApiClient
 
-INTERVAL = 1.0
-SILENT = 10.0
-STUCK = 30.0
+INTERVAL, SILENT, STUCK = 1.0, 10.0, 30.0
 SENDING = {"METER", "INVERTER", "EV_CHARGER", "BATTERY"}
 
 
 class ProcessImage:
-    """The newest values by tag, as control systems have them: value, quality, age."""
+    """The newest values by tag, as control systems have them: value and quality."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -25,28 +23,24 @@ class ProcessImage:
 
     def write(self, data: Any) -> None:
         """Take what a component sends: the callback of the subscription."""
-        power = getattr(data, "active_power", None)
-        if power is not None:
-            with self._lock:
-                self._values[f"C{data.component_id}.P"] = (power, time.monotonic())
+        name, value = ("SOC", data.soc) if hasattr(data, "soc") else ("P", data.active_power)
+        with self._lock:
+            self._values[f"C{data.component_id}.{name}"] = (value, time.monotonic())
 
-    def read(self) -> dict[str, tuple[float, str, float]]:
+    def read(self) -> dict[str, tuple[float, str]]:
         """Give all tags with their quality, as of now."""
         now = time.monotonic()
         with self._lock:
-            values = dict(self._values)
-        return {
-            tag: (value, "GOOD" if now - at < SILENT else "BAD", now - at)
-            for tag, (value, at) in sorted(values.items())
-        }
+            values = sorted(self._values.items())
+        return {tag: (value, "GOOD" if now - at < SILENT else "BAD") for tag, (value, at) in values}
 
 
 def poll(image: ProcessImage, stop: threading.Event, beats: list[float]) -> None:
     """Hand the image on: here to the output, elsewhere to the control system."""
     while not stop.wait(INTERVAL):
-        tags = image.read()
+        tags = image.read().items()
         print(
-            " ".join(f"{tag}={v / 1000:.2f}kW/{q}" for tag, (v, q, _) in tags.items()), flush=True
+            " ".join(f"{tag}={value:.0f}/{quality}" for tag, (value, quality) in tags), flush=True
         )
         beats[0] = time.monotonic()
 
@@ -56,22 +50,20 @@ def main(url: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    image, beats = ProcessImage(), [time.monotonic()]
+    image, beats, hangs = ProcessImage(), [time.monotonic()], False
+    poller = threading.Thread(target=poll, args=(image, stop, beats), name="poller", daemon=True)
     with MicrogridApiClient(url) as client:
         client.wait_until_ready()
         ids = [c.component_id for c in client.components() if c.category.name in SENDING]
-        poller = threading.Thread(
-            target=poll, args=(image, stop, beats), name="poller", daemon=True
-        )
         with client.subscribe(ids, image.write):
             poller.start()
             while not stop.wait(INTERVAL):
-                if time.monotonic() - beats[0] > STUCK:
-                    print("the poller hangs", file=sys.stderr)
-                    return 1
+                hangs = time.monotonic() - beats[0] > STUCK
+                if hangs:
+                    stop.set()
         poller.join(INTERVAL)
-    print("ended", flush=True)
-    return 0
+    print("the poller hangs" if hangs else "ended", flush=True)
+    return int(hangs)
 
 
 if __name__ == "__main__":

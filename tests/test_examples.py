@@ -231,12 +231,14 @@ def test_scada_poller_marks_what_is_silent_and_ends_on_sigterm() -> None:
     with Simulator(sample_interval=0.2) as simulator:
         process = started("scada_poller.py", simulator.url)
         assert process.stdout is not None
-        while not re.search(r"C7\.P=-?[\d.]+kW/GOOD", process.stdout.readline()):
+        while not re.search(r"C7\.P=-?[\d.]+/GOOD", process.stdout.readline()):
             assert process.poll() is None
         simulator.faults.add(Fault(kind="silent", components=[7]))
-        while "C7.P" not in (line := process.stdout.readline()) or "kW/BAD" not in line:
+        line = ""
+        while not re.search(r"C7\.P=-?[\d.]+/BAD", line):
             assert process.poll() is None
-        assert re.search(r"C2\.P=-?[\d.]+kW/GOOD", line)
+            line = process.stdout.readline()
+        assert re.search(r"C2\.P=-?[\d.]+/GOOD", line)
         process.terminate()
         out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
