@@ -11,11 +11,14 @@ import click
 from docutils import nodes
 from msgspec import Meta
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 from microgrid_sync import Formula, FuseCurve, Microgrid
 from microgrid_sync.cli import cli
 from microgrid_sync.formulas.window import Resampling, Window
+from microgrid_sync.gateways import config as gateway_config
+from microgrid_sync.gateways import register_map
 from microgrid_sync.model import ComponentMetricId, MeterData
 from microgrid_sync.power.circuits import CircuitLimit
 from microgrid_sync.simulator import Simulator, shipped_sites
@@ -202,6 +205,62 @@ class CommandHelp(SphinxDirective):
         return sections
 
 
+class RegisterMap(SphinxDirective):
+    """The map of Modbus registers, made of what the gateway serves."""
+
+    def run(self) -> list[Any]:
+        """Write its tables."""
+        inputs, holding = register_map.rows(register_map.Encoding())
+        fields = [
+            (f"``+ {offset}``", count, kind, text)
+            for offset, count, kind, text in register_map.FIELDS
+        ]
+        tables = {
+            "of a record": fields,
+            "input register": [(row.address, row.length, row.kind, row.text) for row in inputs],
+            "holding register": [(row.address, row.length, row.kind, row.text) for row in holding],
+        }
+        lines: list[str] = []
+        for title, rows in tables.items():
+            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 20 12 23 45", ""]
+            for row in [(title, "registers", "type", "meaning"), *rows]:
+                lines += [f"   {'*' if not n else ' '} - {cell}" for n, cell in enumerate(row)]
+            lines.append("")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class GatewayKeys(SphinxDirective):
+    """The keys of a gateway's configuration, made of the classes that read it."""
+
+    def run(self) -> list[Any]:
+        """Write a table for each."""
+        analyzer = ModuleAnalyzer.for_module("microgrid_sync.gateways.config")
+        told = analyzer.find_attr_docs()
+        lines: list[str] = []
+        for name, table in gateway_config.TABLES.items():
+            lines += [f"``[{name}]``", "", ".. list-table::", "   :header-rows: 1"]
+            lines += [
+                "   :widths: 22 18 60",
+                "",
+                "   * - key",
+                "     - unless given",
+                "     - meaning",
+            ]
+            for field in dataclasses.fields(table):
+                is_missing = field.default is dataclasses.MISSING
+                default = "must be given" if is_missing else _default(field.default)
+                text = " ".join(told[table.__name__, field.name]).strip()
+                lines += [f"   * - ``{field.name}``", f"     - {default}", f"     - {text}"]
+            lines.append("")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    return f"``{str(value).lower() if isinstance(value, bool) else value}``"
+
+
 class HouseDay(SphinxDirective):
     """A day of the shipped house under its fuse: lived through, and drawn as an SVG."""
 
@@ -270,7 +329,9 @@ class HouseDay(SphinxDirective):
 def setup(app: Sphinx) -> None:
     """Make the tables and the pictures known."""
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("gateway-keys", GatewayKeys)
     app.add_directive("house-day", HouseDay)
+    app.add_directive("register-map", RegisterMap)
     app.add_directive("site-formulas", SiteFormulas)
     app.add_directive("resampling-picture", ResamplingPicture)
     app.add_directive("fault-kinds", FaultKinds)

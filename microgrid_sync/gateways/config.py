@@ -101,7 +101,7 @@ class SiteTable:
 
 @dataclass(frozen=True)
 class LimitTable:
-    """``[limit]``: whose current is limited, and shown."""
+    """``[limit]``: where a limit of the current is held, and shown."""
 
     where: _Where = "grid"
     """The ID of a meter, or ``"grid"``."""
@@ -110,7 +110,8 @@ class LimitTable:
     """What the currents are the rating of; ``none``: they hold themselves."""
 
     max_current_a: _Current | None = None
-    """What holds always, in A; commands can but lower it."""
+    """What holds always, in A; commands can but lower it. Without it there is a limit only while
+    one is commanded."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Heard:
     """The newest of one source of a site, such as ``grid:power`` or ``component:7``."""
 
     subject: str
-    """What it is about: ``grid``, ``component/7``, ``charger/7``, ``limit/grid``."""
+    """What it is about, such as ``grid``, ``component/7``, ``charger/7`` or ``limit/grid``."""
 
     timestamp: datetime | None
     """When the site says that this was so, or since when it is, in UTC."""

@@ -112,8 +112,8 @@ class ModbusGateway:
         # Protects the chargers, to which some are added; and the numbers of requests.
         self._lock = threading.Lock()
         self._chargers = [*chargers]
-        self.requests = 0
-        self.exceptions = 0
+        self._requests = 0
+        self._exceptions = 0
         self._heartbeat = 0
         self._refused_at = -math.inf
         # Serializes writing, so that a request is carried out as a whole.
@@ -136,6 +136,16 @@ class ModbusGateway:
     def masters(self) -> int:
         """How many masters are connected."""
         return self._listener.connections()
+
+    @property
+    def requests(self) -> int:
+        """How many requests it has answered."""
+        return self._requests
+
+    @property
+    def exceptions(self) -> int:
+        """How many of them by an exception of Modbus."""
+        return self._exceptions
 
     def close(self) -> None:
         """Hang up on all masters. Any number of times."""
@@ -163,8 +173,8 @@ class ModbusGateway:
         except _Refused as refused:
             answer = ExceptionResponse(pdu[0] & 0x7F, refused.code)
         with self._lock:
-            self.requests += 1
-            self.exceptions += isinstance(answer, ExceptionResponse)
+            self._requests += 1
+            self._exceptions += isinstance(answer, ExceptionResponse)
         return answer
 
     def _answer(self, unit_id: int, pdu: bytes, by: str) -> ModbusPDU:

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.gateways.commands import Commands, CommandSource
@@ -58,6 +58,8 @@ def running_gateways(
     """
     for kind in kinds:
         _require(kind)
+    mqtt_table = config.mqtt or MqttTable()
+    login = _login(mqtt_table, config) if "mqtt" in kinds else _MqttLogin(None, None, None)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(MicrogridApiClient(site_table.url, timeout=site_table.timeout))
         site = stack.enter_context(
@@ -73,7 +75,7 @@ def running_gateways(
                 _modbus(config.modbus or ModbusTable(), site, commands, config)
             )
         if "mqtt" in kinds:
-            mqtt = stack.enter_context(_mqtt(config.mqtt or MqttTable(), site, commands, config))
+            mqtt = stack.enter_context(_mqtt(mqtt_table, login, site, commands))
         if "prometheus" in kinds:
             prometheus = stack.enter_context(
                 _prometheus(config.prometheus or PrometheusTable(), site, commands, modbus, mqtt)
@@ -122,9 +124,23 @@ def _modbus(
     )
 
 
-def _mqtt(
-    table: MqttTable, site: LiveSite, commands: Commands, config: GatewayConfig
-) -> "MqttGateway":
+class _MqttLogin(NamedTuple):
+    """What is read from files: known to be wrong before anything is connected."""
+
+    user: str | None
+    password: str | None
+    tls: ssl.SSLContext | None
+
+
+def _login(table: MqttTable, config: GatewayConfig) -> _MqttLogin:
+    return _MqttLogin(
+        _line_of("user_file", config.path(table.user_file)),
+        _line_of("password_file", config.path(table.password_file)),
+        _tls(table, config) if table.tls else None,
+    )
+
+
+def _mqtt(table: MqttTable, login: _MqttLogin, site: LiveSite, commands: Commands) -> "MqttGateway":
     from microgrid_sync.gateways.mqtt import MqttGateway  # noqa: PLC0415 - an extra
 
     return MqttGateway(
@@ -136,9 +152,9 @@ def _mqtt(
         interval=table.interval,
         buffer=table.buffer,
         keepalive=table.keepalive,
-        user=_line_of("user_file", config.path(table.user_file)),
-        password=_line_of("password_file", config.path(table.password_file)),
-        tls=_tls(table, config) if table.tls else None,
+        user=login.user,
+        password=login.password,
+        tls=login.tls,
         home_assistant=table.discovery_prefix if table.home_assistant else None,
         source=_source("mqtt", table, commands),
         commands=commands,
