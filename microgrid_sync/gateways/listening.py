@@ -6,6 +6,7 @@ import itertools
 import logging
 import socket
 import socketserver
+import sys
 import threading
 import time
 from typing import Any, NamedTuple
@@ -122,14 +123,14 @@ class Listener(socketserver.ThreadingTCPServer):
                 client_address[0], has_asked=False, quiet_since=time.monotonic()
             )
         thread = threading.Thread(
-            target=self._serve,
+            target=self.process_request_thread,
             args=(request, client_address),
             name=f"{self._name}-{next(self._numbers)}",
             daemon=True,
         )
-        with self._lock:
-            self._serving.add(thread)
         thread.start()
+        with self._lock:
+            self._serving = {one for one in self._serving if one.is_alive()} | {thread}
 
     def _make_room(self) -> None:
         """Close a connection, under the lock, which waits for nothing here."""
@@ -141,13 +142,6 @@ class Listener(socketserver.ThreadingTCPServer):
         del self._peers[oldest]
         _hang_up(oldest)
 
-    def _serve(self, request: Any, client_address: Any) -> None:
-        try:
-            self.process_request_thread(request, client_address)
-        finally:
-            with self._lock:
-                self._serving.discard(threading.current_thread())
-
     def shutdown_request(self, request: Any) -> None:
         """Forget a connection that has ended."""
         with self._lock:
@@ -157,7 +151,12 @@ class Listener(socketserver.ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what has gone wrong with a connection: it disturbs no other."""
         del request
-        _logger.debug("%s: the connection of %s fails", self._name, client_address, exc_info=True)
+        # One that is cut is nobody's fault; anything else would be a defect of ours.
+        is_cut = isinstance(sys.exception(), OSError)
+        level = logging.DEBUG if is_cut else logging.ERROR
+        _logger.log(
+            level, "%s: the connection of %s fails", self._name, client_address, exc_info=True
+        )
 
 
 def _hang_up(connection: socket.socket) -> None:

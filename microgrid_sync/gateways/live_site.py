@@ -1,6 +1,5 @@
 """Follows a site for as long as it is asked to, and holds the newest of all that it says."""
 
-import functools
 import logging
 import math
 import threading
@@ -295,16 +294,17 @@ class LiveSite:
         while not self._stopped.is_set():
             try:
                 microgrid = self._given or Microgrid(self._client)
-            except ApiClientError as error:
+            except Exception as error:
                 now = time.monotonic()
-                if type(error).__name__ != told or now - told_at >= _LOG_INTERVAL:
+                is_new = type(error).__name__ != told or now - told_at >= _LOG_INTERVAL
+                if is_new and not self._stopped.is_set():
                     told, told_at = type(error).__name__, now
-                    _logger.warning("%s: waiting for the site: %s", self._name, error)
+                    is_known = isinstance(error, ApiClientError | RuntimeError)
+                    _logger.warning(
+                        "%s: waiting for the site: %s", self._name, error, exc_info=not is_known
+                    )
                 self._stopped.wait(_RETRY_INTERVAL)
                 continue
-            except RuntimeError:
-                # The client has been closed, or there are no threads any more.
-                return
             if told:
                 _logger.warning("%s: the site is there", self._name)
             self._worker.deliver(_Opened(microgrid, owned=self._given is None))
@@ -413,9 +413,7 @@ class LiveSite:
                 self._reported_at = datetime.now(UTC)
                 self._note_report(now)
             else:
-                names = TOTALS[source]
-                read = functools.partial(_named, names)
-                self._note(source, source.partition(":")[0], values[-1], now, read)
+                self._note_total(source, values[-1], now)
 
     def _note(
         self, source: str, subject: str, value: Any, now: float, read: Callable[[Any], Row]
@@ -427,6 +425,20 @@ class LiveSite:
             # It is old, or its sender's clock stands still: nothing new is known.
             return
         self._heard[source] = Heard(subject, stamp, now, self.max_age, lambda: read(value))
+
+    def _note_total(self, source: str, sample: Sample[Any] | Sample3Phase[Any], now: float) -> None:
+        values = _named(TOTALS[source], sample)
+        subject = source.partition(":")[0]
+        if any(value is not None for value in values.values()):
+            self._note(source, subject, sample, now, lambda _: values)
+            return
+        # It is not known now. That comes each second, too, and is no news of the site: the total is
+        # as old as what was known of it last.
+        before = self._heard.get(source)
+        stamp, heard_at = (
+            (None, -math.inf) if before is None else (before.timestamp, before.heard_at)
+        )
+        self._heard[source] = _made(subject, stamp, heard_at, self.max_age, values)
 
     def _look(self, feeds: ComponentReceivers, microgrid: Microgrid, now: float) -> None:
         """Look at what tells nobody when it changes."""

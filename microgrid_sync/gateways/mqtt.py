@@ -243,7 +243,13 @@ class MqttGateway:
     # In the thread of the MQTT library's loop
 
     def _keep_connected(self) -> None:
-        self._client.loop_forever(retry_first_connection=True)
+        while not self._is_closing:
+            try:
+                self._client.loop_forever(retry_first_connection=True)
+            except Exception:
+                # Whatever a broker sends must not end everything for good.
+                _logger.exception("%s: MQTT failed; it goes on", self._site.name)
+                time.sleep(_RECONNECT_DELAYS[0])
 
     def _on_connect(self, client: Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
         if reason.is_failure:
@@ -352,20 +358,28 @@ class MqttGateway:
 
     def _publish(self) -> None:
         look_at = 0.0
-        while True:
-            now = time.monotonic()
-            with self._changed:
-                if self._is_closing:
-                    return
-                is_fresh = self._is_fresh and self._is_connected
-                self._is_fresh = self._is_fresh and not is_fresh
-                has_news, self._has_news = self._has_news, False
-            if has_news or is_fresh or now >= look_at:
-                look_at = min(self._collect(now, everything=is_fresh), now + _TICK)
-            self._hand_over()
-            self._tell_dropped(now)
+        while not self._is_closing:
+            try:
+                look_at = self._do_next(look_at)
+            except Exception:
+                # A defect of ours must not end everything for good.
+                _logger.exception("%s: publishing failed; it goes on", self._site.name)
+                look_at = time.monotonic() + _TICK
             with self._changed:
                 self._changed.wait_for(self._has_work, max(0.0, look_at - time.monotonic()))
+
+    def _do_next(self, look_at: float) -> float:
+        """Take what is new, if it is time; hand it over; tell when it is time again."""
+        now = time.monotonic()
+        with self._changed:
+            is_fresh = self._is_fresh and self._is_connected
+            self._is_fresh = self._is_fresh and not is_fresh
+            has_news, self._has_news = self._has_news, False
+        if has_news or is_fresh or now >= look_at:
+            look_at = min(self._collect(now, everything=is_fresh), now + _TICK)
+        self._hand_over()
+        self._tell_dropped(now)
+        return look_at
 
     def _has_work(self) -> bool:
         can_hand = self._is_connected and self._waiting and self._is_open()
@@ -385,11 +399,11 @@ class MqttGateway:
         for source, heard in sources.items():
             before = self._sent.get(source)
             is_valid = heard.is_fresh(now)
-            if before is not None and not everything:
-                if (before.heard.timestamp, before.is_valid) == (heard.timestamp, is_valid):
+            if before is not None and not everything and before.is_valid == is_valid:
+                if heard is before.heard or _is_same(heard, before.heard):
                     continue
                 due = before.at + _SOON * self._interval
-                if before.is_valid == is_valid and now < due:
+                if now < due:
                     again = min(again, due)
                     continue
             self._sent[source] = _Sent(heard, is_valid, now)
@@ -466,6 +480,11 @@ class MqttGateway:
                 "%s: the MQTT broker takes too little; messages dropped so far: %d",
                 self._site.name, dropped,
             )  # fmt: skip
+
+
+def _is_same(one: Heard, other: Heard) -> bool:
+    """Tell whether nothing is new."""
+    return one.timestamp == other.timestamp and one.values == other.values
 
 
 def _text(moment: datetime) -> str:

@@ -90,6 +90,24 @@ def test_site_that_goes_away_is_not_heard_and_comes_back(microgrid: Simulator) -
         assert site.is_heard(time.monotonic())
 
 
+def test_total_that_is_not_known_grows_old(microgrid: Simulator) -> None:
+    with live_site(microgrid.url, max_age=60.0) as site:
+        fault = microgrid.faults.add(Fault(kind="silent"))
+
+        def power() -> object:
+            return site.sources()["grid:power"].valid("power_w", time.monotonic())
+
+        assert eventually(lambda: power() is None)
+        one = site.sources()["grid:power"]
+        time.sleep(1.5)
+        # That it is not known comes each second, and is no news.
+        other = site.sources()["grid:power"]
+        assert other.age(time.monotonic()) >= 1.5
+        assert (other.timestamp, other.heard_at) == (one.timestamp, one.heard_at)
+        microgrid.faults.end(fault)
+        assert eventually(lambda: power() is not None)
+
+
 def test_site_that_is_down_at_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
     with Simulator(sample_interval=0.1) as simulator:
