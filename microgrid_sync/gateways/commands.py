@@ -175,13 +175,6 @@ class CommandSource:
         with self._lock:
             return _value(self._max_current, time.monotonic())
 
-    def cap_left(self) -> float | None:
-        """Give for how many more seconds the cap holds; ``None`` if it does not end."""
-        with self._lock:
-            cap = self._cap
-        left = math.inf if cap is None else cap.until - time.monotonic()
-        return left if 0 < left < math.inf else None
-
     def heartbeat_age(self, now: float) -> float:
         """Give how many seconds ago the last heartbeat was, or this was made."""
         with self._lock:

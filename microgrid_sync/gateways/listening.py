@@ -16,6 +16,12 @@ _POLL_INTERVAL = 0.2
 
 _JOIN_TIMEOUT = 1.0
 
+_CONNECTIONS_PER_SECOND = 200
+"""So many are accepted: each costs a thread."""
+
+_AT_ONCE = 0.25
+"""Seconds' worth of them that may come at once."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -66,6 +72,8 @@ class Listener(socketserver.ThreadingTCPServer):
         self._peers: dict[socket.socket, _Peer] = {}
         self._serving: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
+        # The accepting thread's own.
+        self._next_at = 0.0
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family = found[0][0]
@@ -116,6 +124,11 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread."""
+        now = time.monotonic()
+        self._next_at = max(self._next_at, now - _AT_ONCE) + 1 / _CONNECTIONS_PER_SECOND
+        if self._next_at > now:
+            # In the accepting thread: the others wait in the system's queue.
+            time.sleep(self._next_at - now)
         with self._lock:
             if len(self._peers) >= self._most:
                 self._make_room()
