@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -70,13 +71,15 @@ def test_numbers_are_what_the_client_says(microgrid: Simulator, api: str) -> Non
     with serving(f"{microgrid.url}?api={api}") as (site, gateway):
         site.client.latest(7)
         microgrid.faults.add(Fault(kind="silent", components=[7]))
-        latest = site.client.latest(7)
 
         def is_same() -> bool:
             power = value(scraped(gateway), "microgrid_active_power_watts", component_id="7")
             return power == getattr(site.client.latest(7), "active_power", None)
 
         assert eventually(is_same)
+        # What was on its way when he fell silent has come.
+        time.sleep(0.5)
+        latest = site.client.latest(7)
         samples = scraped(gateway)
         for phase in (1, 2, 3):
             current = value(
