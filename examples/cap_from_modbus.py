@@ -35,4 +35,7 @@ def main(url: str, port: int) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: cap_from_modbus.py grpc://host:port MODBUS_PORT")
-    main(sys.argv[1], int(sys.argv[2]))
+    try:
+        main(sys.argv[1], int(sys.argv[2]))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))

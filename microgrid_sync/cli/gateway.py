@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from microgrid_sync.cli.output import new_table, say, show
 from microgrid_sync.cli.site import LongCommand, site_timeout, site_url, until_interrupted
+from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways import register_map
 from microgrid_sync.gateways.config import (
     GatewayConfig,
@@ -17,8 +19,10 @@ from microgrid_sync.gateways.config import (
     SiteTable,
     load_gateways,
 )
+from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.register_map import Encoding
 from microgrid_sync.gateways.service import KINDS, RunningGateways, running_gateways
+from microgrid_sync.tables import SiteError
 
 _WAIT = 60.0
 
@@ -51,7 +55,12 @@ def gateway(
     """
     config = GatewayConfig(None, LimitTable(), None, None, None, Path())
     if path is not None:
-        config = load_gateways(path)
+        try:
+            config = load_gateways(path)
+        except SiteError as error:
+            # All that is wrong, in one line.
+            text = "; ".join(str(error).splitlines())
+            raise click.UsageError(escaped(text), ctx) from error
     if shows_map:
         if kind not in {"modbus", "all"}:
             raise click.UsageError(f"--map is of modbus, not of {kind}", ctx)
@@ -64,7 +73,8 @@ def gateway(
         raise click.UsageError(
             "all of nothing: FILE needs a table [modbus], [mqtt] or [prometheus]", ctx
         )
-    with running_gateways(config, _site(ctx, config), kinds) as running, until_interrupted():
+    site = _site(ctx, config, path)
+    with until_interrupted(), running_gateways(config, site, kinds) as running:
         for line in _lines(running, config):
             say(line, err=True)
         # With a deadline, so that Ctrl-C is seen on all platforms.
@@ -73,14 +83,22 @@ def gateway(
     say("Ended; set-points stay as long as the server keeps them.", err=True)
 
 
-def _site(ctx: click.Context, config: GatewayConfig) -> SiteTable:
+def _site(ctx: click.Context, config: GatewayConfig, path: Path | None) -> SiteTable:
     """Give the site: the one that was typed, or that of the configuration."""
-    if config.site is not None and not ctx.meta.get("typed URL"):
-        return config.site
-    url = site_url(ctx)
-    if config.site is None:
-        return SiteTable(url, timeout=site_timeout(ctx))
-    return SiteTable(url, config.site.name, config.site.max_age, config.site.timeout)
+    table = config.site
+    if table is None:
+        if path is not None and not ctx.meta.get("url"):
+            raise click.UsageError(
+                f"no site is given: {path} needs a table [site] with its url, or name the URL as "
+                "an argument, with --url or in MICROGRID_URL",
+                ctx,
+            )
+        return SiteTable(site_url(ctx), timeout=site_timeout(ctx))
+    if ctx.meta.get("typed URL"):
+        url = site_url(ctx)
+        # Another site is not called what this one is.
+        table = replace(table, url=url, name=table.name if url == table.url else None)
+    return replace(table, timeout=site_timeout(ctx)) if "timeout" in ctx.meta else table
 
 
 def _lines(running: RunningGateways, config: GatewayConfig) -> list[str]:
@@ -88,14 +106,16 @@ def _lines(running: RunningGateways, config: GatewayConfig) -> list[str]:
     lines = [f"{running.site.name}: {running.site.client.server_url}"]
     if running.modbus is not None:
         table = config.modbus or ModbusTable()
-        place = f"{table.host}:{running.modbus.port}, unit {table.unit_id}"
-        lines.append(f"Modbus TCP: {place}; {_may_command(table.commands)}")
+        place = place_of(table.host, running.modbus.port)
+        words = _may_command(table.commands)
+        lines.append(f"Modbus TCP: {place}, unit {table.unit_id}; {words}")
     if running.mqtt is not None:
         may = config.mqtt is not None and config.mqtt.commands
-        lines.append(f"MQTT: {repr(running.mqtt)[1:-1].partition(' to ')[2]}; {_may_command(may)}")
+        lines.append(f"MQTT: broker {running.mqtt.place}; {_may_command(may)}")
     if running.prometheus is not None:
         host = "127.0.0.1" if config.prometheus is None else config.prometheus.host
-        lines.append(f"Prometheus: http://{host}:{running.prometheus.port}/metrics and /healthz")
+        place = place_of(host, running.prometheus.port)
+        lines.append(f"Prometheus: http://{place}/metrics and /healthz")
     return [*lines, "Ctrl-C ends it."]
 
 

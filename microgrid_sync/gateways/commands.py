@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -19,7 +19,9 @@ from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.power.circuits import Where
 from microgrid_sync.power.fuse_curve import FuseCurve
+from microgrid_sync.power.results import Error, PartialFailure
 from microgrid_sync.receiver import ReceiverStoppedError
+from microgrid_sync.tables import shown
 from microgrid_sync.worker import Worker
 
 MISTAKEN = 100.0
@@ -34,8 +36,17 @@ _MOST_CURRENT = 1e5
 LONGEST_LIFETIME = 31 * 86_400.0
 """Seconds that a command holds at the most."""
 
+_LONGEST_START = 30.0
+"""Seconds from the start until the first heartbeat, at the most."""
+
+_MOST_LINES = 20
+"""Lines a minute about the commands of one source."""
+
 _RENEW_INTERVAL = 15.0
 """Seconds between two proposals, each of which lapses after a minute."""
+
+_PROPOSE_INTERVAL = 0.2
+"""Seconds between two caps that are carried out: who writes thousands floods nobody else."""
 
 _RETRY_INTERVAL = 1.0
 """Seconds until what the site could not do yet is tried again."""
@@ -60,6 +71,14 @@ class _Command(NamedTuple):
     by: str
     source: str
     is_safe_value: bool = False
+
+
+class _Lines(NamedTuple):
+    """How much has been logged of a source's commands, in one minute."""
+
+    began: float
+    told: int
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,8 @@ class CommandSource:
         self._commands = commands
         # Protects what follows. No other lock is taken, and nothing logged, under it.
         self._lock = threading.Lock()
-        self._beat_at = now
+        # The first may not be longer in coming than chargers keep set-points of a gateway before.
+        self._beat_at = now - max(0.0, heartbeat_timeout - _LONGEST_START)
         self._cap: _Command | None = None
         self._max_current: _Command | None = None
 
@@ -124,7 +144,7 @@ class CommandSource:
         """
         self._set("_cap", None if power_w is None else check_cap(power_w), lifetime, by)
         words = "takes its cap back" if power_w is None else f"caps the chargers at {power_w:g} W"
-        self._commands.told(self, "cap", words, by, lifetime)
+        self._commands.told(self, "cap", f"{by} {words}{_for(power_w, lifetime)}")
 
     def set_max_current(
         self, current_a: float | None, *, by: str, lifetime: float | None = None
@@ -144,7 +164,7 @@ class CommandSource:
             current_a = self._commands.check_max_current(current_a)
         self._set("_max_current", current_a, lifetime, by)
         words = "takes its limit back" if current_a is None else f"limits to {current_a:g} A"
-        self._commands.told(self, "limit", words, by, lifetime)
+        self._commands.told(self, "limit", f"{by} {words}{_for(current_a, lifetime)}")
 
     def _set(self, what: str, value: float | None, lifetime: float | None, by: str) -> None:
         now = time.monotonic()
@@ -184,6 +204,14 @@ class CommandSource:
         """Tell whether a heartbeat is awaited, and has not come in time."""
         return self.safe_cap_w is not None and self.heartbeat_age(now) >= self.heartbeat_timeout
 
+    def lifetimes(self, now: float) -> Iterator[tuple[str, bool, bool]]:
+        """Give of the cap and the limit whether it holds, and whether it has lapsed."""
+        with self._lock:
+            found = (("cap", self._cap), ("limit", self._max_current))
+        for what, command in found:
+            is_there = command is not None and now < command.until
+            yield what, is_there, command is not None and not is_there
+
     def commanded(self, now: float) -> tuple[_Command | None, _Command | None, float]:
         """Give the cap and the current that hold, and when that changes by itself."""
         with self._lock:
@@ -198,6 +226,10 @@ class CommandSource:
             else:
                 ends.append(overdue_at)
         return cap, current, min(ends, default=math.inf)
+
+
+def _for(value: float | None, lifetime: float | None) -> str:
+    return "" if value is None or lifetime is None else f" for {lifetime:g} s"
 
 
 def _value(command: _Command | None, now: float) -> float | None:
@@ -231,9 +263,14 @@ def check_lifetime(lifetime: object) -> float:
 
 
 def _number(what: str, value: object, unit: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CommandError(f"{what} must be a finite number in {unit}, not {value!r}")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        # An integer of hundreds of digits.
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise CommandError(f"{what} must be a finite number in {unit}, not {shown(value)}")
+    return number
 
 
 class Commands:
@@ -272,19 +309,21 @@ class Commands:
         self._priority = priority
         self._where: Where = where
         self._make: Callable[[float], Current | FuseCurve] = FUSES[fuse]
-        self._always = None if max_current_a is None else _checked_current(max_current_a)
+        self._always = None if max_current_a is None else check_current(max_current_a)
         # Replaced as a whole, under the lock; read without it.
         self._sources: tuple[CommandSource, ...] = ()
         # Protects the sources, and what has been told of them. Nothing is logged under it.
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, str], tuple[str, str]] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self._lines: dict[str, _Lines] = {}
         # The thread's own; the last two are read by others.
         self._pool: EVChargerPool | None = None
         self._limit: Limit | None = None
         self._held: float | None = None
         self._proposed: float | None = None
-        self._propose_at = -math.inf
+        self._propose_at = self._proposed_at = -math.inf
         self._overdue: set[str] = set()
+        self._had: set[tuple[str, str]] = set()
         self._error: str | None = None
         self._error_told_at = -math.inf
         self._worker = Worker("microgrid-commands", work=self._work, end=lambda: None)
@@ -305,7 +344,8 @@ class Commands:
             name: What it is called in the log.
             safe_cap_w: The cap in W that holds when its heartbeat stays away; ``None`` to await no
                 heartbeat.
-            heartbeat_timeout: After how many seconds without one; the first may take as long.
+            heartbeat_timeout: After how many seconds without one; the first may take as long, but
+                no longer than 30 s.
 
         Raises:
             CommandError: If the cap is none.
@@ -327,7 +367,9 @@ class Commands:
 
     def state(self) -> CommandState:
         """Give what is commanded now."""
-        cap, current, _ = self._wanted(time.monotonic())
+        now = time.monotonic()
+        cap, current, _ = self._wanted(now)
+        is_commanded = cap is not None or current is not None
         return CommandState(
             None if cap is None else cap.value,
             None if cap is None else cap.by,
@@ -335,8 +377,21 @@ class Commands:
             cap is not None and cap.is_safe_value,
             None if current is None else current.value,
             None if current is None else current.by,
-            self._error,
+            self._error or (self._failure(now) if is_commanded else None),
         )
+
+    def _failure(self, now: float) -> str | None:
+        """Say why what is commanded may not be done, though nothing was refused here."""
+        if not self._site.is_heard(now):
+            return "the site is not heard"
+        report = self._site.report
+        result = None if report is None else report.distribution_result
+        if isinstance(result, Error):
+            return result.msg
+        if isinstance(result, PartialFailure):
+            failed = ", ".join(map(str, sorted(result.failed_components)))
+            return f"chargers that do not take or keep their set-points: {failed}"
+        return None
 
     def check_max_current(self, current_a: object) -> float:
         """Check a current in A against the fuse.
@@ -344,7 +399,7 @@ class Commands:
         Raises:
             CommandError: If it is none, or more than the fuse is for.
         """
-        amperes = _checked_current(current_a)
+        amperes = check_current(current_a)
         most = self._always
         microgrid = self._site.microgrid
         if microgrid is not None and self._where == "grid":
@@ -355,16 +410,24 @@ class Commands:
             raise CommandError(f"{amperes:g} A is more than the fuse is for, {most:g} A")
         return amperes
 
-    def told(
-        self, source: CommandSource, what: str, words: str, by: str, lifetime: float | None
-    ) -> None:
+    def told(self, source: CommandSource, what: str, words: str) -> None:
         """Log who has commanded what, unless he has said the same before; have it done."""
+        now = time.monotonic()
+        left_out = 0
         with self._lock:
-            is_new = self._told.get((source.name, what)) != (words, by)
-            self._told[source.name, what] = (words, by)
-        how_long = "" if lifetime is None else f" for {lifetime:g} s"
-        level = logging.WARNING if is_new else logging.DEBUG
-        _logger.log(level, "%s: %s %s%s", self._site.name, by, words, how_long)
+            is_new = self._told.get((source.name, what)) != words
+            self._told[source.name, what] = words
+            lines = self._lines.get(source.name, _Lines(-math.inf, 0, 0))
+            if now - lines.began >= _LOG_INTERVAL:
+                left_out, lines = lines.left_out, _Lines(now, 0, 0)
+            is_told = is_new and lines.told < _MOST_LINES
+            if is_new:
+                told, more = lines.told + is_told, lines.left_out + (not is_told)
+                lines = _Lines(lines.began, told, more)
+            self._lines[source.name] = lines
+        if left_out:
+            _logger.warning("%s: %d more commands of %s", self._site.name, left_out, source.name)
+        _logger.log(logging.WARNING if is_told else logging.DEBUG, "%s: %s", self._site.name, words)
         self.wake()
 
     def wake(self) -> None:
@@ -401,15 +464,22 @@ class Commands:
     def _work(self, messages: list[Any], now: float) -> float:
         del messages
         self._tell_overdue(now)
+        self._tell_lapsed(now)
         cap, current, due = self._wanted(now)
         microgrid = self._site.microgrid
         if microgrid is None:
             return min(due, now + _RETRY_INTERVAL)
-        try:
-            self._carry_out(microgrid, cap, current, now)
-        except (ApiClientError, EVChargerPoolError, ReceiverStoppedError, TimeoutError,
-                ValueError) as error:  # fmt: skip
-            text = str(error)
+        # Each by itself: a limit that cannot be held must not keep the cap from being obeyed.
+        problems = [
+            problem
+            for problem in (
+                _tried(lambda: self._propose(microgrid, cap, now)),
+                _tried(lambda: self._hold(microgrid, current)),
+            )
+            if problem is not None
+        ]
+        if problems:
+            text = "; ".join(problems)
             if text != self._error or now - self._error_told_at >= _LOG_INTERVAL:
                 self._error_told_at = now
                 _logger.warning("%s: what is commanded cannot be done: %s", self._site.name, text)
@@ -427,22 +497,41 @@ class Commands:
             self._overdue ^= {source.name}
             if source.name in self._overdue:
                 _logger.warning(
-                    "%s: no heartbeat of %s for %g s: the chargers are capped at %g W",
-                    self._site.name, source.name, source.heartbeat_timeout, source.safe_cap_w,
+                    "%s: no heartbeat of %s: its cap falls back to the safe value, %g W",
+                    self._site.name, source.name, source.safe_cap_w,
                 )  # fmt: skip
             else:
-                _logger.warning("%s: the heartbeat of %s is there", self._site.name, source.name)
+                cap = source.cap_w
+                _logger.warning(
+                    "%s: the heartbeat of %s is there: %s", self._site.name, source.name,
+                    "it has no cap" if cap is None else f"its cap of {cap:g} W holds again",
+                )  # fmt: skip
 
-    def _carry_out(
-        self, microgrid: Microgrid, cap: _Command | None, current: _Command | None, now: float
-    ) -> None:
-        self._hold(microgrid, None if current is None else current.value)
+    def _tell_lapsed(self, now: float) -> None:
+        """Log that commands have lapsed; the same command is new again then."""
+        has: set[tuple[str, str]] = set()
+        lapsed: list[tuple[str, str]] = []
+        for source in self._sources:
+            for what, is_there, has_lapsed in source.lifetimes(now):
+                if is_there:
+                    has.add((source.name, what))
+                elif has_lapsed and (source.name, what) in self._had:
+                    lapsed.append((source.name, what))
+        self._had = has
+        for name, what in lapsed:
+            with self._lock:
+                self._told.pop((name, what), None)
+            _logger.warning("%s: the %s of %s has lapsed", self._site.name, what, name)
+
+    def _propose(self, microgrid: Microgrid, cap: _Command | None, now: float) -> None:
         watts = None if cap is None else cap.value
         if watts is None:
             self._propose_at = math.inf
             if self._proposed is not None and self._pool is not None:
                 self._pool.stop()
             self._proposed = None
+        elif watts != self._proposed and now < self._proposed_at + _PROPOSE_INTERVAL:
+            self._propose_at = self._proposed_at + _PROPOSE_INTERVAL
         elif watts != self._proposed or now >= self._propose_at:
             if self._pool is None:
                 self._pool = microgrid.new_ev_charger_pool(
@@ -451,15 +540,19 @@ class Commands:
             most = Power.from_watts(watts)
             self._pool.propose_power(most, Bounds(None, most))
             self._proposed, self._propose_at = watts, now + _RENEW_INTERVAL
+            self._proposed_at = now
 
-    def _hold(self, microgrid: Microgrid, amperes: float | None) -> None:
+    def _hold(self, microgrid: Microgrid, current: _Command | None) -> None:
         """Have the lowest of all currents hold."""
+        # Once more: when it was commanded, the fuse of the site may not have been known.
+        amperes = None if current is None else self.check_max_current(current.value)
         found = [one for one in (amperes, self._always) if one is not None]
         wanted = min(found, default=None)
         if wanted == self._held:
             return
         if wanted is None:
             if self._limit is not None:
+                self._site.hide_limit(self._limit)
                 self._limit.close()
             self._limit = None
         elif self._limit is None:
@@ -470,7 +563,22 @@ class Commands:
         self._held = wanted
 
 
-def _checked_current(current_a: object) -> float:
+def _tried(do: Callable[[], None]) -> str | None:
+    """Do something; give the reason why that cannot be done, if it cannot."""
+    try:
+        do()
+    except (ApiClientError, EVChargerPoolError, ReceiverStoppedError, TimeoutError,
+            ValueError) as error:  # fmt: skip
+        return str(error)
+    return None
+
+
+def check_current(current_a: object) -> float:
+    """Check a current in A, whatever the fuse.
+
+    Raises:
+        CommandError: If it is none.
+    """
     amperes = _number("a limit", current_a, "A")
     if not 0 < amperes <= _MOST_CURRENT:
         raise CommandError(

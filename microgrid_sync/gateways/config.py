@@ -1,6 +1,5 @@
 """Reads what a site's gateways are to do: ``site.toml``."""
 
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from microgrid_sync.gateways.commands import CommandError, check_cap
+from microgrid_sync.gateways.commands import CommandError, check_cap, check_current
 from microgrid_sync.gateways.live_site import MAX_AGE
 from microgrid_sync.gateways.register_map import WordOrder
 from microgrid_sync.power.circuits import Where
@@ -21,7 +20,7 @@ from microgrid_sync.tables import (
     ReadBy,
     SiteError,
     Text,
-    is_number,
+    did_you_mean,
     read_table,
     shown,
 )
@@ -30,21 +29,42 @@ from microgrid_sync.transport.channel import parse_url
 LOOPBACK = "127.0.0.1"
 
 
+_LONGEST = 200
+"""Letters of a name or of what topics begin with; a topic has 65535 bytes at the most."""
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable()
+
+
 def _name(value: object) -> str:
-    if (
-        not isinstance(value, str)
-        or not value
-        or set(value) & set("/+#")
-        or not value.isprintable()
-    ):
-        raise ValueError(f"must be a name without '/', '+' and '#', not {shown(value)}")
+    if not isinstance(value, str) or not _is_short(value) or set(value) & set("/+#"):
+        raise ValueError(
+            f"must be a name of up to {_LONGEST} letters without '/', '+' and '#', "
+            f"not {shown(value)}"
+        )
     return value
 
 
 def _topic(value: object) -> str:
-    if not isinstance(value, str) or not value.strip("/") or set(value) & set("+#\0"):
-        raise ValueError(f"must be a topic without '+' and '#', not {shown(value)}")
-    return value.strip("/")
+    topic = value.strip("/") if isinstance(value, str) else ""
+    if not _is_short(topic) or set(topic) & set("+#") or topic.startswith("$"):
+        raise ValueError(
+            f"must be a topic of up to {_LONGEST} letters without '+' and '#', that does not begin "
+            f"with '$', not {shown(value)}"
+        )
+    return topic
+
+
+def _host(value: object) -> str:
+    if isinstance(value, str) and _is_short(value):
+        try:
+            value.encode("idna")
+        except UnicodeError:
+            pass
+        else:
+            return value
+    raise ValueError(f"must be an address or a name, such as '127.0.0.1', not {shown(value)}")
 
 
 def _url(value: object) -> str:
@@ -62,9 +82,10 @@ def _cap(value: object) -> float:
 
 
 def _current(value: object) -> float:
-    if not is_number(value) or not 0 < value < math.inf:  # type: ignore[operator] # it is a number
-        raise ValueError(f"must be a current of more than 0 A, not {shown(value)}")
-    return float(value)  # type: ignore[arg-type] # likewise
+    try:
+        return check_current(value)
+    except CommandError as error:
+        raise ValueError(str(error)) from None
 
 
 def _where(value: object) -> Where:
@@ -79,6 +100,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 _Cap = Annotated[float, ReadBy(_cap)]
 _Current = Annotated[float, ReadBy(_current)]
 _Where = Annotated[Where, ReadBy(_where)]
+_Host = Annotated[str, ReadBy(_host)]
 _Topic = Annotated[str, ReadBy(_topic)]
 
 
@@ -118,7 +140,7 @@ class LimitTable:
 class ModbusTable:
     """``[modbus]``: Modbus TCP."""
 
-    host: Text = LOOPBACK
+    host: _Host = LOOPBACK
     """The address to listen on; ``"0.0.0.0"`` for all of the machine's."""
 
     port: Port = 5020
@@ -150,7 +172,7 @@ class ModbusTable:
 class MqttTable:
     """``[mqtt]``: an MQTT broker."""
 
-    host: Text = LOOPBACK
+    host: _Host = LOOPBACK
     """The broker's address or name."""
 
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
@@ -166,7 +188,8 @@ class MqttTable:
     """Seconds between two messages of one value at the least."""
 
     buffer: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
-    """How many messages wait while the broker is away; then the oldest are dropped."""
+    """How many messages wait while the broker is away, at least one for each value; then the oldest
+    are dropped."""
 
     keepalive: Annotated[int, Meta(ge=5, le=3600)] = 20
     """Seconds in which a connection that is dead is noticed, and the half of it."""
@@ -209,7 +232,7 @@ class MqttTable:
 class PrometheusTable:
     """``[prometheus]``: /metrics and /healthz over HTTP."""
 
-    host: Text = LOOPBACK
+    host: _Host = LOOPBACK
     """The address to listen on; ``"0.0.0.0"`` for all of the machine's."""
 
     port: Port = 9798
@@ -244,7 +267,8 @@ TABLES: dict[str, type[Any]] = {
 
 
 def _check_modbus(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if values.get("commands") and values.get("safe_cap_w") is None:
+    # One that is wrong is not among the values; its own mistake is enough.
+    if values.get("commands") and values.get("safe_cap_w", "wrong") is None:
         yield (
             "safe_cap_w",
             "is missing: the cap in W that holds when the masters' heartbeat stays away",
@@ -290,7 +314,11 @@ def read_gateways(
     for name, table in values.items():
         place = f"{where}: [{name}]" if where else f"[{name}]"
         if name not in TABLES:
-            mistakes.add(place, f"is unknown; known are {', '.join(TABLES)}")
+            place = place if isinstance(table, Mapping) else f"{where}: {name}" if where else name
+            known = ", ".join(f"[{one}]" for one in TABLES)
+            mistakes.add(
+                place, f"is unknown; known are {known}{did_you_mean(name.lower(), TABLES)}"
+            )
         elif name in _CHECKS:
             found[name] = read_table(TABLES[name], table, place, mistakes, check=_CHECKS[name])
         else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,10 @@ class Entities:
     @property
     def node(self) -> str:
         """Its name as far as it may stand in an ID."""
-        return "microgrid_" + re.sub(r"[^A-Za-z0-9_-]", "_", self.site)
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", self.site)
+        # Names that differ in other letters alone must not be the same.
+        more = "" if name == self.site else f"_{zlib.crc32(self.site.encode()):08x}"
+        return f"microgrid_{name}{more}"
 
     @property
     def birth_topic(self) -> str:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import itertools
 import logging
+import math
 import socket
 import socketserver
 import sys
@@ -16,6 +17,8 @@ _POLL_INTERVAL = 0.2
 
 _JOIN_TIMEOUT = 1.0
 
+_LOG_INTERVAL = 60.0
+
 _CONNECTIONS_PER_SECOND = 200
 """So many are accepted: each costs a thread."""
 
@@ -23,6 +26,11 @@ _AT_ONCE = 0.25
 """Seconds' worth of them that may come at once."""
 
 _logger = logging.getLogger(__name__)
+
+
+def place_of(host: str, port: int) -> str:
+    """Write a host and a port as URLs have them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Peer(NamedTuple):
@@ -74,13 +82,14 @@ class Listener(socketserver.ThreadingTCPServer):
         self._numbers = itertools.count(1)
         # The accepting thread's own.
         self._next_at = 0.0
+        self._failed_at = -math.inf
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family = found[0][0]
             super().__init__((host, port), handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise OSError(f"{host}:{port} cannot be listened on: {why}") from error
+            raise OSError(f"{place_of(host, port)} cannot be listened on: {why}") from error
         self._accepting = threading.Thread(
             target=self.serve_forever, args=(_POLL_INTERVAL,), name=name, daemon=True
         )
@@ -121,6 +130,19 @@ class Listener(socketserver.ThreadingTCPServer):
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     # What the standard library calls
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            # Such as no file descriptors left: it would be tried again at once.
+            now = time.monotonic()
+            if now - self._failed_at >= _LOG_INTERVAL:
+                self._failed_at = now
+                _logger.warning("%s: no connection can be accepted: %s", self._name, error.strerror)
+            time.sleep(_POLL_INTERVAL)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread."""

@@ -1,5 +1,6 @@
 """Follows a site for as long as it is asked to, and holds the newest of all that it says."""
 
+import functools
 import logging
 import math
 import threading
@@ -69,16 +70,12 @@ class Heard:
     """How many seconds after that it is still what is so now."""
 
     _values: Callable[[], Row] = field(repr=False)
-    _found: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
+    @functools.cached_property
     def values(self) -> Mapping[str, Any]:
         """The values by name, with units in the names; one that is not known is ``None``."""
-        # Most of what comes is never asked for, so it is made when it is. Two threads that ask at
-        # once make the same.
-        if not self._found:
-            self._found.update(_plain(self._values()))
-        return self._found
+        # Most of what comes is never asked for, so it is made when it is.
+        return dict(_plain(self._values()))
 
     def age(self, now: float) -> float:
         """Give how many seconds ago it has come.
@@ -103,7 +100,9 @@ def _plain(row: Row) -> Iterator[tuple[str, Any]]:
             continue
         is_missing = isinstance(value, float) and not math.isfinite(value)
         # What is absent in a message is no number, and a state that nobody names is none.
-        yield name, None if is_missing or value == "unspecified" else value
+        known = None if is_missing or value == "unspecified" else value
+        # No -0.0.
+        yield name, known + 0.0 if isinstance(known, float) else known
 
 
 class _Opened(NamedTuple):
@@ -171,14 +170,14 @@ class LiveSite:
         self._name = name or site_of(client.server_url)
         self._microgrid: Microgrid | None = None
         self._pool: EVChargerPool | None = None
-        # Replaced as a whole, by whoever calls `show_limit`; read by the thread.
+        # Replaced as a whole, under the lock; read by the thread.
         self._limits: tuple[Limit, ...] = ()
         # Written by the thread alone; each entry is replaced as a whole.
         self._heard: dict[str, Heard] = {}
         self._stamps: dict[str, datetime] = {}
         self._components: dict[int, Component] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
-        # Protects the listeners, which are few.
+        # Protects the listeners and the limits, which are few.
         self._lock = threading.Lock()
         self._totals: dict[str, Receiver[Any]] = {}
         self._changes: Receiver[str] | None = None
@@ -237,8 +236,15 @@ class LiveSite:
 
     def show_limit(self, limit: Limit) -> None:
         """Show how a limit stands, too, until it is closed."""
-        self._limits = (*self._limits, limit)
+        with self._lock:
+            self._limits = (*self._limits, limit)
         self._worker.post(_Changed())
+
+    def hide_limit(self, limit: Limit) -> None:
+        """Show a limit no more."""
+        with self._lock:
+            self._limits = tuple(one for one in self._limits if one is not limit)
+        self._worker.deliver(_Changed())
 
     def heard(self, source: str) -> Heard | None:
         """Give the newest of a source; ``None`` if nothing has come of it yet."""
@@ -445,8 +451,13 @@ class LiveSite:
         if self._changes is not None and self._changes.drain():
             topology = microgrid.topology
             self._follow(feeds, topology, now)
+            wanted = _totals_of(topology)
+            for source in self._totals.keys() - wanted:
+                # The last of what it is the total of has gone.
+                close_receiver(self._totals.pop(source))
+                self._heard.pop(source, None)
             known = frozenset(self._totals)
-            if _totals_of(topology) - known:
+            if wanted - known:
                 # Asked for aside: this thread waits for no other.
                 threading.Thread(
                     target=self._open_totals,
@@ -455,12 +466,13 @@ class LiveSite:
                     daemon=True,
                 ).start()
         self._note_report(now)
-        for limit in self._limits:
+        shown = {f"limit:{limit.where}": limit for limit in self._limits}
+        for source in [one for one in self._heard if one.startswith("limit:")]:
+            if source not in shown or shown[source].report is None:
+                del self._heard[source]
+        for source, limit in shown.items():
             report = limit.report
-            source = f"limit:{limit.where}"
-            if report is None:
-                self._heard.pop(source, None)
-            else:
+            if report is not None:
                 self._note_limit(source, limit, report, now)
 
     def _note_report(self, now: float) -> None:

@@ -115,7 +115,7 @@ class ModbusGateway:
         self._requests = 0
         self._exceptions = 0
         self._heartbeat = 0
-        self._refused_at = -math.inf
+        self._refused_at: dict[str, float] = {}
         # Serializes writing, so that a request is carried out as a whole.
         self._writing = threading.Lock()
         self._listener = Listener(
@@ -250,9 +250,9 @@ class ModbusGateway:
         )
 
     def _charger_registers(self, charger: int, now: float) -> list[int]:
-        header = registers.charger_header(
-            self._encoding, charger, self._site.heard(f"charger:{charger}"), now
-        )
+        status = self._site.heard(f"charger:{charger}")
+        is_there = charger in self._site.components
+        header = registers.charger_header(self._encoding, charger, status, now, is_there=is_there)
         return header + registers.site_registers(
             self._encoding, registers.CHARGER, self._site.heard, now, {"id": charger}
         )
@@ -357,8 +357,12 @@ class ModbusGateway:
     def _tell_refused(self, by: str, why: str) -> None:
         now = time.monotonic()
         with self._lock:
-            is_due = now - self._refused_at >= _REFUSAL_LOG_INTERVAL
-            self._refused_at = now if is_due else self._refused_at
+            is_due = now - self._refused_at.get(by, -math.inf) >= _REFUSAL_LOG_INTERVAL
+            if is_due:
+                # One line a minute for each master; of very many none has to be remembered.
+                if len(self._refused_at) >= _MOST_MASTERS:
+                    self._refused_at.clear()
+                self._refused_at[by] = now
         if is_due:
             _logger.warning("%s: Modbus master %s is refused: %s", self._site.name, by, why)
 

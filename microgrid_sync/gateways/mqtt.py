@@ -4,6 +4,7 @@ import collections
 import json
 import logging
 import math
+import secrets
 import ssl
 import sys
 import threading
@@ -18,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource
 from microgrid_sync.gateways.home_assistant import Entities, cap_entity, discovery
+from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.live_site import Heard, LiveSite
 
 _WINDOW = 100
@@ -34,6 +36,9 @@ _LONGEST_COMMAND = 4096
 
 _RECONNECT_DELAYS = (1, 10)
 """Seconds, of the first attempt to reconnect and at the most."""
+
+_SWEEP_AFTER = 5.0
+"""Seconds after connecting, in which a broker has told what it retains."""
 
 _CLOSE_TIMEOUT = 1.0
 
@@ -73,6 +78,10 @@ class _Client(Client):
         except OSError as error:
             self.failure = getattr(error, "verify_message", "") or error.strerror or str(error)
             raise
+        except ValueError as error:
+            # A name that cannot be one: the library tries again after an OSError alone.
+            self.failure = str(error)
+            raise OSError(self.failure) from error
 
 
 class MqttGateway:
@@ -128,7 +137,7 @@ class MqttGateway:
         self._entities = None
         if home_assistant is not None:
             self._entities = Entities(home_assistant, self._base, site.name)
-        self._place = f"{host}:{port}"
+        self._place = place_of(host, port)
         # Protects all up to the client, and is told when any of it changes. Nothing is logged, and
         # nothing of the MQTT library called, under it.
         self._changed = threading.Condition()
@@ -140,11 +149,15 @@ class MqttGateway:
         self._is_fresh = True
         """Whether the broker has to be told all that is known."""
         self._has_news = False
+        self._retained: dict[str, Any] = {}
+        """The times of the valid values that the broker had when it was connected, by topic."""
+        self._swept_at = math.inf
         self._is_closing = False
         self._refused_at = self._trouble_at = -math.inf
         self._trouble = ""
         # The publishing thread's own.
         self._sent: dict[str, _Sent] = {}
+        self._least = 0
         self._told_commands: dict[str, Any] = {}
         self._dropped_told = 0
         self._dropped_told_at = -math.inf
@@ -164,7 +177,8 @@ class MqttGateway:
     ) -> "_Client":  # fmt: skip
         client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id or f"microgrid-sync-{self._site.name}",
+            # Brokers throw out the older one of two that have the same.
+            client_id=client_id or f"microgrid-sync-{self._site.name}-{secrets.token_hex(4)}",
             protocol=MQTTProtocolVersion.MQTTv311,
             # What was commanded while nobody was there is not carried out afterwards.
             clean_session=True,
@@ -187,6 +201,11 @@ class MqttGateway:
         """Say which broker it is."""
         state = "connected" if self._is_connected else "not connected"
         return f"<MqttGateway of {self._site.name} to {self._place}, {state}>"
+
+    @property
+    def place(self) -> str:
+        """The broker's host and port."""
+        return self._place
 
     @property
     def is_connected(self) -> bool:
@@ -260,10 +279,14 @@ class MqttGateway:
         if self._entities is not None:
             client.subscribe(self._entities.birth_topic, qos=1)
         client.publish(f"{self._base}/status", ONLINE, qos=1, retain=True)
+        # What the broker still has: of a gateway before this one, or of what has gone meanwhile.
+        client.subscribe(f"{self._base}/#", qos=1)
         with self._changed:
             # That one is acknowledged as all others are.
             self._handed += 1
             self._is_connected = self._is_fresh = True
+            self._retained.clear()
+            self._swept_at = time.monotonic() + _SWEEP_AFTER
             waiting, dropped = len(self._waiting), self._dropped
             was_told, self._trouble = self._trouble, ""
             self._changed.notify_all()
@@ -304,9 +327,16 @@ class MqttGateway:
                     self._is_fresh = True
                     self._changed.notify_all()
             return
+        if not message.topic.startswith(f"{self._base}/command/"):
+            if message.retain:
+                self._note_retained(message)
+            return
+        if self._source is None:
+            # It comes with what is retained; what is not subscribed to is not answered.
+            return
         command = message.topic.removeprefix(f"{self._base}/command/")
         try:
-            self._carry_out(command, message)
+            self._carry_out(self._source, command, message)
         except CommandError as error:
             self._answer(command, str(error))
             now = time.monotonic()
@@ -320,19 +350,26 @@ class MqttGateway:
             if command != "heartbeat":
                 self._answer(command, None)
 
+    def _note_retained(self, message: MQTTMessage) -> None:
+        """Note a value that the broker has, if it counts as valid."""
+        try:
+            found = json.loads(message.payload)
+        except ValueError:
+            return
+        if isinstance(found, Mapping) and found.get("valid") is True:
+            with self._changed:
+                self._retained[message.topic] = found.get("time")
+
     def _answer(self, command: str, error: str | None) -> None:
         answer = {"accepted": error is None, "error": error, "time": _text(datetime.now(UTC))}
         self._add([_Message(f"{self._base}/result/{command}", json.dumps(answer), retain=False)])
 
-    def _carry_out(self, command: str, message: MQTTMessage) -> None:
+    def _carry_out(self, source: CommandSource, command: str, message: MQTTMessage) -> None:
         """Carry out a command.
 
         Raises:
             CommandError: If it is none.
         """
-        source = self._source
-        if source is None:
-            raise CommandError("commands are not accepted: 'commands = true' is not set")
         if message.retain:
             # It is what somebody wanted at some time, and nobody says now.
             raise CommandError("a retained command is not carried out")
@@ -377,9 +414,32 @@ class MqttGateway:
             has_news, self._has_news = self._has_news, False
         if has_news or is_fresh or now >= look_at:
             look_at = min(self._collect(now, everything=is_fresh), now + _TICK)
+        if now >= self._swept_at:
+            self._swept_at = math.inf
+            self._sweep()
         self._hand_over()
         self._tell_dropped(now)
         return look_at
+
+    def _sweep(self) -> None:
+        """Say of what the broker has, and nobody knows any more, that it is not valid."""
+        self._client.unsubscribe(f"{self._base}/#")
+        with self._changed:
+            retained = dict(self._retained)
+            self._retained.clear()
+        known = {
+            self._topic(sent.heard.subject, name)
+            for sent in self._sent.values()
+            for name in sent.heard.values
+        }
+        own = None if self._commands is None else f"{self._base}/commands/"
+        self._add(
+            [
+                _Message(topic, json.dumps({"value": None, "time": stamp, "valid": False}))
+                for topic, stamp in retained.items()
+                if topic not in known and (own is None or not topic.startswith(own))
+            ]
+        )
 
     def _has_work(self) -> bool:
         can_hand = self._is_connected and self._waiting and self._is_open()
@@ -412,8 +472,14 @@ class MqttGateway:
             found += self._messages(heard, is_valid=is_valid)
         for source in self._sent.keys() - sources.keys():
             # It is not there any more: what is retained of it must not look as if it were.
-            found += self._messages(self._sent.pop(source).heard, is_valid=False)
+            gone = self._sent.pop(source).heard
+            found += self._messages(gone, is_valid=False)
+            if self._entities is not None:
+                # Nor as a thing that may come back.
+                found += (_Message(topic, "") for topic, _ in discovery(self._entities, gone))
         found += self._command_messages(everything=everything)
+        # One message of each value has room, whatever the buffer, or nothing would ever be whole.
+        self._least = max(self._least, len(found))
         self._add(found)
         return again
 
@@ -456,7 +522,7 @@ class MqttGateway:
         """Let messages wait, at the expense of the oldest if there are too many."""
         with self._changed:
             self._waiting.extend(messages)
-            while len(self._waiting) > self._buffer:
+            while len(self._waiting) > max(self._buffer, self._least):
                 self._waiting.popleft()
                 self._dropped += 1
             self._changed.notify_all()

@@ -129,7 +129,11 @@ class PrometheusGateway:
         Args:
             accepted: Which types the client can read.
         """
-        encode, kind = choose_encoder(accepted)
+        try:
+            encode, kind = choose_encoder(accepted)
+        except ValueError:
+            # A version that is none.
+            encode, kind = choose_encoder("")
         return encode(self._registry), kind
 
     def health(self) -> tuple[bool, str]:
@@ -177,7 +181,10 @@ class _Collector(Collector):
         families = _Families(self._site.name)
         now = time.monotonic()
         _add_site(families, self._site, now)
-        _add_client(families, self._site.client.stats(), self._site.client.state)
+        client = self._site.client
+        is_up = client.state is ClientState.READY and self._site.is_heard(now)
+        families.gauge("up", "1 if the site's server answers, and is heard.", is_up)
+        _add_client(families, client.stats())
         if self._commands is not None:
             _add_commands(families, self._commands, now)
         if self._modbus is not None:
@@ -291,8 +298,7 @@ def _add_values(families: _Families, heard: Heard, labels: dict[str, str]) -> No
         families.gauge(full, text, float(value) * unit.factor, **labels, **phase)
 
 
-def _add_client(families: _Families, stats: ClientStats, state: ClientState) -> None:
-    families.gauge("up", "1 if the site's server answers.", state is ClientState.READY)
+def _add_client(families: _Families, stats: ClientStats) -> None:
     families.count("calls", "Calls that have ended.", stats.calls)
     families.count("call_retries", "Attempts beyond the first ones.", stats.retries)
     families.count("call_failures", "Calls that ended by an error.", stats.failures)
@@ -352,12 +358,17 @@ def _handler(gateway: PrometheusGateway) -> type[http.server.BaseHTTPRequestHand
             else:
                 self._answer(404, b"there are /metrics and /healthz\n", "text/plain")
 
+        def do_HEAD(self) -> None:
+            """Answer without the text."""
+            self.do_GET()
+
         def _answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Be quiet: Prometheus asks all day long."""

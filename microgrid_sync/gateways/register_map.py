@@ -23,13 +23,14 @@ FIELDS = (
     (0, 2, "float32", "the value; NaN if it is not valid"),
     (2, 1, "int16", "the value, scaled; -32768 if it is not valid or out of range"),
     (3, 1, "uint16", "1 if it is valid, else 0"),
-    (4, 1, "uint16", "its age in 0.1 s; 65534 is that or more, 65535 never heard"),
+    (4, 1, "uint16", "0.1 s since it came; 65534 is that or more, 65535 never heard"),
     (5, 2, "uint32", "its timestamp, seconds since 1970 in UTC; 0 if never heard"),
     (7, 1, "uint16", "milliseconds of that"),
 )
 """The registers of a record: offset, count, type, meaning."""
 
 _NOT_VALID_16, _NEVER, _OLDEST = 0x8000, 0xFFFF, 0xFFFE
+"""Of an int16; of a uint16 that there is none, and the highest that is one."""
 
 LARGEST_ADDRESS = 0xFFFF
 
@@ -92,23 +93,24 @@ MOST_CHARGERS = (LARGEST_ADDRESS + 1 - CHARGERS_START) // CHARGER_SIZE
 GATEWAY = (
     (0, 1, "uint16", f"version of this map: {VERSION}"),
     (1, 1, "uint16", "1 if the site is heard, else 0"),
-    (2, 1, "uint16", "number of chargers"),
+    (2, 1, "uint16", "number of charger blocks below"),
     (3, 1, "uint16", "1 if commands are accepted, else 0"),
-    (4, 2, "float32", "the cap in force, W; NaN if there is none"),
-    (6, 1, "uint16", "the same, scaled; 65535 if there is none"),
+    (4, 2, "float32", "the cap that is commanded, W; NaN if there is none"),
+    (6, 1, "uint16", "the same, scaled; 65534 is that or more, 65535 none"),
     (7, 1, "uint16", "whose cap: 0 nobody's, 1 a Modbus master's, 2 another's, 3 a safe value"),
     (8, 1, "uint16", "seconds since the last heartbeat, in 0.1 s; 65535 if none is awaited"),
     (9, 1, "uint16", "1 if the heartbeat is overdue"),
     (10, 2, "float32", "the current that is commanded, A; NaN if there is none"),
-    (12, 1, "uint16", "the same in 0.1 A; 65535 if there is none"),
-    (13, 1, "uint16", "1 if what is commanded cannot be carried out; the log says why"),
+    (12, 1, "uint16", "the same in 0.1 A; 65534 is that or more, 65535 none"),
+    (13, 1, "uint16", "1 if what is commanded is not carried out; the log says why"),
 )
 GATEWAY_SIZE = 14
 
 HEADER = (
     (0, 2, "uint32", "the charger's component ID"),
     (2, 1, "uint16", "0 unknown, 1 not working, 2 uncertain, 3 working"),
-    (3, 5, "uint16", "0"),
+    (3, 1, "uint16", "1 if there is such a charger, 0 if it has gone"),
+    (4, 4, "uint16", "0"),
 )
 
 CAP_FLOAT, CURRENT_FLOAT, HEARTBEAT = 0, 2, 4
@@ -178,11 +180,8 @@ class Encoding:
         return count & 0xFFFF if -0x8000 < count <= 0x7FFF else _NOT_VALID_16
 
     def uint16(self, value: float | None, unit: str) -> int:
-        """Give a scaled number without a sign; `_NEVER` of none, and of one that is too large."""
-        if value is None:
-            return _NEVER
-        count = round(value / self.scale(unit))
-        return count if 0 <= count < _NEVER else _NEVER
+        """Give a scaled number without a sign; `_NEVER` of none."""
+        return _NEVER if value is None else min(round(value / self.scale(unit)), _OLDEST)
 
     def read_uint16(self, register: int, unit: str) -> float | None:
         """Read a scaled number without a sign; ``None`` is `_NEVER`."""
@@ -221,11 +220,13 @@ def tenths(seconds: float) -> int:
     return _NEVER if math.isinf(seconds) else min(round(seconds * 10), _OLDEST)
 
 
-def charger_header(encoding: Encoding, charger: int, heard: Heard | None, now: float) -> list[int]:
+def charger_header(
+    encoding: Encoding, charger: int, heard: Heard | None, now: float, *, is_there: bool
+) -> list[int]:
     """Give the registers before the values of a charger."""
     status = None if heard is None else heard.valid("status", now)
     code = 0 if status is None else _STATUS.get(status, 0)
-    return [*encoding.uint32(charger), code, *[0] * (RECORD - 3)]
+    return [*encoding.uint32(charger), code, int(is_there), *[0] * (RECORD - 4)]
 
 
 Find = Callable[[str], Heard | None]

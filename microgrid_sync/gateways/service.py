@@ -180,27 +180,30 @@ def _line_of(name: str, path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        line = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise OSError(f"{name}: {path} cannot be read: {error.strerror}") from error
+        raise OSError(f"mqtt: {name}: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ValueError(f"{name}: {path} is no text in UTF-8") from None
-    if len(lines) != 1 or not lines[0]:
-        raise ValueError(f"{name}: {path} must have one line, not {len(lines)}")
-    return lines[0]
+        raise ValueError(f"mqtt: {name}: {path} is no text in UTF-8") from None
+    if not line or "\n" in line:
+        raise ValueError(f"mqtt: {name}: {path} must have one line with something in it")
+    return line
 
 
 def _tls(table: MqttTable, config: GatewayConfig) -> ssl.SSLContext:
+    for name in ("ca_file", "certificate_file", "key_file"):
+        path = config.path(getattr(table, name))
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise OSError(f"mqtt: {name}: {path} cannot be read: {error.strerror}") from error
     try:
         context = ssl.create_default_context(cafile=config.path(table.ca_file))
         certificate = config.path(table.certificate_file)
         if certificate is not None:
             # An encrypted key asks for a password: none, instead of a question on the terminal.
             context.load_cert_chain(certificate, config.path(table.key_file), password=lambda: b"")
-    except FileNotFoundError:
-        files = (table.ca_file, table.certificate_file, table.key_file)
-        found = [path for name in files if (path := config.path(name)) and not Path(path).exists()]
-        raise OSError(f"mqtt: {found[0]} is not there") from None
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         raise ValueError(

@@ -51,6 +51,7 @@ def test_map_is_that_of_the_configuration(tmp_path: Path) -> None:
     ("arguments", "config", "text", "code"),
     [
         (["modbus"], "[modbus]\nprot = 1\n", "prot: is unknown here", 2),
+        (["modbus"], "[modbus]\nport = -1\nunit_id = 500\n", "65535, not -1; ", 2),
         (["modbus"], "[modbus\n", "site.toml: ", 2),
         (["modbus", "--json"], "", "--json goes with --map", 2),
         (["prometheus", "--map"], "", "--map is of modbus", 2),
@@ -60,12 +61,12 @@ def test_map_is_that_of_the_configuration(tmp_path: Path) -> None:
         (
             ["mqtt"],
             '[site]\nurl = "grpc://127.0.0.1:1"\n[mqtt]\nuser_file = "nobody"\n',
-            "user_file: ", 1,
+            "mqtt: user_file: ", 1,
         ),
         (
             ["mqtt"],
             '[site]\nurl = "grpc://127.0.0.1:1"\n[mqtt]\ntls = true\nca_file = "no.pem"\n',
-            "no.pem is not there", 1,
+            "no.pem cannot be read: No such file or directory", 1,
         ),
         (
             ["modbus"],

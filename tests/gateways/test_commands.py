@@ -9,7 +9,7 @@ import pytest
 from microgrid_sync import MicrogridApiClient
 from microgrid_sync.gateways import CommandError, Commands, CommandSource, LiveSite
 from microgrid_sync.gateways.commands import check_cap, check_lifetime
-from microgrid_sync.simulator import Simulator
+from microgrid_sync.simulator import Fault, Simulator
 from tests.gateways.sites import draw, live_site
 from tests.support.waiting import eventually
 
@@ -79,6 +79,7 @@ def test_safe_value_holds_without_a_heartbeat_and_no_longer(
     source_of: Callable[..., CommandSource], clock: Clock
 ) -> None:
     source = source_of(4200.0, 60.0)
+    source.heartbeat()
     source.set_cap(11000.0, by="me")
     clock.now += 59.0
     assert cap(source, clock) == 11000.0
@@ -110,6 +111,7 @@ def test_without_a_safe_value_no_heartbeat_is_awaited(
         (-1.0, "from 0 to"),
         (float("nan"), "finite number in W"),
         (float("inf"), "finite number in W"),
+        (10**400, "finite number in W"),
         (11.0, "less than any car takes; is it in W"),
         (1e12, "from 0 to"),
         (True, "finite number"),
@@ -121,7 +123,7 @@ def test_caps_that_are_none(value: Any, text: str) -> None:
         check_cap(value)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, -3.0, 1e9, float("nan"), None, "60"])
+@pytest.mark.parametrize("value", [0.0, 0.5, -3.0, 1e9, float("nan"), None, "60", 10**400])
 def test_lifetimes_that_are_none(value: Any) -> None:
     with pytest.raises(CommandError, match="a lifetime must be"):
         check_lifetime(value)
@@ -161,7 +163,8 @@ def test_heartbeat_that_stays_away_lowers_the_chargers(
         assert commands.state().is_safe_value
         source.heartbeat()
         assert eventually(lambda: "the heartbeat of test is there" in caplog.text)
-    assert "no heartbeat of test for 0.5 s: the chargers are capped at 4200 W" in caplog.text
+    assert "no heartbeat of test: its cap falls back to the safe value, 4200 W" in caplog.text
+    assert "the heartbeat of test is there: it has no cap" in caplog.text
 
 
 def test_who_has_commanded_what_is_logged_once(
@@ -172,12 +175,87 @@ def test_who_has_commanded_what_is_logged_once(
         for _ in range(5):
             source.set_cap(11000.0, by="Modbus master 10.0.0.5", lifetime=60.0)
         source.set_cap(11000.0, by="Modbus master 10.0.0.6", lifetime=60.0)
-        source.set_max_current(32.0, by="me")
-    assert [record.message for record in caplog.records] == [
+        source.set_max_current(32.0, by="me", lifetime=1.0)
+        assert eventually(lambda: "the limit of test has lapsed" in caplog.text)
+        # It is new again.
+        source.set_max_current(32.0, by="me", lifetime=60.0)
+    assert [r.message for r in caplog.records if r.name.endswith("commands")] == [
         "depot: Modbus master 10.0.0.5 caps the chargers at 11000 W for 60 s",
         "depot: Modbus master 10.0.0.6 caps the chargers at 11000 W for 60 s",
-        "depot: me limits to 32 A",
+        "depot: me limits to 32 A for 1 s",
+        "depot: the limit of test has lapsed",
+        "depot: me limits to 32 A for 60 s",
     ]
+
+
+def test_who_commands_without_end_does_not_fill_the_log(
+    microgrid: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with live_site(microgrid.url, name="depot") as site, Commands(site) as commands:
+        source = commands.new_source("test")
+        for number in range(2000):
+            source.set_cap(5000.0 + number, by="me")
+        assert commands.state().cap_w == 6999.0
+        # The last one is carried out.
+        assert eventually(lambda: site.report is not None and site.report.target_power is not None)
+        assert eventually(
+            lambda: (
+                site.report is not None
+                and site.report.target_power is not None
+                and site.report.target_power.as_watts() == 6999.0
+            )
+        )
+    assert sum("caps the chargers" in record.message for record in caplog.records) == 20
+
+
+def test_cap_is_obeyed_though_the_limit_cannot_be(microgrid: Simulator) -> None:
+    with live_site(microgrid.url) as site, Commands(site, where=9, max_current_a=20.0) as commands:
+        commands.new_source("test").set_cap(5000.0, by="me")
+        assert eventually(lambda: draw(microgrid) <= 5001)
+        assert commands.state().error is not None
+
+
+def test_limit_above_the_fuse_that_was_not_known_is_not_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
+    with Simulator(sample_interval=0.1) as simulator:
+        port = simulator.port
+    with (
+        MicrogridApiClient(f"grpc://127.0.0.1:{port}", timeout=1.0) as client,
+        LiveSite(client) as site,
+        Commands(site) as commands,
+    ):
+        commands.new_source("test").set_max_current(5000.0, by="me")
+        with Simulator(sample_interval=0.1, port=port):
+            assert eventually(lambda: "more than the fuse is for" in str(commands.state().error))
+            assert site.limits == ()
+
+
+def test_set_points_that_fail_are_told(microgrid: Simulator) -> None:
+    with live_site(microgrid.url) as site, Commands(site) as commands:
+        source = commands.new_source("test")
+        source.set_cap(9000.0, by="me")
+        assert eventually(lambda: draw(microgrid) <= 9001)
+        assert commands.state().error is None
+        fault = microgrid.faults.add(Fault(kind="refused", components=[7, 8]))
+        source.set_cap(5000.0, by="me")
+        assert eventually(lambda: "do not take or keep" in str(commands.state().error))
+        microgrid.faults.end(fault)
+        assert eventually(lambda: commands.state().error is None)
+
+
+def test_first_heartbeat_is_not_awaited_for_longer_than_set_points_hold(
+    source_of: Callable[..., CommandSource], clock: Clock
+) -> None:
+    source = source_of(4200.0, 300.0)
+    clock.now += 29.0
+    assert not source.is_overdue(clock.now)
+    clock.now += 1.0
+    assert source.is_overdue(clock.now)
+    source.heartbeat()
+    clock.now += 299.0
+    assert not source.is_overdue(clock.now)
 
 
 def test_current_is_limited_and_let_go_of(microgrid: Simulator) -> None:
@@ -198,6 +276,8 @@ def test_current_is_limited_and_let_go_of(microgrid: Simulator) -> None:
         assert eventually(lambda: shown() == 25.0)
         source.set_max_current(None, by="me")
         assert eventually(lambda: site.heard("limit:grid") is None)
+        # Nothing of it is left.
+        assert site.limits == ()
 
 
 def test_limit_that_always_holds_can_only_be_lowered(microgrid: Simulator) -> None:

@@ -31,7 +31,7 @@ def test_every_gateway_is_on_loopback_and_refuses_commands_unless_told_otherwise
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"modbuss": {}}, r"\[modbuss\]: is unknown; known are site, limit, modbus"),
+        ({"modbuss": {}}, r"\[modbuss\]: is unknown; known are \[site\], .*did you mean 'modbus'"),
         ({"modbus": 3}, r"\[modbus\]: must be a table"),
         ({"modbus": {"prot": 3}}, r"\[modbus\]: prot: is unknown here.*did you mean 'port'"),
         ({"modbus": {"port": 70000}}, r"port: must be a whole number from 0 to 65535"),
@@ -43,7 +43,7 @@ def test_every_gateway_is_on_loopback_and_refuses_commands_unless_told_otherwise
         ({"modbus": {"commands": "yes"}}, r"commands: must be true or false"),
         ({"modbus": {"safe_cap_w": 4200}}, r"safe_cap_w: needs 'commands = true'"),
         ({"modbus": {"commands": True, "safe_cap_w": 4.2}}, r"less than any car takes; is it in W"),
-        ({"mqtt": {"prefix": "a/#"}}, r"prefix: must be a topic without"),
+        ({"mqtt": {"prefix": "a/#"}}, r"prefix: must be a topic of up to 200 letters without"),
         ({"mqtt": {"ca_file": "ca.pem"}}, r"ca_file: needs 'tls = true'"),
         ({"mqtt": {"tls": True, "key_file": "k"}}, r"key_file: is needed with certificate_file"),
         ({"mqtt": {"password_file": "p"}}, r"user_file: is needed with password_file"),
@@ -51,10 +51,22 @@ def test_every_gateway_is_on_loopback_and_refuses_commands_unless_told_otherwise
         ({"mqtt": {"interval": -1}}, r"interval: must be seconds"),
         ({"site": {}}, r"\[site\]: url: is missing"),
         ({"site": {"url": "http://host"}}, r"url: .*grpc://"),
-        ({"site": {"url": URL, "name": "a/b"}}, r"name: must be a name without"),
+        (
+            {"site": {"url": URL, "name": "a/b"}},
+            r"name: must be a name of up to 200 letters without",
+        ),
         ({"limit": {"where": "main"}}, r"where: must be the ID of a meter or 'grid'"),
         ({"limit": {"fuse": "Z"}}, r"fuse: 'Z' is none of none, gG"),
-        ({"limit": {"max_current_a": 0}}, r"max_current_a: must be a current of more than 0 A"),
+        ({"limit": {"max_current_a": 0}}, r"max_current_a: a limit must be more than 0"),
+        ({"limit": {"max_current_a": 10**400}}, r"max_current_a: a limit must be a finite number"),
+        ({"url": 1}, r"^url: is unknown; known are \[site\]"),
+        ({"Modbus": {}}, r"did you mean 'modbus'"),
+        ({"mqtt": {"host": ""}}, r"host: must be an address or a name"),
+        ({"modbus": {"host": "a..b"}}, r"host: must be an address or a name"),
+        ({"mqtt": {"prefix": "$SYS/x"}}, r"prefix: must be a topic .*begin with"),
+        ({"mqtt": {"prefix": "a\nb"}}, r"prefix: must be a topic"),
+        ({"site": {"url": URL, "name": "a" * 300}}, r"name: must be a name of up to 200 letters"),
+        ({"modbus": {"commands": True, "safe_cap_w": 10**400}}, r"finite number in W"),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, Any], text: str) -> None:
@@ -66,6 +78,10 @@ def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(SiteError) as error:
         read_gateways({"modbus": {"port": -1, "unit_id": "a"}, "prometheus": {"port": "x"}})
     assert len(str(error.value).splitlines()) == 3
+    # One that is wrong is not missing, too.
+    with pytest.raises(SiteError) as error:
+        read_gateways({"modbus": {"commands": True, "safe_cap_w": 5}})
+    assert "missing" not in str(error.value)
 
 
 def test_file_and_its_line_are_named(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from microgrid_sync.gateways.service import running_gateways
 from microgrid_sync.simulator import Fault, Simulator
 from tests.gateways.sites import draw, live_site
 from tests.integration.broker import Broker, Listener
+from tests.support.messages import component
+from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.microgrid(sample_interval=0.1)
@@ -186,6 +188,8 @@ def test_what_is_no_command_is_refused(
             ({"power_w": 5000, "lifetime_s": 0}, "a lifetime must be"),
             ({"power_w": 5000, "lifetime_s": 60, "by": 5}, "'by' must be a string"),
             (json.dumps({"power_w": 5000}) + " " * 5000, "at most 4096 bytes"),
+            ('{"power_w": 1' + "0" * 400 + ', "lifetime_s": 60}', "finite number in W"),
+            ('{"power_w": 5000, "lifetime_s": 1' + "0" * 400 + "}", "finite number in s"),
         ):
             listener.newest.pop("microgrid/depot/result/cap", None)
             listener.publish(f"{COMMAND}/cap", payload)
@@ -289,6 +293,55 @@ def test_what_is_silent_is_not_valid(microgrid: Simulator, broker: Broker) -> No
         assert eventually(lambda: listener.is_valid("microgrid/depot/charger/7/status") is False)
         microgrid.faults.end(fault)
         assert eventually(lambda: listener.is_valid(POWER))
+
+
+def test_values_of_a_gateway_before_are_not_valid_when_the_site_is_down(
+    microgrid: Simulator, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.gateways.mqtt._SWEEP_AFTER", 1.0)
+    with publishing(microgrid.url, broker), Listener(broker.port) as listener:
+        assert eventually(lambda: listener.value(POWER))
+    microgrid.stop()
+    with (
+        MicrogridApiClient(microgrid.url, timeout=1.0) as client,
+        LiveSite(client, name="depot") as site,
+        MqttGateway(site, port=broker.port),
+        Listener(broker.port) as listener,
+    ):
+        assert eventually(lambda: listener.is_valid(POWER) is False)
+        assert listener.value(POWER) is None
+        assert eventually(lambda: listener.is_valid(GRID) is False)
+        assert listener.newest["microgrid/depot/status"].payload == "online"
+
+
+def test_component_that_goes_while_the_broker_is_away_is_not_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microgrid_sync.gateways.mqtt._SWEEP_AFTER", 1.0)
+    settings = ("allow_anonymous true", "persistence true", f"persistence_location {tmp_path}/",
+                "user root", "autosave_interval 1")  # fmt: skip
+    topic = "microgrid/depot/component/2/active_power_w"
+    with (
+        Broker(tmp_path, *settings) as broker,
+        ScriptedServer(component(1, "meter"), component(2, "ev_charger")) as server,
+        MicrogridApiClient(server.url) as client,
+        LiveSite(client, name="depot") as site,
+        MqttGateway(site, port=broker.port, buffer=5, home_assistant="homeassistant") as gateway,
+    ):
+        with Listener(broker.port) as listener:
+            assert eventually(lambda: listener.is_valid(topic))
+        broker.end()
+        assert eventually(lambda: not gateway.is_connected)
+        server.components = [component(1, "meter")]
+        assert site.microgrid is not None
+        site.microgrid.refresh()
+        assert eventually(lambda: site.heard("component:2") is None)
+        # That it has gone is dropped: the buffer is small.
+        dropped = gateway.dropped
+        assert eventually(lambda: gateway.dropped > dropped + 100)
+        broker.start()
+        with Listener(broker.port) as listener:
+            assert eventually(lambda: listener.is_valid(topic) is False)
 
 
 def test_home_assistant_discovers_what_there_is(microgrid: Simulator, broker: Broker) -> None:
