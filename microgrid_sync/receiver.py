@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
@@ -552,7 +552,7 @@ class _MergedWriter(Writer[T]):
 
 
 class _WakingWriter(_MergedWriter[T]):
-    """What one source writes into, and somebody is told each time, and of the end."""
+    """What one source writes into, and somebody is told each time."""
 
     __slots__ = ("_wake",)
 
@@ -566,12 +566,40 @@ class _WakingWriter(_MergedWriter[T]):
         self._wake()
         return dropped
 
+
+class _CallingWriter(_MergedWriter[T]):
+    """What several sources write into, for callbacks: an error of one leaves the others."""
+
+    __slots__ = ("_failed", "_wake")
+
+    def __init__(
+        self,
+        sources: tuple[Receiver[T], ...],
+        wake: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(sources)
+        self._wake = wake
+        self._failed = failed
+
+    def put(self, value: T | Undecoded[T]) -> int:
+        """See `Writer.put`."""
+        dropped = super().put(value)
+        self._wake()
+        return dropped
+
     def end(self, error: BaseException | None = None) -> bool:
         """See `Writer.end`; the end is told, too."""
         is_first = super().end(error)
         if is_first:
             self._wake()
         return is_first
+
+    def source_ended(self, error: BaseException | None) -> None:
+        """Note that a source has ended; the last one ends the whole."""
+        if error is not None:
+            self._failed(error)
+        super().source_ended(None)
 
 
 class _NewestWriter(_MergedWriter[T]):
@@ -646,6 +674,28 @@ def waking(receiver: Receiver[T], wake: Callable[[], None]) -> Receiver[T]:
         wake: Called in the thread that writes; must neither wait nor raise.
     """
     return _through(_WakingWriter(receiver, wake), receiver)
+
+
+def calling(
+    receivers: Sequence[Receiver[T]],
+    wake: Callable[[], None],
+    failed: Callable[[BaseException], None],
+) -> Receiver[T]:
+    """Give a receiver of the values of several, in the order in which they come, for our own code.
+
+    Args:
+        receivers: The receivers; they belong to the new one from then on.
+        wake: Called with each value and at the end, in the thread that writes; must neither wait
+            nor raise.
+        failed: Called with the error by which a source has ended, likewise; the others go on.
+    """
+    sources = tuple(receivers)
+    writer = _CallingWriter(sources, wake, failed)
+    merged = _MergedReceiver(writer, sources)
+    ended = [receiver for receiver in sources if receiver._writer.merge_into(writer)]
+    for receiver in ended:
+        writer.source_ended(receiver._writer.error)
+    return merged
 
 
 def newest_of(receiver: Receiver[T]) -> Receiver[T]:

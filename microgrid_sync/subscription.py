@@ -1,6 +1,6 @@
 """Calls back with what components send: one thread for all functions of a client."""
 
-import functools
+import contextlib
 import logging
 import math
 import queue
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from microgrid_sync.program_end import interrupts_us, run_or_hand_over
-from microgrid_sync.receiver import Receiver, ReceiverStoppedError, close_receiver, waking
+from microgrid_sync.receiver import Receiver, ReceiverStoppedError, calling, close_receiver
 
 _CLOSE_TIMEOUT = 1.0
 """Seconds in which a call that is under way ends when its subscription is closed, usually."""
@@ -37,15 +37,15 @@ class Callbacks:
             site: The server's host and port, for the thread's name.
         """
         self._name = f"microgrid-callbacks {site}"
-        # What is to be looked at; a stream's thread, a finalizer and a handler may put.
-        self._due: queue.SimpleQueue[Callable[[], bool]] = queue.SimpleQueue()
+        # Those for which something has come; a stream's thread, a finalizer and a handler may put.
+        self._due: queue.SimpleQueue[Subscription] = queue.SimpleQueue()
         # Protects the number, and that there is one thread while it is not zero.
         self._lock = threading.Lock()
         self._open = 0
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Note a receiver that begins; run."""
+        """Note a subscription that begins; run."""
         with self._lock:
             self._open += 1
             if self._thread is None:
@@ -59,9 +59,9 @@ class Callbacks:
                     self._open -= 1
                     raise
 
-    def wake(self, look: Callable[[], bool]) -> None:
-        """Have something looked at in the thread; it tells whether its receiver has ended."""
-        self._due.put(look)
+    def wake(self, subscription: "Subscription") -> None:
+        """Have a subscription looked at in the thread."""
+        self._due.put(subscription)
 
     def is_current(self) -> bool:
         """Tell whether this is the thread."""
@@ -70,15 +70,21 @@ class Callbacks:
     def _run(self) -> None:
         while True:
             try:
-                look = self._due.get(timeout=_WAIT)
+                subscription = self._due.get(timeout=_WAIT)
             except queue.Empty:
                 continue
-            if look():
-                with self._lock:
-                    self._open -= 1
-                    if self._open == 0:
-                        self._thread = None
-                        return
+            if not subscription.look():
+                continue
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    # What is left is of subscriptions that have ended: a new one begins, under the
+                    # lock, before anything is due for it.
+                    with contextlib.suppress(queue.Empty):
+                        while True:
+                            self._due.get_nowait()
+                    self._thread = None
+                    return
 
 
 class Subscription:
@@ -107,25 +113,28 @@ class Subscription:
         self._callbacks = callbacks
         self._failures = 0
         self._error: BaseException | None = None
+        self._errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
         self._logged_at = -math.inf
         self._is_closed = False
+        self._has_ended = False
+        # Whether it is among those that are due: it stands there once, however much comes. Set too
+        # often is no harm.
+        self._is_due = False
         # Set while no call is under way.
         self._is_idle = threading.Event()
         self._is_idle.set()
-        self._ended = [False] * len(receivers)
-        self._receivers: list[Receiver[Any]] = []
-        for number, receiver in enumerate(receivers):
-            callbacks.begin()
-            look = functools.partial(self._look, number)
-            self._receivers.append(waking(receiver, functools.partial(callbacks.wake, look)))
-            # Whatever came before.
-            callbacks.wake(look)
+        # Until it is there, nothing is looked at.
+        self._receiver: Receiver[Any] | None = None
+        self._receiver = calling(receivers, self._wake, self._note_error)
+        callbacks.begin()
+        # Whatever has come before the thread was there for it.
+        callbacks.wake(self)
 
     def __repr__(self) -> str:
         """Say what it receives, and whether it still does."""
         state = "closed" if self.is_closed else "open"
-        names = " + ".join(receiver.name for receiver in self._receivers)
-        return f"<Subscription to {names}, {state}, {self._failures} failures>"
+        name = "" if self._receiver is None else self._receiver.name
+        return f"<Subscription to {name}, {state}, {self._failures} failures>"
 
     @property
     def failures(self) -> int:
@@ -135,7 +144,7 @@ class Subscription:
     @property
     def is_closed(self) -> bool:
         """Whether nothing will be called any more."""
-        return self._is_closed or all(receiver.is_closed for receiver in self._receivers)
+        return self._is_closed or (self._receiver is not None and self._receiver.is_closed)
 
     @property
     def error(self) -> BaseException | None:
@@ -145,19 +154,19 @@ class Subscription:
     @property
     def dropped(self) -> int:
         """How many values were dropped because the function took too long."""
-        return sum(receiver.dropped for receiver in self._receivers)
+        return 0 if self._receiver is None else self._receiver.dropped
 
     def close(self) -> None:
         """Call no more. A call that is under way is waited for, for a second. Again: nothing."""
         interrupts = interrupts_us()
         self._is_closed = True
-        run_or_hand_over(self._close_receivers, interrupts=interrupts)
+        run_or_hand_over(self._close_receiver, interrupts=interrupts)
         if not self._callbacks.is_current() and not interrupts:
             self._is_idle.wait(_CLOSE_TIMEOUT)
 
-    def _close_receivers(self) -> None:
-        for receiver in self._receivers:
-            close_receiver(receiver)
+    def _close_receiver(self) -> None:
+        if self._receiver is not None:
+            close_receiver(self._receiver)
 
     def __enter__(self) -> Self:
         return self
@@ -166,23 +175,33 @@ class Subscription:
         """Close it."""
         self.close()
 
+    # In any thread
+
+    def _wake(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._callbacks.wake(self)
+
+    def _note_error(self, error: BaseException) -> None:
+        self._errors.put(error)
+        self._wake()
+
     # The thread
 
-    def _look(self, number: int) -> bool:
-        """Call with the next value of a receiver; tell if it is found to have ended just now."""
-        if self._ended[number]:
+    def look(self) -> bool:
+        """Call with the next value; tell if the whole is found to have ended just now."""
+        # First this: what comes from now on makes it due again.
+        self._is_due = False
+        self._tell_errors()
+        receiver = self._receiver
+        if receiver is None or self._has_ended:
             return False
-        receiver = self._receivers[number]
         try:
             value = receiver.receive(timeout=0)
         except TimeoutError:
-            # It was dropped.
             return False
-        except ReceiverStoppedError as stopped:
-            self._ended[number] = True
-            if stopped.__cause__ is not None:
-                self._error = stopped.__cause__
-                _logger.warning("%s; nothing is called with it any more", stopped)
+        except ReceiverStoppedError:
+            self._has_ended = True
             return True
         # First this, then the question: who closes does it the other way round.
         self._is_idle.clear()
@@ -191,12 +210,19 @@ class Subscription:
                 self._call(receiver.name, value)
         finally:
             self._is_idle.set()
+        # There may be more; others come before it.
+        self._wake()
         return False
+
+    def _tell_errors(self) -> None:
+        while not self._errors.empty():
+            self._error = self._errors.get()
+            _logger.warning("%s; nothing is called with it any more", self._error)
 
     def _call(self, name: str, value: Any) -> None:
         try:
             self._callback(value)
-        except (Exception, SystemExit):
+        except BaseException:
             self._failures += 1
             now = time.monotonic()
             if now - self._logged_at >= _LOG_INTERVAL:
