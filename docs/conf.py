@@ -211,22 +211,24 @@ class RegisterMap(SphinxDirective):
     def run(self) -> list[Any]:
         """Write its tables."""
         inputs, holding = register_map.rows(register_map.Encoding())
-        fields = [
-            (f"``+ {offset}``", count, kind, text)
-            for offset, count, kind, text in register_map.FIELDS
-        ]
-        tables = {
-            "of a record": fields,
-            "input register": [(row.address, row.length, row.kind, row.text) for row in inputs],
-            "holding register": [(row.address, row.length, row.kind, row.text) for row in holding],
+        fields = [(f"``+ {f.offset}``", f.length, f.kind, f.text) for f in register_map.FIELDS]
+        tables: dict[str, list[tuple[object, ...]]] = {
+            "of a record": [*fields],
+            "input register": [_map_row(row) for row in inputs],
+            "holding register": [_map_row(row) for row in holding],
         }
         lines: list[str] = []
         for title, rows in tables.items():
             lines += [".. list-table::", "   :header-rows: 1", "   :widths: 20 12 23 45", ""]
-            for row in [(title, "registers", "type", "meaning"), *rows]:
+            head = (title, "registers", "type", "meaning")
+            for row in (head, *rows):
                 lines += [f"   {'*' if not n else ' '} - {cell}" for n, cell in enumerate(row)]
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _map_row(row: register_map.Row) -> tuple[object, ...]:
+    return row.place(), row.length, row.type_in_words(), row.text
 
 
 class GatewayKeys(SphinxDirective):

@@ -20,7 +20,7 @@ def main(url: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with MicrogridApiClient(url) as client, LiveSite(client) as site, Commands(site) as commands:
-        # Without a heartbeat in register 4 the safe value holds.
+        # Without a heartbeat in register 4 the safe value holds, 30 s after the start at first.
         source = commands.new_source(
             "modbus", safe_cap_w=SAFE_CAP_W, heartbeat_timeout=HEARTBEAT_TIMEOUT
         )
@@ -30,6 +30,7 @@ def main(url: str, port: int) -> None:
                 state = commands.state()
                 cap = "none" if state.cap_w is None else f"{state.cap_w:g} W by {state.cap_by}"
                 print(f"cap: {cap}; masters: {gateway.masters}", flush=True)
+    print("ended", flush=True)
 
 
 if __name__ == "__main__":

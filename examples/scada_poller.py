@@ -21,6 +21,12 @@ class ProcessImage:
         self._lock = threading.Lock()
         self._values: dict[str, tuple[float, float]] = {}
 
+    def expect(self, components: list[Any]) -> None:
+        """Have a tag for each component, though it has not been heard."""
+        for one in components:
+            name = "SOC" if one.category.name == "BATTERY" else "P"
+            self._values[f"C{one.component_id}.{name}"] = (0.0, -SILENT)
+
     def write(self, data: Any) -> None:
         """Take what a component sends: the callback of the subscription."""
         name, value = ("SOC", data.soc) if hasattr(data, "soc") else ("P", data.active_power)
@@ -54,12 +60,12 @@ def main(url: str) -> int:
     poller = threading.Thread(target=poll, args=(image, stop, beats), name="poller", daemon=True)
     with MicrogridApiClient(url) as client:
         client.wait_until_ready()
-        ids = [c.component_id for c in client.components() if c.category.name in SENDING]
-        with client.subscribe(ids, image.write):
+        components = [c for c in client.components() if c.category.name in SENDING]
+        image.expect(components)
+        with client.subscribe([c.component_id for c in components], image.write):
             poller.start()
             while not stop.wait(INTERVAL):
-                hangs = time.monotonic() - beats[0] > STUCK
-                if hangs:
+                if hangs := time.monotonic() - beats[0] > STUCK:
                     stop.set()
         poller.join(INTERVAL)
     print("the poller hangs" if hangs else "ended", flush=True)

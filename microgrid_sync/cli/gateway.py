@@ -12,10 +12,12 @@ from microgrid_sync.cli.output import new_table, say, show
 from microgrid_sync.cli.site import LongCommand, site_timeout, site_url, until_interrupted
 from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways import register_map
+from microgrid_sync.gateways.commands import FIRST_HEARTBEAT
 from microgrid_sync.gateways.config import (
     GatewayConfig,
     LimitTable,
     ModbusTable,
+    MqttTable,
     SiteTable,
     load_gateways,
 )
@@ -80,7 +82,8 @@ def gateway(
         # With a deadline, so that Ctrl-C is seen on all platforms.
         while not threading.Event().wait(_WAIT):
             pass
-    say("Ended; set-points stay as long as the server keeps them.", err=True)
+    kept = "; set-points stay as long as the server keeps them" if _commands(config, kinds) else ""
+    say(f"Ended{kept}.", err=True)
 
 
 def _site(ctx: click.Context, config: GatewayConfig, path: Path | None) -> SiteTable:
@@ -103,15 +106,16 @@ def _site(ctx: click.Context, config: GatewayConfig, path: Path | None) -> SiteT
 
 def _lines(running: RunningGateways, config: GatewayConfig) -> list[str]:
     """Say what runs."""
-    lines = [f"{running.site.name}: {running.site.client.server_url}"]
+    url = running.site.client.server_url
+    lines = [url if running.site.name in url else f"{running.site.name}: {url}"]
     if running.modbus is not None:
         table = config.modbus or ModbusTable()
         place = place_of(table.host, running.modbus.port)
-        words = _may_command(table.commands)
+        words = _may_command(table)
         lines.append(f"Modbus TCP: {place}, unit {table.unit_id}; {words}")
     if running.mqtt is not None:
-        may = config.mqtt is not None and config.mqtt.commands
-        lines.append(f"MQTT: broker {running.mqtt.place}; {_may_command(may)}")
+        words = _may_command(config.mqtt or MqttTable())
+        lines.append(f"MQTT: broker {running.mqtt.place}; {words}")
     if running.prometheus is not None:
         host = "127.0.0.1" if config.prometheus is None else config.prometheus.host
         place = place_of(host, running.prometheus.port)
@@ -119,8 +123,23 @@ def _lines(running: RunningGateways, config: GatewayConfig) -> list[str]:
     return [*lines, "Ctrl-C ends it."]
 
 
-def _may_command(may: bool) -> str:
-    return "commands are accepted" if may else "commands are refused"
+def _may_command(table: ModbusTable | MqttTable) -> str:
+    if not table.commands:
+        return "commands are refused"
+    if table.safe_cap_w is None:
+        return "commands are accepted"
+    first = min(table.heartbeat_timeout, FIRST_HEARTBEAT)
+    return (
+        f"commands are accepted; without a heartbeat within {first:g} s, and every "
+        f"{table.heartbeat_timeout:g} s, the chargers are capped at {table.safe_cap_w:g} W"
+    )
+
+
+def _commands(config: GatewayConfig, kinds: list[str]) -> bool:
+    """Tell whether somebody may command."""
+    tables = [table for table in (config.modbus, config.mqtt) if table is not None]
+    is_limited = config.limit.max_current_a is not None
+    return is_limited or any(table.commands for table in tables if table.kind in kinds)
 
 
 def _show_map(table: ModbusTable, *, as_json: bool) -> None:
@@ -130,10 +149,8 @@ def _show_map(table: ModbusTable, *, as_json: bool) -> None:
         found = {
             "unit_id": table.unit_id,
             "word_order": table.word_order,
-            "record": [
-                {"offset": offset, "count": count, "type": kind, "text": text}
-                for offset, count, kind, text in register_map.FIELDS
-            ],
+            "registers_of_a_charger": register_map.CHARGER_SIZE,
+            "record": [field._asdict() for field in register_map.FIELDS],
             "input_registers": [row._asdict() for row in inputs],
             "holding_registers": [row._asdict() for row in holding],
         }
@@ -142,13 +159,13 @@ def _show_map(table: ModbusTable, *, as_json: bool) -> None:
     order = "the higher half first" if table.word_order == "big" else "the lower half first"
     show(Text(f"Unit {table.unit_id}; numbers of 32 bits: {order}; addresses count from 0.\n"))
     fields = new_table("of a record", "registers", "type", "meaning", right=["registers"])
-    for offset, count, kind, text in register_map.FIELDS:
-        fields.add_row(f"+ {offset}", str(count), kind, text)
+    for field in register_map.FIELDS:
+        fields.add_row(f"+ {field.offset}", str(field.length), field.kind, field.text)
     show(fields)
     for title, rows in (("input register", inputs), ("holding register", holding)):
         found_rows = new_table(title, "registers", "type", "meaning", right=["registers"])
         for row in rows:
-            found_rows.add_row(row.address, str(row.length), row.kind, row.text)
+            found_rows.add_row(row.place(), str(row.length), row.type_in_words(), row.text)
         show(Text(""))
         show(found_rows)
 

@@ -36,7 +36,7 @@ _MOST_CURRENT = 1e5
 LONGEST_LIFETIME = 31 * 86_400.0
 """Seconds that a command holds at the most."""
 
-_LONGEST_START = 30.0
+FIRST_HEARTBEAT = 30.0
 """Seconds from the start until the first heartbeat, at the most."""
 
 _MOST_LINES = 20
@@ -126,7 +126,8 @@ class CommandSource:
         # Protects what follows. No other lock is taken, and nothing logged, under it.
         self._lock = threading.Lock()
         # The first may not be longer in coming than chargers keep set-points of a gateway before.
-        self._beat_at = now - max(0.0, heartbeat_timeout - _LONGEST_START)
+        self._overdue_at = now + min(heartbeat_timeout, FIRST_HEARTBEAT)
+        self._beat_at = -math.inf
         self._cap: _Command | None = None
         self._max_current: _Command | None = None
 
@@ -144,7 +145,8 @@ class CommandSource:
         """
         self._set("_cap", None if power_w is None else check_cap(power_w), lifetime, by)
         words = "takes its cap back" if power_w is None else f"caps the chargers at {power_w:g} W"
-        self._commands.told(self, "cap", f"{by} {words}{_for(power_w, lifetime)}")
+        more = ", which waits for its heartbeat" if self.is_overdue(time.monotonic()) else ""
+        self._commands.told(self, "cap", f"{by} {words}{_for(power_w, lifetime)}{more}")
 
     def set_max_current(
         self, current_a: float | None, *, by: str, lifetime: float | None = None
@@ -176,6 +178,7 @@ class CommandSource:
         """Say that the other system is there."""
         with self._lock:
             self._beat_at = time.monotonic()
+            self._overdue_at = self._beat_at + self.heartbeat_timeout
         self._commands.wake()
 
     @property
@@ -196,13 +199,14 @@ class CommandSource:
             return _value(self._max_current, time.monotonic())
 
     def heartbeat_age(self, now: float) -> float:
-        """Give how many seconds ago the last heartbeat was, or this was made."""
+        """Give how many seconds ago the last heartbeat was; infinity before the first."""
         with self._lock:
             return max(0.0, now - self._beat_at)
 
     def is_overdue(self, now: float) -> bool:
         """Tell whether a heartbeat is awaited, and has not come in time."""
-        return self.safe_cap_w is not None and self.heartbeat_age(now) >= self.heartbeat_timeout
+        with self._lock:
+            return self.safe_cap_w is not None and now >= self._overdue_at
 
     def lifetimes(self, now: float) -> Iterator[tuple[str, bool, bool]]:
         """Give of the cap and the limit whether it holds, and whether it has lapsed."""
@@ -215,12 +219,11 @@ class CommandSource:
     def commanded(self, now: float) -> tuple[_Command | None, _Command | None, float]:
         """Give the cap and the current that hold, and when that changes by itself."""
         with self._lock:
-            cap, current, beat_at = self._cap, self._max_current, self._beat_at
+            cap, current, overdue_at = self._cap, self._max_current, self._overdue_at
         ends = [one.until for one in (cap, current) if one is not None and one.until > now]
         cap = cap if cap is not None and now < cap.until else None
         current = current if current is not None and now < current.until else None
         if self.safe_cap_w is not None:
-            overdue_at = beat_at + self.heartbeat_timeout
             if now >= overdue_at:
                 cap = _Command(self.safe_cap_w, math.inf, self.name, self.name, is_safe_value=True)
             else:
@@ -276,9 +279,10 @@ def _number(what: str, value: object, unit: str) -> float:
 class Commands:
     """What other systems command of a site, carried out until it is closed.
 
-    The lowest cap of all sources holds, and the lowest current. At the end nothing is sent: the
-    chargers keep their set-points as long as the server keeps them, so that a gateway that is
-    started anew leaves no gap.
+    The lowest cap of all sources holds, and the lowest current. At the end nothing is commanded any
+    more: the limit is closed, and the cap lapses within a minute. If the site is closed first,
+    nothing is sent at all: the chargers keep their set-points as long as the server keeps them, so
+    that a gateway that is started anew leaves no gap.
     """
 
     def __init__(
@@ -326,7 +330,7 @@ class Commands:
         self._had: set[tuple[str, str]] = set()
         self._error: str | None = None
         self._error_told_at = -math.inf
-        self._worker = Worker("microgrid-commands", work=self._work, end=lambda: None)
+        self._worker = Worker("microgrid-commands", work=self._work, end=self._end)
         if self._always is not None:
             self.wake()
 
@@ -400,15 +404,17 @@ class Commands:
             CommandError: If it is none, or more than the fuse is for.
         """
         amperes = check_current(current_a)
-        most = self._always
-        microgrid = self._site.microgrid
-        if microgrid is not None and self._where == "grid":
-            fuse = microgrid.grid.fuse
-            if fuse is not None and 0 < fuse.max_current < math.inf:
-                most = min(fuse.max_current, math.inf if most is None else most)
-        if most is not None and amperes > most:
+        most = min(self._fuse(), math.inf if self._always is None else self._always)
+        if amperes > most:
             raise CommandError(f"{amperes:g} A is more than the fuse is for, {most:g} A")
         return amperes
+
+    def _fuse(self) -> float:
+        """Give the fuse of the grid connection in A; infinity if it is not known, or elsewhere."""
+        microgrid = self._site.microgrid
+        fuse = None if microgrid is None or self._where != "grid" else microgrid.grid.fuse
+        is_known = fuse is not None and 0 < fuse.max_current < math.inf
+        return fuse.max_current if fuse is not None and is_known else math.inf
 
     def told(self, source: CommandSource, what: str, words: str) -> None:
         """Log who has commanded what, unless he has said the same before; have it done."""
@@ -484,11 +490,17 @@ class Commands:
                 self._error_told_at = now
                 _logger.warning("%s: what is commanded cannot be done: %s", self._site.name, text)
             self._error = text
-            return min(due, now + _RETRY_INTERVAL)
+            return min(due, now + _RETRY_INTERVAL, self._propose_at)
         if self._error is not None:
             _logger.warning("%s: what is commanded is done", self._site.name)
             self._error = None
         return min(due, self._propose_at)
+
+    def _end(self) -> None:
+        # The cap lapses within a minute, if the site is still followed then.
+        if self._limit is not None:
+            self._site.hide_limit(self._limit)
+            self._limit.close()
 
     def _tell_overdue(self, now: float) -> None:
         for source in self._sources:
@@ -546,8 +558,15 @@ class Commands:
         """Have the lowest of all currents hold."""
         # Once more: when it was commanded, the fuse of the site may not have been known.
         amperes = None if current is None else self.check_max_current(current.value)
-        found = [one for one in (amperes, self._always) if one is not None]
-        wanted = min(found, default=None)
+        always = self._always
+        fuse = self._fuse()
+        if always is not None and always > fuse:
+            if self._held is None:
+                _logger.warning(
+                    "%s: the limit is %g A, as is the fuse, not %g A", self._site.name, fuse, always
+                )
+            always = fuse
+        wanted = min((one for one in (amperes, always) if one is not None), default=None)
         if wanted == self._held:
             return
         if wanted is None:

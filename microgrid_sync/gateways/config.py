@@ -4,12 +4,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from microgrid_sync.gateways.commands import CommandError, check_cap, check_current
-from microgrid_sync.gateways.live_site import MAX_AGE
+from microgrid_sync.gateways.live_site import LONGEST_NAME, MAX_AGE, check_site_name
 from microgrid_sync.gateways.register_map import WordOrder
 from microgrid_sync.power.circuits import Where
 from microgrid_sync.tables import (
@@ -29,29 +29,16 @@ from microgrid_sync.transport.channel import parse_url
 LOOPBACK = "127.0.0.1"
 
 
-_LONGEST = 200
-"""Letters of a name or of what topics begin with; a topic has 65535 bytes at the most."""
-
-
 def _is_short(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable()
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not _is_short(value) or set(value) & set("/+#"):
-        raise ValueError(
-            f"must be a name of up to {_LONGEST} letters without '/', '+' and '#', "
-            f"not {shown(value)}"
-        )
-    return value
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 
 def _topic(value: object) -> str:
     topic = value.strip("/") if isinstance(value, str) else ""
     if not _is_short(topic) or set(topic) & set("+#") or topic.startswith("$"):
         raise ValueError(
-            f"must be a topic of up to {_LONGEST} letters without '+' and '#', that does not begin "
-            f"with '$', not {shown(value)}"
+            f"must be a topic of up to {LONGEST_NAME} letters without '+' and '#', that does not "
+            f"begin with '$', not {shown(value)}"
         )
     return topic
 
@@ -111,7 +98,7 @@ class SiteTable:
     url: Annotated[str, ReadBy(_url)]
     """Its URL."""
 
-    name: Annotated[str, ReadBy(_name)] | None = None
+    name: Annotated[str, ReadBy(check_site_name)] | None = None
     """What it is called in topics and labels; its host and port unless given."""
 
     max_age: PositiveSeconds = MAX_AGE
@@ -128,7 +115,7 @@ class LimitTable:
     where: _Where = "grid"
     """The ID of a meter, or ``"grid"``."""
 
-    fuse: Literal["none", "gG", "B", "C", "D", "SLS"] = "none"
+    fuse: Literal["gG", "B", "C", "D", "SLS", "none"] = "none"
     """What the currents are the rating of; ``none``: they hold themselves."""
 
     max_current_a: _Current | None = None
@@ -139,6 +126,8 @@ class LimitTable:
 @dataclass(frozen=True)
 class ModbusTable:
     """``[modbus]``: Modbus TCP."""
+
+    kind: ClassVar[str] = "modbus"
 
     host: _Host = LOOPBACK
     """The address to listen on; ``"0.0.0.0"`` for all of the machine's."""
@@ -165,12 +154,14 @@ class ModbusTable:
     """The cap, in W, without a heartbeat; must be given where masters may command."""
 
     heartbeat_timeout: PositiveSeconds = 60.0
-    """After how many seconds without a heartbeat it holds."""
+    """After how many seconds without a heartbeat it holds; the first must come within 30 s."""
 
 
 @dataclass(frozen=True)
 class MqttTable:
     """``[mqtt]``: an MQTT broker."""
+
+    kind: ClassVar[str] = "mqtt"
 
     host: _Host = LOOPBACK
     """The broker's address or name."""
@@ -225,7 +216,7 @@ class MqttTable:
     """The cap, in W, without a heartbeat; no heartbeat is awaited unless it is given."""
 
     heartbeat_timeout: PositiveSeconds = 60.0
-    """After how many seconds without a heartbeat it holds."""
+    """After how many seconds without a heartbeat it holds; the first must come within 30 s."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +328,13 @@ def load_gateways(path: str | Path) -> GatewayConfig:
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError:
+        raise SiteError(f"{path}: is no text in UTF-8") from None
+    try:
+        values = tomllib.loads(text)
     except RecursionError:
         raise SiteError(f"{path}: is nested too deeply") from None
     except ValueError as error:

@@ -64,19 +64,26 @@ class Entities:
             "manufacturer": "microgrid_sync",
             "sw_version": __version__,
         }
-        payload = {"unique_id": unique, "object_id": unique, "device": device, **entity}
+        own = {"unique_id": unique, "default_entity_id": f"{kind}.{unique}".lower()}
+        payload = {**own, "device": device, **entity}
         return f"{self.prefix}/{kind}/{self.node}/{name}/config", json.dumps(payload)
 
 
-def discovery(entities: Entities, heard: Heard) -> Iterator[Discovery]:
-    """Give the messages that make an entity of each value that is worth one."""
+def discovery(entities: Entities, heard: Heard, called: str) -> Iterator[Discovery]:
+    """Give the messages that make an entity of each value that is worth one.
+
+    Args:
+        entities: The site.
+        heard: What it says of something.
+        called: What that is called.
+    """
     subject = heard.subject.replace("/", "_")
     for name in heard.values:
         if not _SHOWN.fullmatch(name):
             continue
         topic = f"{entities.base}/{heard.subject}/{name}"
         entity: dict[str, Any] = {
-            "name": f"{heard.subject.replace('/', ' ')} {_words(name)}",
+            "name": f"{called} {_words(name)}",
             "state_topic": topic,
             "value_template": "{{ value_json.value }}",
             "availability_mode": "all",
@@ -98,8 +105,15 @@ def discovery(entities: Entities, heard: Heard) -> Iterator[Discovery]:
         yield entities.message("sensor", f"{subject}_{name}", entity)
 
 
-def cap_entity(entities: Entities) -> Discovery:
-    """Give the message that makes a number of the cap, which can be set."""
+def cap_entities(entities: Entities) -> Iterator[Discovery]:
+    """Give the messages that make a number of the cap, and a button that takes it back."""
+    button = {
+        "name": "take the cap back",
+        "command_topic": f"{entities.base}/command/cap",
+        "payload_press": '{"power_w": null, "by": "Home Assistant"}',
+        "availability": [{"topic": f"{entities.base}/status"}],
+    }
+    yield entities.message("button", "cap_back", button)
     entity = {
         "name": "cap of all chargers",
         "state_topic": f"{entities.base}/commands/cap_w",
@@ -116,8 +130,12 @@ def cap_entity(entities: Entities) -> Discovery:
         "step": 100,
         "mode": "box",
     }
-    return entities.message("number", "cap_w", entity)
+    yield entities.message("number", "cap_w", entity)
 
 
 def _words(name: str) -> str:
+    if name == "soc_percent":
+        return "state of charge"
+    if name == "component_state":
+        return "state"
     return re.sub(r"_(w|a|hz|percent|celsius)$", "", name).replace("_", " ")

@@ -89,6 +89,8 @@ class Listener(socketserver.ThreadingTCPServer):
             super().__init__((host, port), handler)
         except (OSError, OverflowError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, PermissionError):
+                why += "; ports below 1024 are for root, or need CAP_NET_BIND_SERVICE"
             raise OSError(f"{place_of(host, port)} cannot be listened on: {why}") from error
         self._accepting = threading.Thread(
             target=self.serve_forever, args=(_POLL_INTERVAL,), name=name, daemon=True

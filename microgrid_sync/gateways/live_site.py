@@ -28,6 +28,7 @@ from microgrid_sync.receiver import (
     waking,
 )
 from microgrid_sync.snapshot import has_data
+from microgrid_sync.tables import shown
 from microgrid_sync.timeseries import Sample, Sample3Phase
 from microgrid_sync.topology import Topology
 from microgrid_sync.transport.channel import site_of
@@ -105,6 +106,25 @@ def _plain(row: Row) -> Iterator[tuple[str, Any]]:
         yield name, known + 0.0 if isinstance(known, float) else known
 
 
+LONGEST_NAME = 200
+"""Letters of a site's name: a topic has 65535 bytes at the most."""
+
+
+def check_site_name(name: object) -> str:
+    """Check the name of a site, which stands in topics.
+
+    Raises:
+        ValueError: If it cannot be one.
+    """
+    is_text = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
+    if isinstance(name, str) and is_text and not set(name) & set("/+#"):
+        return name
+    raise ValueError(
+        f"must be a name of up to {LONGEST_NAME} letters without '/', '+' and '#', "
+        f"not {shown(name)}"
+    )
+
+
 class _Opened(NamedTuple):
     """A message: what the site is made of is known."""
 
@@ -158,7 +178,7 @@ class LiveSite:
 
         Raises:
             TypeError: If an argument is of the wrong type.
-            ValueError: If the age is not positive.
+            ValueError: If the age is not positive, or the name cannot be one.
         """
         given = client_or_microgrid
         if not isinstance(given, MicrogridApiClient | Microgrid):
@@ -167,7 +187,7 @@ class LiveSite:
         self.max_age = check_timeout(max_age, "max_age")
         self._client = client
         self._given = given if isinstance(given, Microgrid) else None
-        self._name = name or site_of(client.server_url)
+        self._name = site_of(client.server_url) if name is None else check_site_name(name)
         self._microgrid: Microgrid | None = None
         self._pool: EVChargerPool | None = None
         # Replaced as a whole, under the lock; read by the thread.
@@ -184,7 +204,10 @@ class LiveSite:
         self._feeds: ComponentReceivers | None = None
         self._report: EVChargerPoolReport | None = None
         self._reported_at: datetime | None = None
-        self._next_take = self._next_look = 0.0
+        self._next_take = self._next_look = self._open_at = 0.0
+        self._is_opening = False
+        self._is_known_heard = self._has_been_silent = False
+        self._back_at = -math.inf
         self._stopped = threading.Event()
         site = site_of(client.server_url)
         self._worker = Worker(f"microgrid-live-site {site}", work=self._work, end=self._end)
@@ -314,39 +337,23 @@ class LiveSite:
             if told:
                 _logger.warning("%s: the site is there", self._name)
             self._worker.deliver(_Opened(microgrid, owned=self._given is None))
-            self._open_totals(microgrid, None, frozenset())
             return
 
     def _open_totals(
-        self, microgrid: Microgrid, pool: EVChargerPool | None, known: frozenset[str]
+        self, microgrid: Microgrid, pool: EVChargerPool | None, wanted: frozenset[str]
     ) -> None:
-        """Receive the totals that a site has, beside those that are known."""
-        topology = microgrid.topology
-        found: dict[str, ReceiverFetcher[Any]] = {
-            "grid:power": microgrid.grid.power,
-            "grid:current": microgrid.grid.current_per_phase,
-            "grid:frequency": microgrid.grid.frequency,
-            "consumers:power": microgrid.consumer.power,
-            "pv:power": microgrid.pv.power,
-            "chp:power": microgrid.chp.power,
-            "batteries:power": microgrid.battery.power,
-            "batteries:soc": microgrid.battery.soc,
-        }
-        wanted = _totals_of(topology) - known
+        """Receive totals of a site, as far as it has them."""
+        receivers: dict[str, Receiver[Any]] = {}
         try:
-            if wanted & {"chargers:power"}:
-                pool = pool or microgrid.new_ev_charger_pool(priority=0, name="all chargers")
-                found["chargers:power"] = pool.power
-                found["chargers:current"] = pool.current_per_phase
-                found["chargers:report"] = pool.power_status
-            receivers = {source: found[source].new_receiver() for source in sorted(wanted)}
-        except (ReceiverStoppedError, RuntimeError):
-            # It is being closed.
-            return
-        except ValueError as error:
-            # The charger has gone again.
-            _logger.warning("%s: %s", self._name, error)
-            return
+            if wanted & _OF_CHARGERS and pool is None:
+                pool = microgrid.new_ev_charger_pool(priority=0, name="all chargers")
+            for source in sorted(wanted):
+                receivers[source] = _fetcher(microgrid, pool, source).new_receiver()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            # The site is being closed, the charger has gone again, there is no thread to be had:
+            # what is missing is asked for again after a while.
+            level = logging.DEBUG if isinstance(error, ReceiverStoppedError) else logging.WARNING
+            _logger.log(level, "%s: not all totals are received yet: %s", self._name, error)
         self._worker.deliver(_More(pool, receivers))
 
     # The thread
@@ -356,11 +363,7 @@ class LiveSite:
             if isinstance(message, _Opened):
                 self._begin(message.microgrid, now)
             elif isinstance(message, _More):
-                self._pool = message.pool
-                self._totals |= {
-                    source: waking(receiver, self._wake)
-                    for source, receiver in message.receivers.items()
-                }
+                self._take_totals(message)
             elif isinstance(message, Subscribed) and self._feeds is not None:
                 self._feeds.arrived(message)
         feeds, microgrid = self._feeds, self._microgrid
@@ -377,8 +380,23 @@ class LiveSite:
             listener()
         return self._next_look
 
+    def _take_totals(self, message: _More) -> None:
+        self._is_opening = False
+        self._pool = message.pool or self._pool
+        for source, receiver in message.receivers.items():
+            if source in self._totals:
+                close_receiver(receiver)
+            else:
+                self._totals[source] = waking(receiver, self._wake)
+
     def _begin(self, microgrid: Microgrid, now: float) -> None:
-        self._changes = microgrid.topology_changes.new_receiver(maxsize=1000)
+        try:
+            self._changes = microgrid.topology_changes.new_receiver(maxsize=1000)
+        except ReceiverStoppedError as error:
+            _logger.warning("%s: nothing can be followed: %s", self._name, error)
+            if self._given is None:
+                microgrid.close()
+            return
         self._feeds = ComponentReceivers(subscriber(microgrid), self._worker.deliver)
         self._follow(self._feeds, microgrid.topology, now)
         # Last: who sees it may use all of it.
@@ -435,11 +453,13 @@ class LiveSite:
     def _note_total(self, source: str, sample: Sample[Any] | Sample3Phase[Any], now: float) -> None:
         values = _named(TOTALS[source], sample)
         subject = source.partition(":")[0]
-        if any(value is not None for value in values.values()):
+        is_partial = source in _OF_CHARGERS and self._is_coming_back(now)
+        if any(value is not None for value in values.values()) and not is_partial:
             self._note(source, subject, sample, now, lambda _: values)
             return
         # It is not known now. That comes each second, too, and is no news of the site: the total is
         # as old as what was known of it last.
+        values = dict.fromkeys(values)
         before = self._heard.get(source)
         stamp, heard_at = (
             (None, -math.inf) if before is None else (before.timestamp, before.heard_at)
@@ -448,23 +468,11 @@ class LiveSite:
 
     def _look(self, feeds: ComponentReceivers, microgrid: Microgrid, now: float) -> None:
         """Look at what tells nobody when it changes."""
+        topology = microgrid.topology
         if self._changes is not None and self._changes.drain():
-            topology = microgrid.topology
             self._follow(feeds, topology, now)
-            wanted = _totals_of(topology)
-            for source in self._totals.keys() - wanted:
-                # The last of what it is the total of has gone.
-                close_receiver(self._totals.pop(source))
-                self._heard.pop(source, None)
-            known = frozenset(self._totals)
-            if wanted - known:
-                # Asked for aside: this thread waits for no other.
-                threading.Thread(
-                    target=self._open_totals,
-                    args=(microgrid, self._pool, known),
-                    name=self._opener.name,
-                    daemon=True,
-                ).start()
+        self._follow_totals(microgrid, topology, now)
+        self._tell_silence(now)
         self._note_report(now)
         shown = {f"limit:{limit.where}": limit for limit in self._limits}
         for source in [one for one in self._heard if one.startswith("limit:")]:
@@ -474,6 +482,51 @@ class LiveSite:
             report = limit.report
             if report is not None:
                 self._note_limit(source, limit, report, now)
+
+    def _follow_totals(self, microgrid: Microgrid, topology: Topology, now: float) -> None:
+        wanted = _totals_of(topology)
+        for source in self._totals.keys() - wanted:
+            # The last of what it is the total of has gone.
+            close_receiver(self._totals.pop(source))
+            self._heard.pop(source, None)
+        missing = wanted - self._totals.keys()
+        if missing and not self._is_opening and now >= self._open_at:
+            self._is_opening, self._open_at = True, now + _RETRY_INTERVAL
+            # Asked for aside, by one thread at a time: this one waits for no other.
+            threading.Thread(
+                target=self._open_totals,
+                args=(microgrid, self._pool, missing),
+                name=self._opener.name,
+                daemon=True,
+            ).start()
+
+    def _tell_silence(self, now: float) -> None:
+        """Note whether the site is heard; log it if that has changed."""
+        is_heard = self.is_heard(now)
+        if is_heard == self._is_known_heard:
+            return
+        self._is_known_heard = is_heard
+        if is_heard:
+            self._back_at = now
+        if is_heard and self._has_been_silent:
+            _logger.warning("%s: the site is heard again", self._name)
+        elif not is_heard:
+            self._has_been_silent = True
+            _logger.warning("%s: the site is not heard any more; nothing is valid", self._name)
+
+    def _is_coming_back(self, now: float) -> bool:
+        """Tell whether the site was silent a moment ago, and some chargers still are.
+
+        A charger that stays silent does not count in the total; those that will be heard in a
+        moment are not to be missing in it.
+        """
+        if now - self._back_at >= self.max_age and self._is_known_heard:
+            return False
+        return any(
+            (heard := self._heard.get(f"component:{number}")) is None or not heard.is_fresh(now)
+            for number, component in self._components.items()
+            if component.category is ComponentCategory.EV_CHARGER
+        )
 
     def _note_report(self, now: float) -> None:
         """Note what chargers may draw: our own decision, which holds as long as they are heard."""
@@ -543,6 +596,8 @@ def is_of_site(source: str) -> bool:
 
 _CURRENTS = tuple(f"current_phase_{phase}_a" for phase in (1, 2, 3))
 
+_OF_CHARGERS = frozenset({"chargers:power", "chargers:current", "chargers:report"})
+
 TOTALS: dict[str, tuple[str, ...]] = {
     "grid:power": ("power_w",),
     "grid:current": _CURRENTS,
@@ -566,6 +621,25 @@ def _named(names: tuple[str, ...], sample: Sample[Any] | Sample3Phase[Any]) -> R
     }
 
 
+def _fetcher(microgrid: Microgrid, pool: EVChargerPool | None, source: str) -> ReceiverFetcher[Any]:
+    """Give what receives a total."""
+    found: dict[str, ReceiverFetcher[Any]] = {
+        "grid:power": microgrid.grid.power,
+        "grid:current": microgrid.grid.current_per_phase,
+        "grid:frequency": microgrid.grid.frequency,
+        "consumers:power": microgrid.consumer.power,
+        "pv:power": microgrid.pv.power,
+        "chp:power": microgrid.chp.power,
+        "batteries:power": microgrid.battery.power,
+        "batteries:soc": microgrid.battery.soc,
+    }
+    if pool is not None:
+        found["chargers:power"] = pool.power
+        found["chargers:current"] = pool.current_per_phase
+        found["chargers:report"] = pool.power_status
+    return found[source]
+
+
 def _totals_of(topology: Topology) -> frozenset[str]:
     """Name the totals that a site has."""
     found = {"grid:power", "grid:current", "grid:frequency", "consumers:power"}
@@ -576,5 +650,5 @@ def _totals_of(topology: Topology) -> frozenset[str]:
     if topology.components(ComponentCategory.BATTERY):
         found |= {"batteries:power", "batteries:soc"}
     if topology.ids(ComponentCategory.EV_CHARGER):
-        found |= {"chargers:power", "chargers:current", "chargers:report"}
+        found |= _OF_CHARGERS
     return frozenset(found)

@@ -10,19 +10,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pymodbus.constants import ExcCodes
-from pymodbus.framer import FramerSocket
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadHoldingRegistersResponse,
-    ReadInputRegistersRequest,
-    ReadInputRegistersResponse,
-    WriteMultipleRegistersRequest,
-    WriteMultipleRegistersResponse,
-    WriteSingleRegisterRequest,
-    WriteSingleRegisterResponse,
-)
+try:
+    from pymodbus.constants import ExcCodes
+    from pymodbus.framer import FramerSocket
+    from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+    from pymodbus.pdu.register_message import (
+        ReadHoldingRegistersRequest,
+        ReadHoldingRegistersResponse,
+        ReadInputRegistersRequest,
+        ReadInputRegistersResponse,
+        WriteMultipleRegistersRequest,
+        WriteMultipleRegistersResponse,
+        WriteSingleRegisterRequest,
+        WriteSingleRegisterResponse,
+    )
+except ImportError as error:
+    raise ImportError("the gateway needs pymodbus: pip install 'microgrid_sync[modbus]'") from error
 
 from microgrid_sync.gateways import register_map as registers
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource, check_cap
@@ -115,9 +118,7 @@ class ModbusGateway:
         self._requests = 0
         self._exceptions = 0
         self._heartbeat = 0
-        self._refused_at: dict[str, float] = {}
-        # Serializes writing, so that a request is carried out as a whole.
-        self._writing = threading.Lock()
+        self._refused_at: dict[tuple[str, str], float] = {}
         self._listener = Listener(
             host, port, _handler(self), "microgrid-modbus", most=_MOST_MASTERS
         )
@@ -319,8 +320,7 @@ class ModbusGateway:
         if is_half or given.keys() - self._held().keys():
             raise _Refused(ExcCodes.ILLEGAL_ADDRESS)
         try:
-            with self._writing:
-                self._command(source, given, f"Modbus master {by}")
+            self._command(source, given, f"Modbus master {by}")
         except CommandError as error:
             self._tell_refused(by, str(error))
             raise _Refused(ExcCodes.ILLEGAL_VALUE) from None
@@ -357,12 +357,12 @@ class ModbusGateway:
     def _tell_refused(self, by: str, why: str) -> None:
         now = time.monotonic()
         with self._lock:
-            is_due = now - self._refused_at.get(by, -math.inf) >= _REFUSAL_LOG_INTERVAL
+            is_due = now - self._refused_at.get((by, why), -math.inf) >= _REFUSAL_LOG_INTERVAL
             if is_due:
-                # One line a minute for each master; of very many none has to be remembered.
+                # One line a minute of each master and reason, as long as they are few.
                 if len(self._refused_at) >= _MOST_MASTERS:
-                    self._refused_at.clear()
-                self._refused_at[by] = now
+                    self._refused_at.pop(next(iter(self._refused_at)))
+                self._refused_at[by, why] = now
         if is_due:
             _logger.warning("%s: Modbus master %s is refused: %s", self._site.name, by, why)
 

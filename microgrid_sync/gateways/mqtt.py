@@ -13,14 +13,18 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+try:
+    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+except ImportError as error:
+    raise ImportError("the gateway needs paho-mqtt: pip install 'microgrid_sync[mqtt]'") from error
 
 from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource
-from microgrid_sync.gateways.home_assistant import Entities, cap_entity, discovery
+from microgrid_sync.gateways.home_assistant import Entities, cap_entities, discovery
 from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.live_site import Heard, LiveSite
+from microgrid_sync.topology import describe
 
 _WINDOW = 100
 """So many messages are on their way to the broker at the most, unacknowledged."""
@@ -149,6 +153,8 @@ class MqttGateway:
         self._is_fresh = True
         """Whether the broker has to be told all that is known."""
         self._has_news = False
+        # The network thread's own: the number of the subscription that is waited for.
+        self._asked: int | None = None
         self._retained: dict[str, Any] = {}
         """The times of the valid values that the broker had when it was connected, by topic."""
         self._swept_at = math.inf
@@ -194,6 +200,7 @@ class MqttGateway:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
 
@@ -262,35 +269,51 @@ class MqttGateway:
     # In the thread of the MQTT library's loop
 
     def _keep_connected(self) -> None:
+        told_at = -math.inf
         while not self._is_closing:
             try:
                 self._client.loop_forever(retry_first_connection=True)
             except Exception:
                 # Whatever a broker sends must not end everything for good.
-                _logger.exception("%s: MQTT failed; it goes on", self._site.name)
+                now = time.monotonic()
+                if now - told_at >= _LOG_INTERVAL:
+                    told_at = now
+                    _logger.exception("%s: MQTT failed; it goes on", self._site.name)
                 time.sleep(_RECONNECT_DELAYS[0])
 
     def _on_connect(self, client: Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
         if reason.is_failure:
             self._tell_trouble(f"refuses the connection: {reason}")
             return
+        if self._is_closing:
+            # It was connecting when it was closed.
+            client.disconnect()
+            return
         if self._source is not None:
             client.subscribe(f"{self._base}/command/+", qos=1)
         if self._entities is not None:
             client.subscribe(self._entities.birth_topic, qos=1)
-        client.publish(f"{self._base}/status", ONLINE, qos=1, retain=True)
-        # What the broker still has: of a gateway before this one, or of what has gone meanwhile.
-        client.subscribe(f"{self._base}/#", qos=1)
         with self._changed:
-            # That one is acknowledged as all others are.
-            self._handed += 1
-            self._is_connected = self._is_fresh = True
             self._retained.clear()
+        # What the broker still has: of a gateway before this one, or of what has gone meanwhile.
+        # The answer comes when the library has sent once more what was on its way: only then it is
+        # the turn of what has waited.
+        _, self._asked = client.subscribe(f"{self._base}/#", qos=1)
+
+    def _on_subscribe(self, client: Client, _: Any, number: int, __: Any, ___: Any) -> None:
+        if number != self._asked:
+            return
+        with self._changed:
+            # It is acknowledged as all others are.
+            self._handed += 1
+        client.publish(f"{self._base}/status", ONLINE, qos=1, retain=True)
+        with self._changed:
+            self._is_connected = self._is_fresh = True
             self._swept_at = time.monotonic() + _SWEEP_AFTER
             waiting, dropped = len(self._waiting), self._dropped
             was_told, self._trouble = self._trouble, ""
             self._changed.notify_all()
-        if was_told or waiting:
+        if was_told:
             _logger.warning(
                 "%s: the MQTT broker %s is there; %d messages have waited, %d were dropped so far",
                 self._site.name, self._place, waiting, dropped,
@@ -304,7 +327,9 @@ class MqttGateway:
             self._is_connected = False
             is_closing = self._is_closing
         if reason.is_failure and not is_closing:
-            self._tell_trouble(f"has gone: {reason}")
+            # The library knows no more than that, usually.
+            why = str(reason) if str(reason) != "Unspecified error" else "the connection is lost"
+            self._tell_trouble(f"has gone: {why}")
 
     def _tell_trouble(self, words: str) -> None:
         now = time.monotonic()
@@ -335,10 +360,13 @@ class MqttGateway:
             # It comes with what is retained; what is not subscribed to is not answered.
             return
         command = message.topic.removeprefix(f"{self._base}/command/")
+        if not message.payload and command != "heartbeat":
+            # So a retained message is taken back.
+            return
         try:
             self._carry_out(self._source, command, message)
         except CommandError as error:
-            self._answer(command, str(error))
+            self._answer(command, error=str(error))
             now = time.monotonic()
             if now - self._refused_at >= _LOG_INTERVAL:
                 self._refused_at = now
@@ -348,20 +376,25 @@ class MqttGateway:
                 )  # fmt: skip
         else:
             if command != "heartbeat":
-                self._answer(command, None)
+                self._answer(command, error=None)
 
     def _note_retained(self, message: MQTTMessage) -> None:
         """Note a value that the broker has, if it counts as valid."""
+        if len(message.payload) > _LONGEST_COMMAND:
+            return
         try:
             found = json.loads(message.payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if isinstance(found, Mapping) and found.get("valid") is True:
             with self._changed:
                 self._retained[message.topic] = found.get("time")
 
-    def _answer(self, command: str, error: str | None) -> None:
+    def _answer(self, command: str, *, error: str | None) -> None:
         answer = {"accepted": error is None, "error": error, "time": _text(datetime.now(UTC))}
+        source = self._source
+        if error is None and source is not None and source.is_overdue(time.monotonic()):
+            answer["warning"] = "the heartbeat is overdue: the safe value holds until it comes"
         self._add([_Message(f"{self._base}/result/{command}", json.dumps(answer), retain=False)])
 
     def _carry_out(self, source: CommandSource, command: str, message: MQTTMessage) -> None:
@@ -414,8 +447,10 @@ class MqttGateway:
             has_news, self._has_news = self._has_news, False
         if has_news or is_fresh or now >= look_at:
             look_at = min(self._collect(now, everything=is_fresh), now + _TICK)
-        if now >= self._swept_at:
-            self._swept_at = math.inf
+        with self._changed:
+            is_due = now >= self._swept_at
+            self._swept_at = math.inf if is_due else self._swept_at
+        if is_due:
             self._sweep()
         self._hand_over()
         self._tell_dropped(now)
@@ -468,7 +503,7 @@ class MqttGateway:
                     continue
             self._sent[source] = _Sent(heard, is_valid, now)
             if self._entities is not None and (everything or before is None):
-                found += (_Message(*one) for one in discovery(self._entities, heard))
+                found += (_Message(*one) for one in self._discovery(heard))
             found += self._messages(heard, is_valid=is_valid)
         for source in self._sent.keys() - sources.keys():
             # It is not there any more: what is retained of it must not look as if it were.
@@ -476,7 +511,7 @@ class MqttGateway:
             found += self._messages(gone, is_valid=False)
             if self._entities is not None:
                 # Nor as a thing that may come back.
-                found += (_Message(topic, "") for topic, _ in discovery(self._entities, gone))
+                found += (_Message(topic, "") for topic, _ in self._discovery(gone))
         found += self._command_messages(everything=everything)
         # One message of each value has room, whatever the buffer, or nothing would ever be whole.
         self._least = max(self._least, len(found))
@@ -492,6 +527,16 @@ class MqttGateway:
                 self._topic(heard.subject, name),
                 f'{{"value": {json.dumps(known)}, "time": {time_}, "valid": {valid}}}',
             )
+
+    def _discovery(self, heard: Heard) -> Iterator[tuple[str, str]]:
+        if self._entities is None:
+            return iter(())
+        kind, _, number = heard.subject.partition("/")
+        component = None
+        if kind in {"component", "charger"}:
+            component = self._site.components.get(int(number))
+        called = heard.subject.replace("/", " ") if component is None else describe(component)
+        return discovery(self._entities, heard, called)
 
     def _topic(self, subject: str, name: str) -> str:
         # The same string for all messages that wait.
@@ -516,7 +561,7 @@ class MqttGateway:
                 payload = json.dumps({"value": value, "time": now, "valid": True})
                 yield _Message(f"{self._base}/commands/{name}", payload)
         if everything and self._entities is not None and self._source is not None:
-            yield _Message(*cap_entity(self._entities))
+            yield from (_Message(*one) for one in cap_entities(self._entities))
 
     def _add(self, messages: list[_Message]) -> None:
         """Let messages wait, at the expense of the oldest if there are too many."""
@@ -536,7 +581,13 @@ class MqttGateway:
                 message = self._waiting.popleft()
                 self._handed += 1
             # The library keeps it until it is acknowledged, over a reconnect, too.
-            self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+            try:
+                self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+            except Exception:
+                # It will never be acknowledged.
+                with self._changed:
+                    self._handed -= 1
+                raise
 
     def _tell_dropped(self, now: float) -> None:
         dropped = self._dropped
@@ -561,21 +612,26 @@ def _who(topic: str, by: str | None) -> str:
     return f"MQTT {escaped(topic)}" + (f" ({escaped(by)})" if by else "")
 
 
+_EXAMPLES = {"power_w": 11000, "current_a": 40}
+
+
 def _read_command(payload: bytes | bytearray, name: str) -> tuple[Any, Any, str | None]:
     """Read what a command says: the value, for how many seconds it holds, and by whom it is.
 
     Raises:
         CommandError: If it is none.
     """
-    right = f'{{"{name}": 11000, "lifetime_s": 300}}'
+    right = f'{{"{name}": {_EXAMPLES[name]}, "lifetime_s": 300}}'
     if len(payload) > _LONGEST_COMMAND:
         raise CommandError(f"a command has at most {_LONGEST_COMMAND} bytes, not {len(payload)}")
     try:
         given = json.loads(payload)
     except (ValueError, RecursionError):
         raise CommandError(f"the message must be JSON such as {right}") from None
-    if not isinstance(given, Mapping) or name not in given:
+    if not isinstance(given, Mapping):
         raise CommandError(f"the message must be an object such as {right}")
+    if name not in given:
+        raise CommandError(f"{name!r} is missing; an object is needed such as {right}")
     unknown = given.keys() - {name, "lifetime_s", "by"}
     if unknown:
         raise CommandError(

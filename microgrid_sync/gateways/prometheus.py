@@ -8,15 +8,20 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+try:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError(
+        "the gateway needs prometheus-client: pip install 'microgrid_sync[prometheus]'"
+    ) from error
 
 from microgrid_sync.client import ClientStats
 from microgrid_sync.gateways.commands import Commands
@@ -330,12 +335,15 @@ def _add_commands(families: _Families, commands: Commands, now: float) -> None:
         families.gauge("cap_watts", "The cap of all chargers.", state.cap_w)
     if state.max_current_a is not None:
         families.gauge("commanded_amperes", "The limit of the current.", state.max_current_a)
-    families.gauge("cap_is_safe_value", "1 without a heartbeat.", state.is_safe_value)
-    families.gauge("commands_failing", "1 if they cannot be carried out.", state.error is not None)
+    families.gauge("cap_is_safe_value", "1 if a heartbeat has stayed away.", state.is_safe_value)
+    families.gauge(
+        "commands_failing", "1 if what is commanded is not done.", state.error is not None
+    )
     for source in commands.sources:
-        if source.safe_cap_w is not None:
-            age = source.heartbeat_age(now)
-            families.gauge("heartbeat_age_seconds", "Since the last one.", age, source=source.name)
+        age = source.heartbeat_age(now)
+        if not math.isinf(age):
+            text = "Seconds since the last heartbeat."
+            families.gauge("heartbeat_age_seconds", text, age, source=source.name)
 
 
 def _handler(gateway: PrometheusGateway) -> type[http.server.BaseHTTPRequestHandler]:

@@ -19,15 +19,27 @@ VERSION = 1
 RECORD = 8
 """Registers of one value: see `FIELDS`."""
 
+
+class Field(NamedTuple):
+    """Some registers that are no record."""
+
+    offset: int
+    length: int
+    kind: str
+    text: str
+    unit: str = ""
+    """Of the number; a ``uint16`` is scaled as all of that unit are."""
+
+
 FIELDS = (
-    (0, 2, "float32", "the value; NaN if it is not valid"),
-    (2, 1, "int16", "the value, scaled; -32768 if it is not valid or out of range"),
-    (3, 1, "uint16", "1 if it is valid, else 0"),
-    (4, 1, "uint16", "0.1 s since it came; 65534 is that or more, 65535 never heard"),
-    (5, 2, "uint32", "its timestamp, seconds since 1970 in UTC; 0 if never heard"),
-    (7, 1, "uint16", "milliseconds of that"),
+    Field(0, 2, "float32", "the value; NaN if it is not valid"),
+    Field(2, 1, "int16", "the value, scaled; -32768 if it is not valid or out of range"),
+    Field(3, 1, "uint16", "1 if it is valid, else 0"),
+    Field(4, 1, "uint16", "its age: 0.1 s since it came; 65534 or more, 65535 never heard"),
+    Field(5, 2, "uint32", "its timestamp, seconds since 1970 in UTC; 0 if never heard"),
+    Field(7, 1, "uint16", "milliseconds of that"),
 )
-"""The registers of a record: offset, count, type, meaning."""
+"""The registers of a record."""
 
 _NOT_VALID_16, _NEVER, _OLDEST = 0x8000, 0xFFFF, 0xFFFE
 """Of an int16; of a uint16 that there is none, and the highest that is one."""
@@ -73,7 +85,7 @@ LIMIT = (
     *_phases("limit: current beside the chargers", "limit:{where}", "house_phase_{phase}_a", "A"),
     *_phases("limit: current left to chargers", "limit:{where}", "headroom_phase_{phase}_a", "A"),
     *_phases("limit: thermal state of fuse", "limit:{where}", "thermal_state_phase_{phase}", ""),
-    Value("limit: 1 if more flows", "limit:{where}", "is_exceeded", "1"),
+    Value("limit: 1 if more flows than may", "limit:{where}", "is_exceeded", "1"),
 )  # fmt: skip
 """How the limit stands, a record each, from `LIMIT_START`."""
 
@@ -91,41 +103,40 @@ CHARGER_SIZE = RECORD * (1 + len(CHARGER))
 MOST_CHARGERS = (LARGEST_ADDRESS + 1 - CHARGERS_START) // CHARGER_SIZE
 
 GATEWAY = (
-    (0, 1, "uint16", f"version of this map: {VERSION}"),
-    (1, 1, "uint16", "1 if the site is heard, else 0"),
-    (2, 1, "uint16", "number of charger blocks below"),
-    (3, 1, "uint16", "1 if commands are accepted, else 0"),
-    (4, 2, "float32", "the cap that is commanded, W; NaN if there is none"),
-    (6, 1, "uint16", "the same, scaled; 65534 is that or more, 65535 none"),
-    (7, 1, "uint16", "whose cap: 0 nobody's, 1 a Modbus master's, 2 another's, 3 a safe value"),
-    (8, 1, "uint16", "seconds since the last heartbeat, in 0.1 s; 65535 if none is awaited"),
-    (9, 1, "uint16", "1 if the heartbeat is overdue"),
-    (10, 2, "float32", "the current that is commanded, A; NaN if there is none"),
-    (12, 1, "uint16", "the same in 0.1 A; 65534 is that or more, 65535 none"),
-    (13, 1, "uint16", "1 if what is commanded is not carried out; the log says why"),
+    Field(0, 1, "uint16", f"version of this map: {VERSION}"),
+    Field(1, 1, "uint16", "1 if the site is heard, else 0"),
+    Field(2, 1, "uint16", "number of charger blocks below"),
+    Field(3, 1, "uint16", "1 if commands are accepted, else 0"),
+    Field(4, 2, "float32", "the cap that is commanded; NaN if there is none", "W"),
+    Field(6, 1, "uint16", "the same; 65534 is that or more, 65535 none", "W"),
+    Field(7, 1, "uint16", "whose cap: 0 nobody's, 1 Modbus', 2 another gateway's, 3 a safe value"),
+    Field(8, 1, "uint16", "0.1 s since the last heartbeat; 65535 before the first"),
+    Field(9, 1, "uint16", "1 if the heartbeat is overdue"),
+    Field(10, 2, "float32", "the current that is commanded; NaN if there is none", "A"),
+    Field(12, 1, "uint16", "the same; 65534 is that or more, 65535 none", "A"),
+    Field(13, 1, "uint16", "1 if what is commanded is not carried out; the log says why"),
 )
 GATEWAY_SIZE = 14
 
 HEADER = (
-    (0, 2, "uint32", "the charger's component ID"),
-    (2, 1, "uint16", "0 unknown, 1 not working, 2 uncertain, 3 working"),
-    (3, 1, "uint16", "1 if there is such a charger, 0 if it has gone"),
-    (4, 4, "uint16", "0"),
+    Field(0, 2, "uint32", "component ID"),
+    Field(2, 1, "uint16", "0 unknown, 1 not working, 2 uncertain, 3 working"),
+    Field(3, 1, "uint16", "1 if there is such a charger, 0 if it has gone"),
+    Field(4, 4, "uint16", "reserved, 0"),
 )
 
 CAP_FLOAT, CURRENT_FLOAT, HEARTBEAT = 0, 2, 4
 CAP_SCALED, CURRENT_SCALED, HEARTBEAT_AGAIN = 10, 11, 12
 
 HOLDING = (
-    (CAP_FLOAT, 2, "float32", "a cap for all chargers together, W; NaN takes it back"),
-    (CURRENT_FLOAT, 2, "float32", "a limit of the current on each phase, A; NaN takes it back"),
-    (HEARTBEAT, 1, "uint16", "the heartbeat: any number"),
-    (CAP_SCALED, 1, "uint16", "the cap, scaled; 65535 takes it back"),
-    (CURRENT_SCALED, 1, "uint16", "the limit in 0.1 A; 65535 takes it back"),
-    (HEARTBEAT_AGAIN, 1, "uint16", "the heartbeat once more: any number"),
+    Field(CAP_FLOAT, 2, "float32", "a cap for all chargers together; NaN takes it back", "W"),
+    Field(CURRENT_FLOAT, 2, "float32", "a limit of the current on each phase; NaN likewise", "A"),
+    Field(HEARTBEAT, 1, "uint16", "the heartbeat: any number"),
+    Field(CAP_SCALED, 1, "uint16", "the cap; 65535 takes it back", "W"),
+    Field(CURRENT_SCALED, 1, "uint16", "the limit; 65535 takes it back", "A"),
+    Field(HEARTBEAT_AGAIN, 1, "uint16", "the heartbeat once more: any number"),
 )
-"""What masters may write: address, count, type, meaning. Reading gives what a master has written
-and still holds."""
+"""What masters may write. Reading gives what a master has written and still holds."""
 
 _STATUS = {
     ChargerStatus.NOT_WORKING.value: 1,
@@ -246,42 +257,62 @@ def site_registers(
 class Row(NamedTuple):
     """A line of the printed map."""
 
-    address: str
+    address: int
+    """The first register; of a charger's, that of the first charger."""
+
+    is_of_charger: bool
+    """Whether each charger has it, `CHARGER_SIZE` registers after that of the one before."""
+
     length: int
+    """How many registers."""
+
     kind: str
+    """``float32``, ``int16``, ``uint16``, ``uint32`` or ``record``."""
+
     unit: str
+    scale: float | None
+    """What 1 in the scaled number means, in the unit."""
+
     text: str
+
+    def place(self) -> str:
+        """Write the address for people."""
+        if not self.is_of_charger:
+            return str(self.address)
+        return f"{CHARGERS_START} + {CHARGER_SIZE} n + {self.address - CHARGERS_START}"
+
+    def type_in_words(self) -> str:
+        """Write the type, and the scale, for people."""
+        if self.scale is None or (self.scale == 1 and not self.unit):
+            return self.kind
+        return f"{self.kind}, 1 = {self.scale:g} {self.unit}".rstrip()
 
 
 def rows(encoding: Encoding) -> tuple[list[Row], list[Row]]:
     """Give the lines of the printed map: input registers, and holding registers."""
-    found: list[Row] = []
 
-    def add_records(start: int, values: Sequence[Value], prefix: str = "") -> None:
+    def records(start: int, values: Sequence[Value], *, of_charger: bool = False) -> Iterator[Row]:
         for number, value in enumerate(values):
-            address = f"{prefix}{start + RECORD * number}"
             unit = "" if value.unit == "1" else value.unit
-            scale = encoding.scale(value.unit)
-            found.append(
-                Row(address, RECORD, f"record, 1 = {scale:g} {unit}".rstrip(), unit, value.text)
+            text = f"charger n: {value.text}" if of_charger else value.text
+            yield Row(
+                start + RECORD * number, of_charger, RECORD, "record", unit,
+                encoding.scale(value.unit), text,
+            )  # fmt: skip
+
+    def plain(start: int, fields: Sequence[Field], *, of_charger: bool = False) -> Iterator[Row]:
+        for field in fields:
+            scale = encoding.scale(field.unit) if field.unit and field.kind == "uint16" else None
+            text = f"charger n: {field.text}" if of_charger else field.text
+            yield Row(
+                start + field.offset, of_charger, field.length, field.kind, field.unit, scale, text
             )
 
-    add_records(SITE_START, SITE)
-    add_records(LIMIT_START, LIMIT)
-    found += (
-        Row(str(GATEWAY_START + offset), count, kind, "", text)
-        for offset, count, kind, text in GATEWAY
-    )
-    found += (
-        Row(
-            f"{CHARGERS_START} + {CHARGER_SIZE} n + {offset}", count, kind, "", f"charger n: {text}"
-        )
-        for offset, count, kind, text in HEADER
-    )
-    add_records(
-        RECORD,
-        [value._replace(text=f"charger n: {value.text}") for value in CHARGER],
-        f"{CHARGERS_START} + {CHARGER_SIZE} n + ",
-    )
-    holding = [Row(str(address), count, kind, "", text) for address, count, kind, text in HOLDING]
-    return found, holding
+    inputs = [
+        *records(SITE_START, SITE),
+        *records(LIMIT_START, LIMIT),
+        *plain(GATEWAY_START, GATEWAY),
+        *plain(CHARGERS_START, HEADER, of_charger=True),
+        *records(CHARGERS_START + RECORD, CHARGER, of_charger=True),
+    ]
+    return inputs, [*plain(0, HOLDING)]

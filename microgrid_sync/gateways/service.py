@@ -1,6 +1,7 @@
 """Runs the gateways of a site together, as a configuration says."""
 
 import contextlib
+import importlib
 import ssl
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from microgrid_sync.gateways.prometheus import PrometheusGateway
 
 KINDS = ("modbus", "mqtt", "prometheus")
-
-_EXTRAS = {"modbus": "pymodbus", "mqtt": "paho", "prometheus": "prometheus_client"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def running_gateways(
         ValueError: If a certificate or key is none, or the URL is wrong.
     """
     for kind in kinds:
-        _require(kind)
+        # What is missing is known before anything is connected.
+        importlib.import_module(f"microgrid_sync.gateways.{kind}")
     mqtt_table = config.mqtt or MqttTable()
     login = _login(mqtt_table, config) if "mqtt" in kinds else _MqttLogin(None, None, None)
     with contextlib.ExitStack() as stack:
@@ -69,6 +69,8 @@ def running_gateways(
         commands = stack.enter_context(
             Commands(site, where=limit.where, fuse=limit.fuse, max_current_a=limit.max_current_a)
         )
+        # Before the commands end: then nothing is sent any more, not even what a limit leaves free.
+        stack.callback(site.close)
         modbus = mqtt = prometheus = None
         if "modbus" in kinds:
             modbus = stack.enter_context(
@@ -81,20 +83,6 @@ def running_gateways(
                 _prometheus(config.prometheus or PrometheusTable(), site, commands, modbus, mqtt)
             )
         yield RunningGateways(site, commands, modbus, mqtt, prometheus)
-
-
-def _require(kind: str) -> None:
-    """Say which extra is missing.
-
-    Raises:
-        ImportError: If one is.
-    """
-    import importlib.util  # noqa: PLC0415 - only who runs gateways needs it
-
-    if importlib.util.find_spec(_EXTRAS[kind]) is None:
-        raise ImportError(
-            f"the gateway {kind} needs the extra {kind!r}: pip install 'microgrid_sync[{kind}]'"
-        )
 
 
 def _source(name: str, table: ModbusTable | MqttTable, commands: Commands) -> CommandSource | None:

@@ -1,6 +1,5 @@
 """The command that serves a site to other systems; what it is told that is wrong."""
 
-import importlib.util
 import itertools
 import json
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,12 +30,14 @@ def test_map_needs_no_site_and_has_every_register() -> None:
     assert "1000 + 64 n + 8" in text
     assert "grid: power, import positive" in text
     found = json.loads(done("gateway", "modbus", "--map", "--json"))
-    inputs = [row for row in found["input_registers"] if row["address"].isdecimal()]
-    ends = [(int(row["address"]), int(row["address"]) + row["length"]) for row in inputs]
+    inputs = [row for row in found["input_registers"] if not row["is_of_charger"]]
+    ends = [(row["address"], row["address"] + row["length"]) for row in inputs]
     # No two overlap.
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
-    of_charger = [row for row in found["input_registers"] if " n + " in row["address"]]
+    of_charger = [row for row in found["input_registers"] if row["is_of_charger"]]
     assert sum(row["length"] for row in of_charger) == register_map.CHARGER_SIZE
+    (cap,) = [row for row in found["holding_registers"] if row["address"] == 10]
+    assert (cap["unit"], cap["scale"]) == ("W", 10.0)
 
 
 def test_map_is_that_of_the_configuration(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_port_that_is_taken_is_named(tmp_path: Path, microgrid: Simulator) -> No
 
 
 def test_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    known: Any = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "pymodbus" else known(name)
-    )
+    monkeypatch.delitem(sys.modules, "microgrid_sync.gateways.modbus", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pymodbus"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "pymodbus", None)
     path = told(tmp_path, '[site]\nurl = "grpc://127.0.0.1:1"\n[modbus]\n')
     outcome = run("gateway", "modbus", "--config", path)
     assert outcome.exit_code == 1

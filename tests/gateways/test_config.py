@@ -56,7 +56,7 @@ def test_every_gateway_is_on_loopback_and_refuses_commands_unless_told_otherwise
             r"name: must be a name of up to 200 letters without",
         ),
         ({"limit": {"where": "main"}}, r"where: must be the ID of a meter or 'grid'"),
-        ({"limit": {"fuse": "Z"}}, r"fuse: 'Z' is none of none, gG"),
+        ({"limit": {"fuse": "Z"}}, r"fuse: 'Z' is none of gG, B, C, D, SLS, none"),
         ({"limit": {"max_current_a": 0}}, r"max_current_a: a limit must be more than 0"),
         ({"limit": {"max_current_a": 10**400}}, r"max_current_a: a limit must be a finite number"),
         ({"url": 1}, r"^url: is unknown; known are \[site\]"),

@@ -172,6 +172,7 @@ def test_pool_limit_commands_and_masters_are_shown(microgrid: Simulator) -> None
             PrometheusGateway(site, port=0, commands=commands, modbus=modbus) as gateway,
         ):
             source.set_cap(6000.0, by="me")
+            source.heartbeat()
             assert eventually(lambda: draw(microgrid) <= 6001)
             with Master(modbus.port) as master:
                 master.input(0)
