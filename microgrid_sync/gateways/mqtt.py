@@ -210,6 +210,11 @@ class MqttGateway:
         return f"<MqttGateway of {self._site.name} to {self._place}, {state}>"
 
     @property
+    def source(self) -> CommandSource | None:
+        """Whose commands those on the command topics are; ``None`` if they are refused."""
+        return self._source
+
+    @property
     def place(self) -> str:
         """The broker's host and port."""
         return self._place
@@ -535,7 +540,9 @@ class MqttGateway:
         component = None
         if kind in {"component", "charger"}:
             component = self._site.components.get(int(number))
-        called = heard.subject.replace("/", " ") if component is None else describe(component)
+        called = heard.subject.replace("/", " ")
+        if component is not None:
+            called = f"{describe(component).partition(': ')[2]} {number}"
         return discovery(self._entities, heard, called)
 
     def _topic(self, subject: str, name: str) -> str:

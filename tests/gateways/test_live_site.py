@@ -108,6 +108,40 @@ def test_total_that_is_not_known_grows_old(microgrid: Simulator) -> None:
         assert eventually(lambda: power() is not None)
 
 
+def test_total_of_chargers_waits_for_all_of_them_when_the_site_comes_back(
+    microgrid: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with live_site(microgrid.url, max_age=2.0) as site:
+        everything = microgrid.faults.add(Fault(kind="silent"))
+        assert eventually(lambda: not site.is_heard(time.monotonic()))
+
+        def power() -> object:
+            return site.sources()["chargers:power"].valid("power_w", time.monotonic())
+
+        assert eventually(lambda: power() is None)
+        microgrid.faults.add(Fault(kind="silent", components=[7]))
+        microgrid.faults.end(everything)
+        assert eventually(lambda: site.sources()["component:8"].is_fresh(time.monotonic()))
+        # Half of it is not what the chargers draw.
+        back_at = time.monotonic()
+        while time.monotonic() < back_at + 1.0:
+            assert power() is None
+            time.sleep(0.01)
+        # One that stays silent does not count after a while, as elsewhere.
+        assert eventually(lambda: power() is not None)
+    assert "the site is not heard any more; nothing is valid" in caplog.text
+    assert "the site is heard again" in caplog.text
+
+
+def test_site_that_is_closed_already_is_told(
+    microgrid: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = Microgrid(microgrid.url)
+    mine.close()
+    with LiveSite(mine):
+        assert eventually(lambda: "nothing can be followed" in caplog.text)
+
+
 def test_site_that_is_down_at_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
     with Simulator(sample_interval=0.1) as simulator:

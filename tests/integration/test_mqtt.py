@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -147,18 +148,40 @@ def test_heartbeat_that_stops_leaves_the_safe_value(
     microgrid: Simulator, broker: Broker, api: str
 ) -> None:
     url = f"{microgrid.url}?api={api}"
-    with publishing(url, broker, commands=True, safe=4200.0, timeout=1.5) as (_, gateway):
-        with Listener(broker.port) as listener:
+    stop = threading.Event()
+    with (
+        publishing(url, broker, commands=True, safe=4200.0, timeout=2.0),
+        Listener(broker.port) as listener,
+        Listener(broker.port, "nothing") as other,
+    ):
+
+        def beat() -> None:
+            while not stop.wait(0.1):
+                other.publish(f"{COMMAND}/heartbeat", "")
+
+        beating = threading.Thread(target=beat)
+        beating.start()
+        cap, result = "microgrid/depot/commands/cap_w", "microgrid/depot/result/cap"
+        try:
+            # It may have been overdue before the first came.
+            assert eventually(
+                lambda: listener.value("microgrid/depot/commands/is_safe_value") is False
+            )
             listener.publish(f"{COMMAND}/cap", {"power_w": 9000, "lifetime_s": 3600})
-            for _ in range(10):
-                listener.publish(f"{COMMAND}/heartbeat", "")
-                time.sleep(0.2)
-            assert draw(microgrid) > 4300
-            assert eventually(lambda: draw(microgrid) <= 4201)
-            assert eventually(lambda: listener.value("microgrid/depot/commands/is_safe_value"))
-            listener.publish(f"{COMMAND}/heartbeat", "")
-            assert eventually(lambda: listener.value("microgrid/depot/commands/cap_w") == 9000)
-        del gateway
+            assert eventually(lambda: listener.value(cap) == 9000)
+            assert eventually(lambda: 4300 < draw(microgrid) <= 9001)
+        finally:
+            stop.set()
+            beating.join(PATIENCE)
+        assert eventually(lambda: draw(microgrid) <= 4201)
+        assert eventually(lambda: listener.value("microgrid/depot/commands/is_safe_value"))
+        # A cap that cannot hold is accepted, and that is said.
+        listener.newest.pop(result)
+        listener.publish(f"{COMMAND}/cap", {"power_w": 9000, "lifetime_s": 3600})
+        assert eventually(lambda: result in listener.newest)
+        assert "overdue" in json.loads(listener.newest[result].payload)["warning"]
+        listener.publish(f"{COMMAND}/heartbeat", "")
+        assert eventually(lambda: listener.value(cap) == 9000)
 
 
 def test_limit_is_obeyed(microgrid: Simulator, broker: Broker) -> None:
@@ -276,6 +299,41 @@ def test_messages_wait_in_order_and_the_oldest_are_dropped(
             assert listener.newest["microgrid/depot/status"].payload == "online"
 
 
+def test_what_was_on_its_way_does_not_overtake_what_came_later(
+    microgrid: Simulator, broker: Broker
+) -> None:
+    topic = "microgrid/depot/commands/cap_w"
+    with publishing(microgrid.url, broker, commands=True, keepalive=2) as (_, gateway):
+        source = gateway.source
+        assert source is not None
+        for number in range(3):
+            broker.stop()
+            source.set_cap(5000.0 + number, by="me")
+            # It has gone out, and nobody answers.
+            assert eventually(lambda: not gateway.is_connected)
+            broker.kill()
+            newest = 6000.0 + number
+            source.set_cap(newest, by="me")
+            time.sleep(1.5)
+            broker.start()
+            assert eventually(lambda: gateway.is_connected and gateway.waiting == 0)
+            with Listener(broker.port, topic) as listener:
+                deadline = time.monotonic() + PATIENCE
+                while listener.value(topic) != newest and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                time.sleep(0.5)
+                assert listener.value(topic) == newest
+
+
+def test_retained_rubbish_disturbs_nothing(microgrid: Simulator, broker: Broker) -> None:
+    with Listener(broker.port) as listener:
+        for number, rubbish in enumerate(("[" * 3000, "[" * 100_000, '{"valid": true}', "\0")):
+            listener.publish(f"microgrid/depot/rubbish/{number}", rubbish, retain=True)
+        with publishing(microgrid.url, broker) as (_, gateway):
+            assert eventually(lambda: listener.value(POWER))
+            assert gateway.is_connected
+
+
 def test_broker_that_hangs_is_left_and_found_again(microgrid: Simulator, broker: Broker) -> None:
     with publishing(microgrid.url, broker, keepalive=1) as (_, gateway):
         broker.stop()
@@ -357,6 +415,7 @@ def test_home_assistant_discovers_what_there_is(microgrid: Simulator, broker: Br
         entity = json.loads(listener.newest[topic].payload)
         assert entity["state_topic"] == POWER
         assert (entity["device_class"], entity["unit_of_measurement"]) == ("power", "W")
+        assert entity["name"] == "EV charger 7 active power"
         number = "homeassistant/number/microgrid_depot/cap_w/config"
         assert eventually(lambda: number in listener.newest)
         # What it would send is a command.
