@@ -556,8 +556,11 @@ class Commands:
 
     def _hold(self, microgrid: Microgrid, current: _Command | None) -> None:
         """Have the lowest of all currents hold."""
+        amperes = None if current is None else current.value
         # Once more: when it was commanded, the fuse of the site may not have been known.
-        amperes = None if current is None else self.check_max_current(current.value)
+        problem = None if amperes is None else _tried(lambda: self.check_max_current(amperes))
+        if problem is not None:
+            amperes = None
         always = self._always
         fuse = self._fuse()
         if always is not None and always > fuse:
@@ -567,8 +570,13 @@ class Commands:
                 )
             always = fuse
         wanted = min((one for one in (amperes, always) if one is not None), default=None)
-        if wanted == self._held:
-            return
+        if wanted != self._held:
+            self._set_limit(microgrid, wanted)
+            self._held = wanted
+        if problem is not None:
+            raise CommandError(problem)
+
+    def _set_limit(self, microgrid: Microgrid, wanted: float | None) -> None:
         if wanted is None:
             if self._limit is not None:
                 self._site.hide_limit(self._limit)
@@ -579,10 +587,9 @@ class Commands:
             self._site.show_limit(self._limit)
         else:
             self._limit.update(max_current=self._make(wanted))
-        self._held = wanted
 
 
-def _tried(do: Callable[[], None]) -> str | None:
+def _tried(do: Callable[[], object]) -> str | None:
     """Do something; give the reason why that cannot be done, if it cannot."""
     try:
         do()

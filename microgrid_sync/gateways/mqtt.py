@@ -275,9 +275,11 @@ class MqttGateway:
 
     def _keep_connected(self) -> None:
         told_at = -math.inf
+        # `close` lets go of it, and may not wait for this thread.
+        client = self._client
         while not self._is_closing:
             try:
-                self._client.loop_forever(retry_first_connection=True)
+                client.loop_forever(retry_first_connection=True)
             except Exception:
                 # Whatever a broker sends must not end everything for good.
                 now = time.monotonic()
@@ -324,8 +326,10 @@ class MqttGateway:
                 self._site.name, self._place, waiting, dropped,
             )  # fmt: skip
 
-    def _on_connect_fail(self, _: Client, __: Any) -> None:
-        self._tell_trouble(f"cannot be reached: {self._client.failure}")
+    def _on_connect_fail(self, client: Client, _: Any) -> None:
+        if not self._is_closing:
+            why = getattr(client, "failure", "")
+            self._tell_trouble(f"cannot be reached: {why}")
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
         with self._changed:

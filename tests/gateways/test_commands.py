@@ -232,6 +232,31 @@ def test_limit_above_the_fuse_that_was_not_known_is_not_held(
             assert site.limits == ()
 
 
+def test_limit_that_always_holds_does_so_beside_a_wrong_one(
+    microgrid: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live_site(microgrid.url) as site, Commands(site, max_current_a=50.0) as commands:
+        source = commands.new_source("test")
+        with monkeypatch.context() as patched:
+            # As it is before the site is known.
+            patched.setattr(commands, "check_max_current", float)
+            source.set_max_current(5000.0, by="me")
+        assert eventually(lambda: commands.state().error is not None)
+        assert [str(limit.max_current) for limit in site.limits] == ["50 A"]
+
+
+def test_fuse_of_the_site_is_never_exceeded_by_what_always_holds(
+    microgrid: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with live_site(microgrid.url) as site, Commands(site, max_current_a=5000.0):
+        assert eventually(lambda: len(site.limits) == 1)
+        assert site.microgrid is not None
+        fuse = site.microgrid.grid.fuse
+        assert fuse is not None
+        assert str(site.limits[0].max_current) == f"{fuse.max_current:g} A"
+    assert "as is the fuse, not 5000 A" in caplog.text
+
+
 def test_set_points_that_fail_are_told(microgrid: Simulator) -> None:
     with live_site(microgrid.url) as site, Commands(site) as commands:
         source = commands.new_source("test")
