@@ -59,6 +59,11 @@ class Value(NamedTuple):
     codes: type[WireEnum] | None = None
     """What the numbers of a state mean."""
 
+    def topic(self) -> str:
+        """Give its subject and name."""
+        subject, _, which = self.source.partition(":")
+        return "/".join([subject, *([which] if which.startswith("{") else []), self.name])
+
 
 def _phases(text: str, source: str, name: str, unit: str) -> Iterator[Value]:
     for phase in (1, 2, 3):
@@ -275,6 +280,10 @@ class Row(NamedTuple):
 
     text: str
 
+    value: str | None = None
+    """What it is called elsewhere, such as ``grid/power_w`` and ``component/{id}/active_power_w``: as
+    the MQTT gateway's topic ends."""
+
     def place(self) -> str:
         """Write the address for people."""
         if not self.is_of_charger:
@@ -297,7 +306,7 @@ def rows(encoding: Encoding) -> tuple[list[Row], list[Row]]:
             text = f"charger n: {value.text}" if of_charger else value.text
             yield Row(
                 start + RECORD * number, of_charger, RECORD, "record", unit,
-                encoding.scale(value.unit), text,
+                encoding.scale(value.unit), text, value.topic(),
             )  # fmt: skip
 
     def plain(start: int, fields: Sequence[Field], *, of_charger: bool = False) -> Iterator[Row]:

@@ -36,6 +36,9 @@ def test_map_needs_no_site_and_has_every_register() -> None:
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
     of_charger = [row for row in found["input_registers"] if row["is_of_charger"]]
     assert sum(row["length"] for row in of_charger) == register_map.CHARGER_SIZE
+    called = {row["value"]: row["address"] for row in found["input_registers"]}
+    assert called["grid/power_w"] == 0
+    assert called["component/{id}/active_power_w"] == 1008
     (cap,) = [row for row in found["holding_registers"] if row["address"] == 10]
     assert (cap["unit"], cap["scale"]) == ("W", 10.0)
 
