@@ -168,6 +168,10 @@ def _show_map(table: ModbusTable, *, as_json: bool) -> None:
             found_rows.add_row(row.place(), str(row.length), row.type_in_words(), row.text)
         show(Text(""))
         show(found_rows)
+        for row in rows:
+            if row.codes is not None:
+                codes = ", ".join(f"{number} {name}" for name, number in row.codes.items())
+                show(Text(f"{row.text.removeprefix('charger n: ')}: {codes}".replace("_", " ")))
 
 
 COMMANDS = {"gateway": gateway}

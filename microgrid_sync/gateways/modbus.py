@@ -383,8 +383,8 @@ def _is_well_formed(pdu: bytes) -> bool:
     return bool(len(pdu) == 5 and 1 <= count <= 125)
 
 
-# The messages are pymodbus'; its server is not used: of several requests in one segment version 3.16
-# answers the first alone, and a connection that has carried rubbish stays open and deaf.
+# The messages are pymodbus'; its server is not used: of several requests in one segment version
+# 3.16 answers the first alone, and a connection that has carried rubbish stays open and deaf.
 def _handler(gateway: ModbusGateway) -> type[socketserver.BaseRequestHandler]:
     class Master(socketserver.BaseRequestHandler):
         """Serves one master: a request, an answer, and so on."""

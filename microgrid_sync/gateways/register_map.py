@@ -59,6 +59,12 @@ class Value(NamedTuple):
     codes: type[WireEnum] | None = None
     """What the numbers of a state mean."""
 
+    def numbers(self) -> dict[str, int] | None:
+        """Give the numbers of states, by name; ``None`` of what is no state."""
+        if self.codes is None:
+            return None
+        return {one.name.lower(): one.value for one in self.codes}
+
     def topic(self) -> str:
         """Give its subject and name."""
         subject, _, which = self.source.partition(":")
@@ -281,8 +287,11 @@ class Row(NamedTuple):
     text: str
 
     value: str | None = None
-    """What it is called elsewhere, such as ``grid/power_w`` and ``component/{id}/active_power_w``: as
+    """What it is called elsewhere, such as ``grid/power_w``, ``component/{id}/active_power_w``: as
     the MQTT gateway's topic ends."""
+
+    codes: dict[str, int] | None = None
+    """The numbers of states, by name."""
 
     def place(self) -> str:
         """Write the address for people."""
@@ -306,7 +315,7 @@ def rows(encoding: Encoding) -> tuple[list[Row], list[Row]]:
             text = f"charger n: {value.text}" if of_charger else value.text
             yield Row(
                 start + RECORD * number, of_charger, RECORD, "record", unit,
-                encoding.scale(value.unit), text, value.topic(),
+                encoding.scale(value.unit), text, value.topic(), value.numbers(),
             )  # fmt: skip
 
     def plain(start: int, fields: Sequence[Field], *, of_charger: bool = False) -> Iterator[Row]:
