@@ -302,7 +302,7 @@ class Row(NamedTuple):
     def type_in_words(self) -> str:
         """Write the type, and the scale, for people."""
         if self.scale is None or (self.scale == 1 and not self.unit):
-            return self.kind
+            return f"{self.kind}, {self.unit}" if self.unit else self.kind
         return f"{self.kind}, 1 = {self.scale:g} {self.unit}".rstrip()
 
 
