@@ -173,8 +173,9 @@ class SlowWords:
                 return
 
     def accepted(self, client: MicrogridApiClient, power: float) -> "Background":
-        background = Background(lambda: client.set_power(1, power))
+        # Before it is sent: it may be there at once.
         count = self.server.count("SetPowerActive")
+        background = Background(lambda: client.set_power(1, power))
         assert eventually(lambda: self.server.count("SetPowerActive") > count or background.done())
         name = "microgrid-set-point-1"
         assert eventually(lambda: any(t.name.startswith(name) for t in threading.enumerate()))
