@@ -219,7 +219,7 @@ class RegisterMap(SphinxDirective):
         }
         lines: list[str] = []
         for title, rows in tables.items():
-            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 20 12 23 45", ""]
+            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 24 11 22 43", ""]
             head = (title, "registers", "type", "meaning")
             for row in (head, *rows):
                 lines += [f"   {'*' if not n else ' '} - {cell}" for n, cell in enumerate(row)]

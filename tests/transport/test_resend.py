@@ -47,6 +47,15 @@ def server() -> Iterator[SlowServer]:
         server.goes_on.set()
 
 
+def give_up(client: MicrogridApiClient, server: SlowServer) -> None:
+    """Give up on the slow one when the server has it, which a busy machine may take a while for."""
+    timeout = 0.1
+    while server.count("SetPowerActive") == 0 and timeout < PATIENCE:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 22_000.0, timeout=timeout)
+        timeout *= 4
+
+
 def start_the_slow_one(client: MicrogridApiClient, server: SlowServer) -> threading.Thread:
     def call() -> None:
         with pytest.raises(ApiClientError):
@@ -80,8 +89,7 @@ def test_newest_is_sent_once_more_when_an_older_one_can_no_longer_land(
 def test_same_value_is_not_sent_once_more(server: SlowServer, how: str) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
         if how == "timeout":
-            with pytest.raises(OperationTimedOut):
-                client.set_power(1, 22_000.0, timeout=0.1)
+            give_up(client, server)
         else:
             thread = start_the_slow_one(client, server)
         server.goes_on.set()
@@ -94,8 +102,7 @@ def test_same_value_is_not_sent_once_more(server: SlowServer, how: str) -> None:
 
 def test_newer_call_calls_it_off(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        with pytest.raises(OperationTimedOut):
-            client.set_power(1, 22_000.0, timeout=0.1)
+        give_up(client, server)
         client.set_power(1, 7000.0)
         time.sleep(1.5 * LANDING)
         # That one began after the older one could land.
@@ -108,8 +115,7 @@ def test_newer_call_calls_it_off(server: SlowServer) -> None:
 
 def test_other_components_and_kinds_are_left_alone(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        with pytest.raises(OperationTimedOut):
-            client.set_power(1, 22_000.0, timeout=0.1)
+        give_up(client, server)
         client.set_power(2, 7000.0)
         client.set_reactive_power(1, 7000.0)
         time.sleep(2 * LANDING)
@@ -118,8 +124,7 @@ def test_other_components_and_kinds_are_left_alone(server: SlowServer) -> None:
 
 def test_resend_that_is_refused_for_now_is_tried_again(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        with pytest.raises(OperationTimedOut):
-            client.set_power(1, 22_000.0, timeout=0.1)
+        give_up(client, server)
         client.set_power(1, 7000.0)
         take, fails = server.answers["SetPowerActive"], [1]
 
@@ -137,8 +142,7 @@ def test_resend_that_is_refused_for_now_is_tried_again(server: SlowServer) -> No
 
 def test_call_that_was_refused_does_not_call_it_off(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        with pytest.raises(OperationTimedOut):
-            client.set_power(1, 22_000.0, timeout=0.1)
+        give_up(client, server)
         client.set_power(1, 7000.0)
         take = server.answers["SetPowerActive"]
         server.answers["SetPowerActive"] = failing(grpc.StatusCode.OUT_OF_RANGE)
@@ -168,8 +172,7 @@ def test_interrupted_call_counts_as_cut_off(
 
 def test_disconnect_calls_it_off(server: SlowServer) -> None:
     client = MicrogridApiClient(server.url, call_retry=None)
-    with pytest.raises(OperationTimedOut):
-        client.set_power(1, 22_000.0, timeout=0.1)
+    give_up(client, server)
     client.set_power(1, 7000.0)
     calls = server.count("SetPowerActive")
     client.disconnect()
