@@ -31,6 +31,7 @@ from microgrid_sync.cli.site import (
 )
 from microgrid_sync.cli.site_numbers import Chargers
 from microgrid_sync.ev_charger_pool import EVChargerPool, is_being_released
+from microgrid_sync.gateways.commands import MISTAKEN
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
@@ -43,9 +44,6 @@ _FIRST_VALUES = 5.0
 
 _RELEASE_TIMEOUT = 5.0
 """Seconds in which a server that answers has released all chargers."""
-
-_MISTAKEN = 100.0
-"""W: who caps cars at less, and not at zero, has forgotten a unit."""
 
 _RENEW_INTERVAL = 15.0
 """Seconds between two proposals, each of which lapses after a minute."""
@@ -130,7 +128,7 @@ def cap(
 
     POWER is in W, or has a unit, such as 11kW.
     """
-    if 0 < power < _MISTAKEN:
+    if 0 < power < MISTAKEN:
         raise click.UsageError(f"{power:g} W is less than any car takes; did you mean kW?", ctx)
     if power < 0:
         raise click.UsageError("POWER must be 0 or more: chargers do not discharge cars", ctx)

@@ -320,7 +320,7 @@ class Commands:
         self._lock = threading.Lock()
         self._told: dict[tuple[str, str], str] = {}
         self._lines: dict[str, _Lines] = {}
-        # The thread's own; the last two are read by others.
+        # The thread's own; of these the error is read by others.
         self._pool: EVChargerPool | None = None
         self._limit: Limit | None = None
         self._held: float | None = None
@@ -444,7 +444,7 @@ class Commands:
             return
 
     def close(self) -> None:
-        """Carry out nothing any more; nothing is sent. Any number of times."""
+        """Command nothing any more: the limit is closed, the cap lapses. Any number of times."""
         self._worker.close()
 
     def __enter__(self) -> Self:

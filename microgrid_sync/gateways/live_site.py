@@ -345,10 +345,13 @@ class LiveSite:
         """Receive totals of a site, as far as it has them."""
         receivers: dict[str, Receiver[Any]] = {}
         try:
+            for source in sorted(wanted - _OF_CHARGERS):
+                receivers[source] = _OF_SITE[source](microgrid).new_receiver()
             if wanted & _OF_CHARGERS and pool is None:
                 pool = microgrid.new_ev_charger_pool(priority=0, name="all chargers")
-            for source in sorted(wanted):
-                receivers[source] = _fetcher(microgrid, pool, source).new_receiver()
+            if pool is not None:
+                for source in sorted(wanted & _OF_CHARGERS):
+                    receivers[source] = _OF_POOL[source](pool).new_receiver()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
             # The site is being closed, the charger has gone again, there is no thread to be had:
             # what is missing is asked for again after a while.
@@ -596,7 +599,24 @@ def is_of_site(source: str) -> bool:
 
 _CURRENTS = tuple(f"current_phase_{phase}_a" for phase in (1, 2, 3))
 
-_OF_CHARGERS = frozenset({"chargers:power", "chargers:current", "chargers:report"})
+_OF_SITE: dict[str, Callable[[Microgrid], ReceiverFetcher[Any]]] = {
+    "grid:power": lambda site: site.grid.power,
+    "grid:current": lambda site: site.grid.current_per_phase,
+    "grid:frequency": lambda site: site.grid.frequency,
+    "consumers:power": lambda site: site.consumer.power,
+    "pv:power": lambda site: site.pv.power,
+    "chp:power": lambda site: site.chp.power,
+    "batteries:power": lambda site: site.battery.power,
+    "batteries:soc": lambda site: site.battery.soc,
+}
+_OF_POOL: dict[str, Callable[[EVChargerPool], ReceiverFetcher[Any]]] = {
+    "chargers:power": lambda pool: pool.power,
+    "chargers:current": lambda pool: pool.current_per_phase,
+    "chargers:report": lambda pool: pool.power_status,
+}
+"""What receives each total, and the reports of the chargers."""
+
+_OF_CHARGERS = frozenset(_OF_POOL)
 
 TOTALS: dict[str, tuple[str, ...]] = {
     "grid:power": ("power_w",),
@@ -619,25 +639,6 @@ def _named(names: tuple[str, ...], sample: Sample[Any] | Sample3Phase[Any]) -> R
         name: None if value is None else value.base_value + 0.0
         for name, value in zip(names, values, strict=True)
     }
-
-
-def _fetcher(microgrid: Microgrid, pool: EVChargerPool | None, source: str) -> ReceiverFetcher[Any]:
-    """Give what receives a total."""
-    found: dict[str, ReceiverFetcher[Any]] = {
-        "grid:power": microgrid.grid.power,
-        "grid:current": microgrid.grid.current_per_phase,
-        "grid:frequency": microgrid.grid.frequency,
-        "consumers:power": microgrid.consumer.power,
-        "pv:power": microgrid.pv.power,
-        "chp:power": microgrid.chp.power,
-        "batteries:power": microgrid.battery.power,
-        "batteries:soc": microgrid.battery.soc,
-    }
-    if pool is not None:
-        found["chargers:power"] = pool.power
-        found["chargers:current"] = pool.current_per_phase
-        found["chargers:report"] = pool.power_status
-    return found[source]
 
 
 def _totals_of(topology: Topology) -> frozenset[str]:
