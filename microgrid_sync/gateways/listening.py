@@ -10,7 +10,7 @@ import socketserver
 import sys
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 _POLL_INTERVAL = 0.2
 """Seconds in which the standard library's server notices that it is to end."""
@@ -194,6 +194,35 @@ class Listener(socketserver.ThreadingTCPServer):
         _logger.log(
             level, "%s: the connection of %s fails", self._name, client_address, exc_info=True
         )
+
+
+class Served:
+    """A gateway that others connect to, from when it is made until it is closed."""
+
+    def __init__(self, listener: Listener) -> None:
+        """Accept connections.
+
+        Args:
+            listener: Where; it belongs to the gateway from then on.
+        """
+        self._listener = listener
+        listener.start()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._listener.port
+
+    def close(self) -> None:
+        """End all connections, and listen no more. Any number of times."""
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
 
 def _hang_up(connection: socket.socket) -> None:

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 try:
     from pymodbus.constants import ExcCodes
@@ -29,7 +29,7 @@ except ImportError as error:
 
 from microgrid_sync.gateways import register_map as registers
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource, check_cap
-from microgrid_sync.gateways.listening import Listener
+from microgrid_sync.gateways.listening import Listener, Served
 from microgrid_sync.gateways.live_site import LiveSite
 from microgrid_sync.gateways.register_map import Encoding, WordOrder
 from microgrid_sync.model import ComponentCategory
@@ -67,7 +67,7 @@ class _Refused(Exception):
         self.code = code
 
 
-class ModbusGateway:
+class ModbusGateway(Served):
     """Serves a site over Modbus TCP until it is closed.
 
     A thread for each master, which others do not wait for. Addresses are those of the requests,
@@ -119,19 +119,13 @@ class ModbusGateway:
         self._exceptions = 0
         self._heartbeat = 0
         self._refused_at: dict[tuple[str, str], float] = {}
-        self._listener = Listener(
-            host, port, _handler(self), "microgrid-modbus", most=_MOST_MASTERS
+        super().__init__(
+            Listener(host, port, _handler(self), "microgrid-modbus", most=_MOST_MASTERS)
         )
-        self._listener.start()
 
     def __repr__(self) -> str:
         """Say where it listens."""
         return f"<ModbusGateway of {self._site.name} on port {self.port}>"
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self._listener.port
 
     @property
     def masters(self) -> int:
@@ -147,17 +141,6 @@ class ModbusGateway:
     def exceptions(self) -> int:
         """How many of them by an exception of Modbus."""
         return self._exceptions
-
-    def close(self) -> None:
-        """Hang up on all masters. Any number of times."""
-        self._listener.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     # In the masters' threads
 

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 try:
     from prometheus_client import CollectorRegistry
@@ -25,7 +25,7 @@ except ImportError as error:
 
 from microgrid_sync.client import ClientStats
 from microgrid_sync.gateways.commands import Commands
-from microgrid_sync.gateways.listening import Listener
+from microgrid_sync.gateways.listening import Listener, Served
 from microgrid_sync.gateways.live_site import Heard, LiveSite
 from microgrid_sync.model.shown import words
 from microgrid_sync.transport.reachability import ClientState
@@ -69,7 +69,7 @@ _STATES = {"component_state", "cable_state", "relay_state", "status"}
 """Values that are words, of which there are few."""
 
 
-class PrometheusGateway:
+class PrometheusGateway(Served):
     """Serves the numbers of a site over HTTP until it is closed.
 
     ``/metrics`` has what is valid; ``/healthz`` answers 200 while the site is heard, else 503.
@@ -101,30 +101,13 @@ class PrometheusGateway:
         self._site = site
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collector(site, commands, modbus, mqtt))
-        self._listener = Listener(
-            host, port, _handler(self), "microgrid-prometheus", most=_MOST_SCRAPERS
+        super().__init__(
+            Listener(host, port, _handler(self), "microgrid-prometheus", most=_MOST_SCRAPERS)
         )
-        self._listener.start()
 
     def __repr__(self) -> str:
         """Say where it listens."""
         return f"<PrometheusGateway of {self._site.name} on port {self.port}>"
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self._listener.port
-
-    def close(self) -> None:
-        """Listen no more. Any number of times."""
-        self._listener.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     # In the threads of requests
 
