@@ -68,6 +68,9 @@ from microgrid_sync.wire import (
 
 T = TypeVar("T")
 
+ToldOfSetPoint = Callable[[int, str, float, str | None], None]
+"""Is told of a set-point that has ended: see `on_set_point`."""
+
 Lifetime = float | timedelta | None
 """How long a command holds: seconds, or a `timedelta`; ``None`` leaves it to the server."""
 
@@ -184,6 +187,7 @@ class MicrogridApiClient:
         self._session: Session | None = None
         # Replaced as a whole, under the lock; read without it.
         self._on_reconnect: tuple[Callable[[], None], ...] = ()
+        self._on_set_point: tuple[ToldOfSetPoint, ...] = ()
         if connect:
             self.connect()
 
@@ -665,7 +669,7 @@ class MicrogridApiClient:
         power = check_float32("power_w", power_w)
         seconds = check_lifetime(lifetime, least=_SHORTEST_SET_POINT)
         plan = _set_power(component_id, power, seconds)
-        return self._set(plan, timeout, ("active power", component_id))
+        return self._set(plan, timeout, ("active power", component_id), power)
 
     def set_reactive_power(
         self,
@@ -706,7 +710,7 @@ class MicrogridApiClient:
             f"set_reactive_power(component_id={component_id}, reactive_power_var={power})",
             lambda api: api.set_reactive_power(component_id, power, seconds),
         )
-        return self._set(plan, timeout, ("reactive power", component_id))
+        return self._set(plan, timeout, ("reactive power", component_id), power)
 
     def set_bounds(
         self,
@@ -889,10 +893,28 @@ class MicrogridApiClient:
         return self._require_session(plan.operation).call(plan, options)
 
     def _set(
-        self, plan: CallPlan[SetPointRequest], timeout: float | None, order_by: tuple[str, int]
+        self,
+        plan: CallPlan[SetPointRequest],
+        timeout: float | None,
+        order_by: tuple[str, int],
+        value: float,
     ) -> datetime | None:
         options = self._options(timeout)
-        return self._require_session(plan.operation).set(plan, options, order_by)
+        session = self._require_session(plan.operation)
+        try:
+            expires = session.set(plan, options, order_by)
+        except ApiClientError as error:
+            self._tell_of_set_point(order_by, value, error)
+            raise
+        self._tell_of_set_point(order_by, value, None)
+        return expires
+
+    def _tell_of_set_point(
+        self, order_by: tuple[str, int], value: float, error: ApiClientError | None
+    ) -> None:
+        kind, component_id = order_by
+        for callback in self._on_set_point:
+            callback(component_id, kind, value, None if error is None else str(error))
 
     def _require_session(self, operation: str) -> Session:
         session = self._session
@@ -982,12 +1004,14 @@ def start_set_power(
             return api.set_power(component_id, power)
 
     plan = CallPlan(f"set_power(component_id={component_id}, power_w={power})", make)
+    order_by = ("active power", component_id)
+
+    def tell(error: ApiClientError | None) -> None:
+        on_done(error)
+        client._tell_of_set_point(order_by, power, error)
+
     return client._require_session(plan.operation).start_set(
-        plan,
-        timeout,
-        order_by=("active power", component_id),
-        on_accepted=on_accepted,
-        on_done=on_done,
+        plan, timeout, order_by=order_by, on_accepted=on_accepted, on_done=tell
     )
 
 
@@ -1055,6 +1079,27 @@ def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Ca
 
     with client._lock:
         client._on_reconnect = (*client._on_reconnect, callback)
+    return stop
+
+
+def on_set_point(client: MicrogridApiClient, callback: ToldOfSetPoint) -> Callable[[], None]:
+    """Be told of each set-point that has ended, confirmed or not.
+
+    Args:
+        client: The client.
+        callback: Called in any thread, with the component, what was set, its value in W or VAr, and
+            why it failed; must neither wait nor raise.
+
+    Returns:
+        What ends it.
+    """
+
+    def stop() -> None:
+        with client._lock:
+            client._on_set_point = tuple(c for c in client._on_set_point if c is not callback)
+
+    with client._lock:
+        client._on_set_point = (*client._on_set_point, callback)
     return stop
 
 

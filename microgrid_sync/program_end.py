@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 _PACKAGE = "microgrid_sync."
-_ROOMS_ABOVE = ("simulator", "cli", "__main__", "notebook", "gateways", "recording")
+_ROOMS_ABOVE = ("simulator", "cli", "__main__", "notebook", "gateways", "recording", "service")
 """Rooms of this package that use the client as any program does, and hold no lock below it."""
 
 

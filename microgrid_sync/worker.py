@@ -323,6 +323,14 @@ class ComponentReceivers:
         self._subscribe = subscribe
         self._deliver: Callable[[Subscribed | Sampled], None] = deliver
         self._feeds: dict[int, _Feed] = {}
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many values the worker did not take before its receivers were full."""
+        return self._dropped + sum(
+            feed.receiver.dropped for feed in self._feeds.values() if feed.receiver is not None
+        )
 
     def follow(self, component_ids: Iterable[int], now: float) -> None:
         """Subscribe to those that are not followed."""
@@ -348,6 +356,7 @@ class ComponentReceivers:
         for component_id in component_ids:
             feed = self._feeds.pop(component_id, None)
             if feed is not None and feed.receiver is not None:
+                self._dropped += feed.receiver.dropped
                 close_receiver(feed.receiver)
 
     def followed(self) -> set[int]:
@@ -366,6 +375,7 @@ class ComponentReceivers:
             values = take_all(feed.receiver)
             if values is not None:
                 return values
+            self._dropped += feed.receiver.dropped
             feed.receiver = None
         if not feed.is_pending and now - feed.asked_at >= _RESUBSCRIBE_AFTER:
             feed.asked_at, feed.is_pending = now, True

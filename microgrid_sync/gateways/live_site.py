@@ -16,7 +16,7 @@ from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.limit import Limit
 from microgrid_sync.microgrid import Microgrid, subscriber
-from microgrid_sync.model import Component, ComponentCategory
+from microgrid_sync.model import Component, ComponentCategory, Metadata
 from microgrid_sync.notebook.rows import Row, row_of
 from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.power.limit_report import LimitReport
@@ -149,6 +149,10 @@ class _More(NamedTuple):
             close_receiver(receiver)
 
 
+Tap = Callable[[str, list[Any]], None]
+"""Is given all that comes of a source."""
+
+
 class _Changed(NamedTuple):
     """A message: something else is to be looked at."""
 
@@ -189,6 +193,7 @@ class LiveSite:
         self._given = given if isinstance(given, Microgrid) else None
         self._name = site_of(client.server_url) if name is None else check_site_name(name)
         self._microgrid: Microgrid | None = None
+        self._metadata: Metadata | None = None
         self._pool: EVChargerPool | None = None
         # Replaced as a whole, under the lock; read by the thread.
         self._limits: tuple[Limit, ...] = ()
@@ -197,7 +202,9 @@ class LiveSite:
         self._stamps: dict[str, datetime] = {}
         self._components: dict[int, Component] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
-        # Protects the listeners and the limits, which are few.
+        self._taps: tuple[Tap, ...] = ()
+        self._dropped = 0
+        # Protects the listeners, the taps and the limits, which are few.
         self._lock = threading.Lock()
         self._totals: dict[str, Receiver[Any]] = {}
         self._changes: Receiver[str] | None = None
@@ -236,6 +243,11 @@ class LiveSite:
     def microgrid(self) -> Microgrid | None:
         """The site; ``None`` until it has answered for the first time."""
         return self._microgrid
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """Where the site is; ``None`` until it has said so."""
+        return self._metadata
 
     @property
     def pool(self) -> EVChargerPool | None:
@@ -301,6 +313,30 @@ class LiveSite:
             self._listeners = (*self._listeners, listener)
         return stop
 
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Have somebody given all that comes, in the site's thread, and not the newest alone.
+
+        Args:
+            tap: Called with a source, such as ``component:7`` or ``grid:power``, and the values
+                that have come of it; must neither wait nor raise.
+
+        Returns:
+            What ends it.
+        """
+
+        def stop() -> None:
+            with self._lock:
+                self._taps = tuple(each for each in self._taps if each is not tap)
+
+        with self._lock:
+            self._taps = (*self._taps, tap)
+        return stop
+
+    @property
+    def dropped(self) -> int:
+        """How many values of components came faster than they were taken, and were dropped."""
+        return self._dropped
+
     def close(self) -> None:
         """Follow it no more. Any number of times."""
         self._stopped.set()
@@ -337,7 +373,19 @@ class LiveSite:
             if told:
                 _logger.warning("%s: the site is there", self._name)
             self._worker.deliver(_Opened(microgrid, owned=self._given is None))
+            self._ask_where()
             return
+
+    def _ask_where(self) -> None:
+        """Ask where the site is; that may take longer than its values do to come."""
+        while not self._stopped.is_set():
+            try:
+                self._metadata = self._client.metadata()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is asked again
+                _logger.debug("%s: where it is is not known yet: %s", self._name, error)
+                self._stopped.wait(_RETRY_INTERVAL)
+            else:
+                return
 
     def _open_totals(
         self, microgrid: Microgrid, pool: EVChargerPool | None, wanted: frozenset[str]
@@ -430,17 +478,23 @@ class LiveSite:
         for number in feeds.followed():
             values = feeds.take(number, now)
             if values:
+                self._tell(f"component:{number}", values)
                 self._note(f"component:{number}", f"component/{number}", values[-1], now, row_of)
         for source, receiver in self._totals.items():
             values = receiver.drain()
             if not values:
                 continue
+            self._tell(source, values)
             if source == "chargers:report":
                 self._report = values[-1]
                 self._reported_at = datetime.now(UTC)
                 self._note_report(now)
             else:
                 self._note_total(source, values[-1], now)
+
+    def _tell(self, source: str, values: list[Any]) -> None:
+        for tap in self._taps:
+            tap(source, values)
 
     def _note(
         self, source: str, subject: str, value: Any, now: float, read: Callable[[Any], Row]
@@ -474,6 +528,7 @@ class LiveSite:
         topology = microgrid.topology
         if self._changes is not None and self._changes.drain():
             self._follow(feeds, topology, now)
+        self._dropped = feeds.dropped
         self._follow_totals(microgrid, topology, now)
         self._tell_silence(now)
         self._note_report(now)

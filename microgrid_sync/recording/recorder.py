@@ -1,0 +1,611 @@
+"""Records sites for as long as it is asked to: what they say is on disk within a second."""
+
+import contextlib
+import logging
+import math
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+from microgrid_sync.arguments import check_timeout
+from microgrid_sync.client import MicrogridApiClient, on_set_point
+from microgrid_sync.exceptions import ApiClientError
+from microgrid_sync.gateways.live_site import LiveSite, is_of_site
+from microgrid_sync.microgrid import Microgrid
+from microgrid_sync.model import Metadata
+from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.program_end import ends_with_program
+from microgrid_sync.recording.destination import Destination, default_spool, destination_of
+from microgrid_sync.recording.files import FileRecording
+from microgrid_sync.recording.schema import (
+    KEY,
+    TABLES,
+    TOTAL_COLUMNS,
+    WHAT,
+    Row,
+    Sequences,
+    What,
+    coverage_row,
+    every as interval_of,
+    merged,
+    micros,
+    moment_of,
+    report_rows,
+    sample_row,
+    set_point_row,
+    site_row,
+    tables_of,
+    total_row,
+)
+from microgrid_sync.recording.spool import Spool, SpoolError
+from microgrid_sync.recording.store import Store, StoreError
+from microgrid_sync.topology import Topology
+
+_BATCH_INTERVAL = 0.5
+"""Seconds between two batches: what is lost when the program is killed came after the last one."""
+
+_DELIVERY_INTERVAL = 0.5
+"""Seconds between two looks at the spool, where nothing has failed."""
+
+_RETRY_INTERVALS = (1.0, 10.0)
+"""Seconds until what has failed is tried again: at first, and at the most."""
+
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines that say the same."""
+
+_CALL_TIMEOUT = 60.0
+"""Seconds for one delivery; then it is broken off, and tried again."""
+
+_CLOSE_TIMEOUT = 10.0
+"""Seconds at the end for what is still to be delivered; the spool keeps the rest."""
+
+_COVERAGE_INTERVAL = 1.0
+"""Seconds between two notes that a site is being recorded."""
+
+_MOST_WAITING = 500_000
+"""Rows that may be in memory while the spool cannot be written; then the oldest are lost."""
+
+_REPORT_INTERVAL = 60.0
+"""Seconds after which a report is recorded that has not changed."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _Sink(Protocol):
+    """What takes rows from the recorder's thread."""
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write rows down for good.
+
+        Raises:
+            OSError: If that fails; then none of them is written.
+        """
+
+    def close(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class RecorderStats:
+    """What a recorder has done so far."""
+
+    recorded: int
+    """Rows that are safe: in the spool, or in a file."""
+
+    delivered: int
+    """Rows of these that are in the database, or in whole files; without a spool all."""
+
+    lost: int
+    """Values that could not be written, or came faster than they could be taken."""
+
+    error: str | None
+    """Why nothing is delivered now; ``None`` if something is."""
+
+
+class _Given(NamedTuple):
+    """What has come of a source."""
+
+    site: "_Recorded"
+    source: str
+    values: list[Any]
+    at: datetime
+
+
+@dataclass(eq=False)
+class _Recorded:
+    """A site that is recorded. The recorder's thread owns what changes in it."""
+
+    site: LiveSite
+    since: datetime
+    began_at: float
+    """On the monotonic clock."""
+
+    owns_site: bool
+    ends: list[Callable[[], object]] = field(default_factory=list)
+    silent_since: datetime | None = None
+    covered_at: float = -math.inf
+    dropped: int = 0
+    lost: int = 0
+    lost_since: datetime | None = None
+    why_lost: str = ""
+    made_of: tuple[Topology | None, Metadata | None] = None, None
+    """What was recorded last of what it is made of."""
+
+    ended: str | None = None
+    """Why it is recorded no more."""
+
+
+class Recorder:
+    """Records sites into a file, a folder of Parquet files, or a PostgreSQL database.
+
+    What a site has sent is in the spool, on disk, within a second, and is there until the
+    destination has it: once, whatever is killed or goes away meanwhile. A file of CSV or JSON Lines
+    is written at once, without a spool. Any thread may use it.
+    """
+
+    def __init__(
+        self,
+        destination: str | Path,
+        *,
+        what: Iterable[What] = WHAT,
+        every: float | None = None,
+        spool: str | Path | None = None,
+        period: str = "hour",
+        share: str = "",
+        replace: bool = False,
+    ) -> None:
+        """Open the destination. A database that is away is waited for.
+
+        Args:
+            destination: See `destination_of`.
+            what: What is recorded: ``samples`` of components as they come, resampled ``totals`` of
+                the site, ``results`` of distributing power to EV chargers, and ``set-points`` that
+                this program's clients have sent.
+            every: Seconds; the first sample of each component in each such interval is recorded,
+                and no other. Totals are recorded as they come. All samples unless given.
+            spool: Its file; see `default_spool`. One process at a time can use it.
+            period: How much a Parquet file holds: an ``hour`` or a ``day``.
+            share: Which one of several processes this is; part of the spool's name.
+            replace: Whether a file that is there is replaced.
+
+        Raises:
+            ValueError: If an argument is none of these.
+            OSError: If the destination or the spool cannot be used.
+            ImportError: If an extra is not installed; the text names it.
+        """
+        self.what = _checked(what)
+        self._every = None if every is None else check_timeout(every, "every")
+        if period not in {"hour", "day"}:
+            raise ValueError(f"period must be 'hour' or 'day', not {period!r}")
+        found = destination_of(destination)
+        self._spool: Spool | None = None
+        self._store: Store | None = None
+        if found.kind == "file":
+            self._sink: _Sink = _FileSink(found.path, self.what, replace=replace)
+            self._name = str(found.path)
+        else:
+            path = default_spool(found, share) if spool is None else Path(spool)
+            self._store = _store_of(found, period)
+            self._store.check()
+            self._spool = Spool(path)
+            self._sink = _SpoolSink(self._spool, self._store)
+            self._name = self._store.name
+        self._run = secrets.randbits(31)
+        # Protects the five below, which other threads change; nothing is called under it.
+        self._lock = threading.Lock()
+        self._given: list[_Given] = []
+        self._given_count = 0
+        self._sites: tuple[_Recorded, ...] = ()
+        self._leaving: list[_Recorded] = []
+        self._is_closing = False
+        # The recorder's thread's own.
+        self._sequences = Sequences()
+        self._buckets: dict[tuple[str, int], int] = {}
+        self._reported: dict[tuple[str, str, int], tuple[float, Any]] = {}
+        self._waiting: list[Row] = []
+        self._recorded = self._lost = 0
+        self._told: dict[str, float] = {}
+        # The deliverer's own, but for reading.
+        self._delivered = 0
+        self._error: str | None = None
+        self._call_began: float | None = None
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._end_delivery = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="microgrid-recorder", daemon=True)
+        self._deliverer: threading.Thread | None = None
+        if self._store is not None:
+            self._deliverer = threading.Thread(
+                target=self._deliver, name="microgrid-recorder-delivery", daemon=True
+            )
+        ends_with_program(self)
+        self._thread.start()
+        if self._deliverer is not None:
+            self._deliverer.start()
+
+    def __repr__(self) -> str:
+        """Say where it records to."""
+        return f"<Recorder to {self._name}, {len(self._sites)} sites>"
+
+    @property
+    def destination(self) -> str:
+        """Where it records to, without secrets."""
+        return self._name
+
+    @property
+    def stats(self) -> RecorderStats:
+        """What it has done so far."""
+        delivered = self._recorded if self._store is None else self._delivered
+        return RecorderStats(self._recorded, delivered, self._lost, self._error)
+
+    def waiting(self) -> int:
+        """Count the rows that are in the spool."""
+        if self._spool is None:
+            return 0
+        try:
+            return self._spool.waiting()
+        except SpoolError:
+            return 0
+
+    def record(
+        self, site: LiveSite | Microgrid | MicrogridApiClient, *, name: str | None = None
+    ) -> None:
+        """Record a site, too, until the end.
+
+        Args:
+            site: The site, which may be down as yet.
+            name: What it is called; the server's host and port unless given, or what the `LiveSite`
+                is called.
+
+        Raises:
+            ValueError: If a site of that name is recorded already, or the name cannot be one.
+            RuntimeError: If the recorder is closed.
+        """
+        owns_site = not isinstance(site, LiveSite)
+        live = site if isinstance(site, LiveSite) else LiveSite(site, name=name)
+        one = _Recorded(live, datetime.now(UTC), time.monotonic(), owns_site)
+        with self._lock:
+            is_closed = self._is_closing
+            is_known = any(known.site.name == live.name for known in self._sites)
+            if not is_closed and not is_known:
+                self._sites = (*self._sites, one)
+        if is_closed or is_known:
+            if owns_site:
+                live.close()
+            if is_closed:
+                raise RuntimeError(f"the recorder to {self._name} is closed")
+            raise ValueError(f"a site {live.name!r} is recorded already; give each a name of its own")
+        one.ends.append(live.tap(lambda source, values: self._take(one, source, values)))
+        if "set-points" in self.what:
+            one.ends.append(
+                on_set_point(
+                    live.client, lambda *told: self._take(one, "set-point", [told])
+                )
+            )
+        if owns_site:
+            one.ends.append(live.close)
+
+    def close(self, reason: str = "the recorder was closed") -> None:
+        """Write down what is there, and deliver it. Any number of times.
+
+        Args:
+            reason: Why nobody records from now on: what `gaps` says.
+        """
+        with self._lock:
+            is_first, self._is_closing = not self._is_closing, True
+            sites = self._sites
+        for one in sites:
+            one.ended = one.ended or reason
+        if is_first:
+            for one in sites:
+                for end in one.ends:
+                    end()
+        self._wake.set()
+        current = threading.current_thread()
+        if self._thread is not current:
+            self._thread.join(_CLOSE_TIMEOUT)
+        self._end_delivery.set()
+        if self._deliverer is not None and self._deliverer is not current:
+            self._deliverer.join(_CLOSE_TIMEOUT)
+            if self._deliverer.is_alive() and self._store is not None:
+                self._store.hurry()
+                self._deliverer.join(1.0)
+        self._closed.set()
+        if is_first:
+            if self._store is not None:
+                self._store.close()
+            if self._spool is not None:
+                self._spool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close it."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.close("it was interrupted" if interrupted else "the recorder was closed")
+
+    def at_main_thread_end(self) -> None:
+        """Nobody waits for a recorder."""
+
+    def at_exit(self) -> None:
+        """Write down what is there: the program ends."""
+        self.close("the program ended")
+
+    # Threads of sites and clients
+
+    def _take(self, one: _Recorded, source: str, values: list[Any]) -> None:
+        given = _Given(one, source, values, datetime.now(UTC))
+        with self._lock:
+            if self._given_count < _MOST_WAITING:
+                self._given.append(given)
+                self._given_count += len(values)
+                return
+            one.lost += len(values)
+            one.why_lost = "more came than could be written"
+
+    # The recorder's thread
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait(_BATCH_INTERVAL)
+            with self._lock:
+                given, self._given, self._given_count = self._given, [], 0
+                is_closing = self._is_closing
+            try:
+                self._turn(given, time.monotonic(), is_last=is_closing)
+            except Exception:
+                # A defect of ours must not end everything for good.
+                _logger.exception("%s: what has come cannot be recorded; it goes on", self._name)
+            self._watch_delivery(time.monotonic())
+            if is_closing:
+                self._sink.close()
+                return
+
+    def _turn(self, given: list[_Given], now: float, *, is_last: bool) -> None:
+        rows = self._waiting
+        self._waiting = []
+        for one in given:
+            rows += self._rows(one, now)
+        for site in self._sites:
+            rows += self._about(site, now, is_last=is_last)
+        # Totals of the same second are one row.
+        rows = _merged(rows)
+        if not rows:
+            return
+        try:
+            self._sink.add(rows)
+        except OSError as error:
+            self._keep(rows, str(error), now)
+        else:
+            self._recorded += len(rows)
+            if "sink" in self._told:
+                del self._told["sink"]
+                _logger.warning("%s: rows can be written again", self._name)
+
+    def _keep(self, rows: list[Row], why: str, now: float) -> None:
+        """Keep what could not be written, as much as there is room for."""
+        too_many = len(rows) - _MOST_WAITING
+        if too_many > 0:
+            sites = {one.site.name: one for one in self._sites}
+            for row in rows[:too_many]:
+                one = sites.get(row.site)
+                if one is not None:
+                    one.lost += 1
+                    one.why_lost = why
+            rows = rows[too_many:]
+        self._waiting = rows
+        if now - self._told.get("sink", -math.inf) >= _LOG_INTERVAL:
+            self._told["sink"] = now
+            _logger.error("%s; %d rows wait in memory", why, len(rows))
+
+    def _rows(self, given: _Given, now: float) -> Iterable[Row]:
+        """Give the rows of what has come."""
+        name, source = given.site.site.name, given.source
+        if source == "set-point":
+            for told in given.values:
+                row = self._sequences.next(set_point_row(name, *told, given.at))
+                if row is not None:
+                    yield row
+        elif source.startswith("component:"):
+            if "samples" in self.what:
+                yield from self._samples(name, given.values)
+        elif source in TOTAL_COLUMNS:
+            if "totals" in self.what:
+                yield from filter(None, (total_row(name, source, one) for one in given.values))
+        elif source == "chargers:report" and "results" in self.what:
+            for report in given.values:
+                yield from self._changed(report_rows(name, report, given.at), now)
+
+    def _samples(self, name: str, values: list[Any]) -> Iterable[Row]:
+        for value in values:
+            if self._every is not None:
+                key, number = (name, int(value.component_id)), 0
+                number = interval_of(micros(value.timestamp), self._every)
+                if self._buckets.get(key) == number:
+                    continue
+                self._buckets[key] = number
+            row = self._sequences.next(sample_row(name, value))
+            if row is not None:
+                yield row
+
+    def _changed(self, rows: Iterable[Row], now: float) -> Iterable[Row]:
+        """Give those that say something new, and others now and then."""
+        for row in rows:
+            key = row.table, row.site, row.component_id
+            at, before = self._reported.get(key, (-math.inf, None))
+            if before != row.values or now - at >= _REPORT_INTERVAL:
+                self._reported[key] = now, row.values
+                numbered = self._sequences.next(row)
+                if numbered is not None:
+                    yield numbered
+
+    def _about(self, one: _Recorded, now: float, *, is_last: bool) -> Iterable[Row]:
+        """Say that a site is recorded, is silent, has lost something, and what it is made of."""
+        if now - one.covered_at < _COVERAGE_INTERVAL and not is_last:
+            return
+        one.covered_at = now
+        name, moment = one.site.name, datetime.now(UTC)
+        yield coverage_row(name, self._run, "recorded", one.since, moment, one.ended)
+        silence = _silence(one, now)
+        if silence is None:
+            one.silent_since = None
+        else:
+            one.silent_since = one.silent_since or moment - timedelta(seconds=silence)
+            yield coverage_row(
+                name, self._run, "silent", one.silent_since, moment, "the site was not heard"
+            )
+        dropped = one.site.dropped
+        lost = one.lost + dropped - one.dropped
+        if lost:
+            why = one.why_lost or "values came faster than they were taken"
+            one.lost_since = one.lost_since or moment
+            self._lost += lost
+            one.lost, one.dropped, one.why_lost = 0, dropped, ""
+            yield coverage_row(
+                name, self._run, "lost", one.lost_since, moment, f"{lost} values and more: {why}"
+            )
+        else:
+            one.lost_since = None
+        microgrid = one.site.microgrid
+        if microgrid is not None:
+            topology, metadata = microgrid.topology, one.site.metadata
+            if one.made_of[0] is topology and one.made_of[1] is metadata:
+                return
+            one.made_of = topology, metadata
+            fuse = topology.fuse()
+            yield site_row(
+                name,
+                one.site.client.server_url,
+                metadata,
+                topology.components(),
+                None if fuse is None else fuse.max_current,
+                moment,
+            )
+
+    def _watch_delivery(self, now: float) -> None:
+        began = self._call_began
+        if self._store is not None and began is not None and now - began >= _CALL_TIMEOUT:
+            self._call_began = now
+            self._store.hurry()
+
+    # The thread that delivers
+
+    def _deliver(self) -> None:
+        assert self._store is not None and self._spool is not None  # noqa: PT018, S101 - for the types alone
+        pause = _DELIVERY_INTERVAL
+        told_at = -math.inf
+        while not self._closed.is_set():
+            is_end = self._end_delivery.wait(pause)
+            self._call_began = time.monotonic()
+            try:
+                moved = self._store.deliver(self._spool, all_of_it=is_end)
+            except Exception as error:
+                now = time.monotonic()
+                said = str(error)
+                if said != self._error or now - told_at >= _LOG_INTERVAL:
+                    told_at = now
+                    is_known = isinstance(error, StoreError | SpoolError)
+                    _logger.warning("%s; the spool keeps what comes", said, exc_info=not is_known)
+                pause = min(max(pause * 2, _RETRY_INTERVALS[0]), _RETRY_INTERVALS[1])
+                self._error = said
+                moved = 0
+            else:
+                if self._error is not None:
+                    self._error = None
+                    _logger.warning("%s takes rows again", self._name)
+                pause = 0.0 if moved else _DELIVERY_INTERVAL
+                self._delivered += moved
+            finally:
+                self._call_began = None
+            if is_end and not moved:
+                return
+
+
+def _silence(one: _Recorded, now: float) -> float | None:
+    """Give for how many seconds a site has been silent; ``None`` if it is heard."""
+    ages = [
+        heard.age(now)
+        for source, heard in one.site.sources().items()
+        if is_of_site(source) and heard.heard_at >= one.began_at
+    ]
+    silence = min([now - one.began_at, *ages])
+    return silence if silence > one.site.max_age else None
+
+
+class _SpoolSink:
+    """Rows that go into the spool."""
+
+    def __init__(self, spool: Spool, store: Store) -> None:
+        self._spool = spool
+        self._store = store
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """See `_Sink.add`."""
+        groups: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            groups[self._store.place(row.table, row.timestamp)].append(row)
+        self._spool.add(groups)
+
+    def close(self) -> None:
+        """See `_Sink.close`; what is delivered is taken from the spool until the very end."""
+
+
+class _FileSink:
+    """Rows that go into a file of CSV or JSON Lines."""
+
+    def __init__(self, path: Path, what: Iterable[What], *, replace: bool) -> None:
+        columns: dict[str, None] = dict.fromkeys(["table", *KEY])
+        for table in tables_of(what):
+            columns |= dict.fromkeys(table.columns)
+        self._file = FileRecording(path, list(columns), replace=replace)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """See `_Sink.add`."""
+        for row in rows:
+            self._file.write({"table": row.table} | jsonable(_shown(row)))
+
+    def close(self) -> None:
+        """See `_Sink.close`."""
+        self._file.finish()
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    columns = TABLES[row.table].columns
+    return {
+        name: moment_of(cell) if kind == "time" and cell is not None else cell
+        for (name, kind), cell in zip(columns.items(), row.cells(), strict=True)
+    }
+
+
+def _checked(what: Iterable[What]) -> frozenset[What]:
+    wanted = frozenset({what} if isinstance(what, str) else what)
+    if not wanted or not wanted <= set(WHAT):
+        wrong = ", ".join(sorted(map(repr, wanted - set(WHAT)))) or "nothing"
+        raise ValueError(f"what is recorded may be {', '.join(WHAT)}, not {wrong}")
+    return wanted
+
+
+def _store_of(destination: Destination, period: str) -> Store:
+    # What they need is installed where they are wanted.
+    if destination.kind == "postgresql":
+        from microgrid_sync.recording.postgresql import PostgresqlStore  # noqa: PLC0415
+
+        return PostgresqlStore(destination.url)
+    from microgrid_sync.recording.parquet import ParquetStore  # noqa: PLC0415
+
+    return ParquetStore(destination.path, "day" if period == "day" else "hour")
+
+
+def _merged(rows: list[Row]) -> list[Row]:
+    """Make one row of totals of the same second."""
+    totals = [row for row in rows if row.table == "total"]
+    if not totals:
+        return rows
+    return [row for row in rows if row.table != "total"] + merged(totals)

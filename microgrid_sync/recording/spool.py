@@ -1,0 +1,279 @@
+"""Keeps rows on disk until they are where they belong: what is in a spool survives the program."""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import msgspec
+
+from microgrid_sync.recording.schema import Row
+
+_FORMAT = 1
+
+_BUSY_TIMEOUT = 5.0
+"""Seconds for the spool's other thread to end what it writes: it does so in milliseconds."""
+
+_MOST_PAGES = 4000
+"""Pages that are given back to the disk at a time."""
+
+_decoder = msgspec.msgpack.Decoder(list[Row])
+
+
+class SpoolError(OSError):
+    """A spool cannot be opened, or not be written to; the text says why."""
+
+
+class Batch(NamedTuple):
+    """Some rows of one place, which were written together."""
+
+    number: int
+    """Grows with each batch."""
+
+    place: str
+    """Where they belong, in the destination's words."""
+
+    rows: list[Row]
+
+
+class Spool:
+    """Rows on disk, in the order in which they came.
+
+    SQLite keeps them: what was written is there, whatever ends the program or the machine, and what
+    was not written whole is not. One thread adds, another one takes; one process uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a spool; it is made if it is not there.
+
+        Args:
+            path: Its file. Others beside it have longer names.
+
+        Raises:
+            SpoolError: If it cannot be opened, is no spool, or another process uses it.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_file = _locked(path)
+        except OSError as error:
+            raise SpoolError(f"the spool {path} cannot be used: {_why(error)}") from error
+        # Each of the two threads has a connection of its own; these protect them at the end, when
+        # a third one closes them.
+        self._adding, self._taking = threading.Lock(), threading.Lock()
+        self._writer = self._reader = None
+        try:
+            self._writer = self._connect()
+            self._prepare(self._writer)
+            self._reader = self._connect()
+        except sqlite3.Error as error:
+            self.close()
+            raise SpoolError(f"the spool {path} cannot be used: {error}") from error
+        except SpoolError:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        # Each batch is on the disk, not only on its way there.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise SpoolError(f"{self.path} is no spool, but another database")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(
+                "BEGIN;"
+                "CREATE TABLE batch (number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL,"
+                " rows INTEGER NOT NULL, body BLOB NOT NULL);"
+                "CREATE INDEX batch_place ON batch (place, number);"
+                "CREATE TABLE refused (number INTEGER PRIMARY KEY, why TEXT NOT NULL,"
+                " body BLOB NOT NULL);"
+                "CREATE TABLE name (name TEXT NOT NULL);"
+                f"PRAGMA user_version = {_FORMAT};"
+                "COMMIT;"
+            )
+            connection.execute("INSERT INTO name VALUES (?)", (os.urandom(4).hex(),))
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found != _FORMAT:
+            raise SpoolError(f"{self.path} is a spool of format {found}; format {_FORMAT} is known")
+        self.name: str = connection.execute("SELECT name FROM name").fetchone()[0]
+        """Its own name, which no other spool has."""
+
+    # The thread that adds
+
+    def add(self, groups: Mapping[str, Sequence[Row]]) -> None:
+        """Write rows; when this returns, they are on the disk.
+
+        Args:
+            groups: The rows by their places.
+
+        Raises:
+            SpoolError: If they cannot be written; then none of them is.
+        """
+        batches = [(place, len(rows), _packed(rows)) for place, rows in groups.items()]
+        with self._adding:
+            writer = self._open(self._writer)
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
+                writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    writer.execute("ROLLBACK")
+                raise SpoolError(f"the spool {self.path} cannot be written: {error}") from error
+
+    # The thread that takes
+
+    def newest(self) -> dict[str, int]:
+        """Give the number of the newest batch of each place."""
+        with self._taking:
+            reader = self._open(self._reader)
+            return dict(reader.execute("SELECT place, max(number) FROM batch GROUP BY place"))
+
+    def waiting(self) -> int:
+        """Count the rows."""
+        with self._taking:
+            reader = self._open(self._reader)
+            return int(reader.execute("SELECT coalesce(sum(rows), 0) FROM batch").fetchone()[0])
+
+    def oldest(self, most: int, place: str | None = None, after: int = 0) -> list[Batch]:
+        """Give the oldest batches; they stay until they are removed.
+
+        Args:
+            most: About how many rows.
+            place: Those of one place alone.
+            after: Those with higher numbers alone.
+        """
+        found: list[Batch] = []
+        count = 0
+        where = "" if place is None else "AND place = ?"
+        with self._taking:
+            rows = self._open(self._reader).execute(
+                f"SELECT number, place, rows, body FROM batch WHERE number > ? {where} "  # noqa: S608 - one of two texts of ours
+                "ORDER BY number",
+                (after,) if place is None else (after, place),
+            )
+            for number, name, size, body in rows:
+                found.append(Batch(number, name, _unpacked(body)))
+                count += size
+                if count >= most:
+                    break
+            rows.close()
+        return found
+
+    def remove(self, last: int, place: str | None = None) -> None:
+        """Remove batches: their rows are where they belong.
+
+        Args:
+            last: The number of the last one; all before it are removed, too.
+            place: Those of one place alone.
+
+        Raises:
+            SpoolError: If they cannot be removed.
+        """
+        with self._taking:
+            reader = self._open(self._reader)
+            try:
+                reader.execute("BEGIN IMMEDIATE")
+                if place is None:
+                    reader.execute("DELETE FROM batch WHERE number <= ?", (last,))
+                else:
+                    reader.execute(
+                        "DELETE FROM batch WHERE place = ? AND number <= ?", (place, last)
+                    )
+                reader.execute("COMMIT")
+                reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    reader.execute("ROLLBACK")
+                raise SpoolError(f"the spool {self.path} cannot be written: {error}") from error
+
+    def set_aside(self, rows: Sequence[Row], why: str) -> None:
+        """Keep rows that the destination will never take, so that those behind them get there."""
+        with self._taking:
+            reader = self._open(self._reader)
+            reader.execute("INSERT INTO refused (why, body) VALUES (?, ?)", (why, _packed(rows)))
+
+    # Any thread
+
+    def _open(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
+        if connection is None:
+            raise SpoolError(f"the spool {self.path} is closed")
+        return connection
+
+    def close(self) -> None:
+        """Close it. Any number of times."""
+        with self._adding, self._taking:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._writer = None
+            if self._lock_file >= 0:
+                os.close(self._lock_file)
+                self._lock_file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def rows_in(path: Path) -> list[Row]:
+    """Read what is in a spool that another process may be writing to.
+
+    Raises:
+        SpoolError: If it cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            bodies = connection.execute("SELECT body FROM batch ORDER BY number").fetchall()
+    except sqlite3.Error as error:
+        raise SpoolError(f"the spool {path} cannot be read: {error}") from error
+    return [row for (body,) in bodies for row in _unpacked(body)]
+
+
+def _locked(path: Path) -> int:
+    """Keep other processes away from a spool for as long as this one lives."""
+    lock = path.with_name(f"{path.name}.lock")
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # A process that was just killed lets go of it in a moment.
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise OSError(
+                    "another process uses it; give each a spool of its own"
+                ) from None
+            time.sleep(0.1)
+        else:
+            return descriptor
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _packed(rows: Sequence[Row]) -> bytes:
+    # The least that it can do makes it five times smaller.
+    return zlib.compress(msgspec.msgpack.encode(rows), 1)
+
+
+def _unpacked(body: bytes) -> list[Row]:
+    return _decoder.decode(zlib.decompress(body))
