@@ -1,16 +1,19 @@
 """Records into a folder of Parquet files. It needs the extra ``parquet``."""
 
 import contextlib
+import functools
+import operator
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise ImportError(
@@ -21,6 +24,7 @@ from microgrid_sync.recording.schema import (
     TABLES,
     Row,
     Type,
+    Wanted,
     merged,
     micros,
     moment_of,
@@ -28,6 +32,9 @@ from microgrid_sync.recording.schema import (
 )
 from microgrid_sync.recording.spool import Spool
 from microgrid_sync.recording.store import StoreError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Period = Literal["hour", "day"]
 
@@ -216,7 +223,7 @@ def _start(period: str) -> datetime:
     return datetime.strptime(period, kind).replace(tzinfo=UTC)
 
 
-def files(folder: Path, table: str, start: int | None, end: int | None) -> list[Path]:
+def _files(folder: Path, table: str, start: int | None, end: int | None) -> list[Path]:
     """Name the files of a table that may have rows of a time, in microseconds."""
     found = []
     for path in sorted((folder / table).glob("*.parquet")):
@@ -231,18 +238,37 @@ def files(folder: Path, table: str, start: int | None, end: int | None) -> list[
     return found
 
 
-def read(paths: Iterable[Path], columns: list[str], filters: Any) -> pa.Table:
-    """Read some columns of some files, those rows alone that some conditions hold for.
+def read(folder: Path, wanted: Wanted) -> "DataFrame":
+    """Read what is wanted of the files in a folder.
 
     Raises:
         StoreError: If one cannot be read.
     """
-    tables = []
+    names = wanted.read()
+    schema = pa.schema([(name, _READ_AS[wanted.table.columns[name]]) for name in names])
+    tables = [schema.empty_table()]
+    condition = _condition(wanted)
+    paths = _files(folder, wanted.table.name, wanted.start, wanted.end)
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                table = file.read(columns)
+                table = file.read(names).cast(schema)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-        tables.append(table if filters is None else table.filter(filters))
-    return pa.concat_tables(tables) if tables else pa.table({})
+        tables.append(table if condition is None else table.filter(condition))
+    return pa.concat_tables(tables).to_pandas()
+
+
+def _condition(wanted: Wanted) -> pc.Expression | None:
+    found = []
+    for column, comparison, value in wanted.conditions():
+        field = pc.field(column)
+        if comparison == "in":
+            found.append(field.isin(value))
+        else:
+            found.append(field >= value if comparison == ">=" else field < value)
+    return functools.reduce(operator.and_, found) if found else None
+
+
+# Times are read as microseconds, as they are everywhere below DataFrames.
+_READ_AS = {**_TYPES, "time": pa.int64()}

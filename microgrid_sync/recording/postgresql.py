@@ -22,9 +22,11 @@ from microgrid_sync.exceptions import escaped
 from microgrid_sync.recording.schema import (
     SAMPLE_TABLES,
     TABLES,
+    Comparison,
     Row,
     Table,
     Type,
+    Wanted,
     merged,
     moment_of,
 )
@@ -67,11 +69,12 @@ _logger = logging.getLogger(__name__)
 class PostgresqlStore:
     """A database. See `Store`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, makes_schema: bool = True) -> None:
         """Note where it is; nothing is connected yet.
 
         Args:
             url: Such as ``postgresql://user@host:5432/database``, as libpq reads it.
+            makes_schema: Whether what is missing is made; else that is an error.
 
         Raises:
             ValueError: If it is no such URL.
@@ -83,6 +86,7 @@ class PostgresqlStore:
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         host, database = given.get("host"), given.get("dbname")
         port = f":{given['port']}" if "port" in given else ""
+        self._makes_schema = makes_schema
         self._name = f"postgresql://{host or ''}{port}/{database or ''}"
         self._connection: psycopg.Connection[Any] | None = None
         # Protects the connection's being replaced; no call to the server is made under it.
@@ -161,7 +165,7 @@ class PostgresqlStore:
             return known
         connection = psycopg.connect(**self._parameters, autocommit=True)
         try:
-            _prepare(connection, self._name)
+            _prepare(connection, self._name, makes_schema=self._makes_schema)
         except BaseException:
             connection.close()
             raise
@@ -225,16 +229,44 @@ def _reason(error: psycopg.Error) -> str:
     return _first_line(error)
 
 
+_COMPARISONS: dict[Comparison, LiteralString] = {"in": "= ANY", ">=": ">=", "<": "<"}
+
+
+def selection(wanted: Wanted) -> tuple[sql.Composed, list[Any]]:
+    """Make a query, and its arguments; times are given as microseconds since 1970."""
+    kinds = wanted.table.columns
+    micros_of = sql.SQL("(extract(epoch FROM {0}) * 1000000)::bigint AS {0}")
+    names = [
+        micros_of.format(sql.Identifier(name)) if kinds[name] == "time" else sql.Identifier(name)
+        for name in wanted.read()
+    ]
+    query = sql.SQL("SELECT {} FROM {}").format(
+        sql.SQL(", ").join(names), _of_schema(wanted.table)
+    )
+    arguments = []
+    for number, (column, comparison, value) in enumerate(wanted.conditions()):
+        query += sql.SQL(" AND " if number else " WHERE ")
+        query += sql.SQL("{} {} (%s)").format(
+            sql.Identifier(column), sql.SQL(_COMPARISONS[comparison])
+        )
+        arguments.append(_moment(value) if kinds[column] == "time" else value)
+    return query, arguments
+
+
 # The schema
 
 
-def _prepare(connection: "psycopg.Connection[Any]", name: str) -> None:
+def _prepare(
+    connection: "psycopg.Connection[Any]", name: str, *, makes_schema: bool
+) -> None:
     """Make what is missing, and check what is there.
 
     Raises:
         StoreError: If something else is there.
     """
     found = _found(connection)
+    if found is None and not makes_schema:
+        raise StoreError(f"{name} has no recording: there is no schema {SCHEMA!r}")
     if found is None:
         with connection.transaction():
             # Others that begin at the same time wait, and then find it made.
@@ -260,6 +292,8 @@ def _prepare(connection: "psycopg.Connection[Any]", name: str) -> None:
                     f"{name}: {SCHEMA}.{table.name} is not as this program needs it: the column "
                     f"{column} {is_there}, {_TYPES[kind]} is right"
                 )
+        if not makes_schema:
+            continue
         # Gone with the connection.
         connection.execute(
             sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(

@@ -22,6 +22,8 @@ from microgrid_sync.notebook.rows import COLUMNS, jsonable, row_of
 from microgrid_sync.power.charger_set import PowerReport
 from microgrid_sync.timeseries import Sample, Sample3Phase
 
+Comparison = Literal["in", ">=", "<"]
+
 Type = Literal["number", "integer", "text", "json", "time"]
 
 What = Literal["samples", "totals", "results", "set-points"]
@@ -95,6 +97,34 @@ class Row(NamedTuple):
     def cells(self) -> list[Any]:
         """Give its cells, in the order of all columns of its table."""
         return [*self.key, *self.values]
+
+
+class Wanted(NamedTuple):
+    """What is to be read of a table."""
+
+    table: Table
+    columns: Sequence[str]
+    sites: Sequence[str] | None = None
+    components: Sequence[int] | None = None
+    start: int | None = None
+    end: int | None = None
+
+    def read(self) -> list[str]:
+        """Name the columns to read: those of the key, too."""
+        return [*self.table.key, *self.columns]
+
+    def conditions(self) -> list[tuple[str, Comparison, Any]]:
+        """Give what must hold for the rows: a column, a comparison, and what with."""
+        found: list[tuple[str, Comparison, Any]] = []
+        if self.sites is not None:
+            found.append(("site", "in", [*self.sites]))
+        if self.components is not None:
+            found.append(("component_id", "in", [*self.components]))
+        if self.start is not None:
+            found.append(("timestamp", ">=", self.start))
+        if self.end is not None:
+            found.append(("timestamp", "<", self.end))
+        return found
 
 
 _WORDS = ("relay_state", "component_state", "cable_state", "errors")
