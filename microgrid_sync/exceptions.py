@@ -4,15 +4,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import grpc
 
+from microgrid_sync.model.shown import escaped
+
 _Error = TypeVar("_Error", bound="ApiClientError")
-
-
-def escaped(text: str) -> str:
-    """Write control characters as escapes: what a server says must not act on a terminal or log."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _restore(cls: type[_Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> _Error:

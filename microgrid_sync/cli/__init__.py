@@ -20,7 +20,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "tree": ("tree", "Draw the site as a tree, with what it measures now."),
         "stream": ("stream", "Show what components send."),
         "watch": ("watch", "Watch a whole site on one screen."),
-        "record": ("record", "Record what components send into a file."),
+        "record": ("record", "Record sites into files or a database."),
+        "report": ("report", "Sum up a day of a recording."),
+        "gaps": ("report", "Show when a recording has nothing, and why."),
         "doctor": ("doctor", "Find out what is wrong between here and a site."),
     },
     "Command": {

@@ -9,7 +9,8 @@ import click
 from microgrid_sync.model import Component, ComponentCategory
 from microgrid_sync.model.data import HAS_DATA
 from microgrid_sync.model.telemetry_codes import Metric
-from microgrid_sync.notebook.rows import columns_of, telemetry_key
+from microgrid_sync.notebook.columns import columns_of
+from microgrid_sync.notebook.rows import telemetry_key
 from microgrid_sync.topology import kind_of
 
 _ALIASES = {

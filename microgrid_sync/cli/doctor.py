@@ -25,7 +25,7 @@ from microgrid_sync.exceptions import (
 )
 from microgrid_sync.model import Component, ComponentCategory
 from microgrid_sync.model.shown import number
-from microgrid_sync.notebook.rows import error_words
+from microgrid_sync.notebook.columns import error_words
 from microgrid_sync.receiver import ReceiverStoppedError
 from microgrid_sync.snapshot import has_data, open_all
 from microgrid_sync.topology import Topology, describe

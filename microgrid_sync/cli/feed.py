@@ -11,7 +11,8 @@ from microgrid_sync.cli.choosing import Wanted, chosen, wanted_metrics
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.model import Component
 from microgrid_sync.model.data import HAS_DATA
-from microgrid_sync.notebook.rows import Row, columns_of, row_of
+from microgrid_sync.notebook.columns import Row, columns_of
+from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError, merge
 from microgrid_sync.snapshot import has_data, open_all
 

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from microgrid_sync.cli.output import new_table, say, show
 from microgrid_sync.cli.site import LongCommand, site_timeout, site_url, until_interrupted
-from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways import register_map
 from microgrid_sync.gateways.commands import FIRST_HEARTBEAT
 from microgrid_sync.gateways.config import (
@@ -24,6 +23,7 @@ from microgrid_sync.gateways.config import (
 from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.register_map import Encoding
 from microgrid_sync.gateways.service import KINDS, RunningGateways, running_gateways
+from microgrid_sync.model.shown import escaped
 from microgrid_sync.tables import SiteError
 
 _WAIT = 60.0

@@ -12,7 +12,8 @@ from microgrid_sync.cli.output import new_table, say, show, write_json
 from microgrid_sync.cli.site import SiteCommand, connected, site_timeout, site_url
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.model import ComponentCategory
-from microgrid_sync.notebook.rows import jsonable, row_of
+from microgrid_sync.notebook.columns import jsonable
+from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.topology import Topology, counted, kind_of
 from microgrid_sync.transport.channel import parse_url
 

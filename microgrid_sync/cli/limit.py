@@ -24,7 +24,7 @@ from microgrid_sync.ev_charger_pool import EVChargerPool
 from microgrid_sync.limit import FUSES, Limit
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.shown import amperes, number
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.receiver import Receiver, newest_of
 from microgrid_sync.topology import counted
 

@@ -11,7 +11,8 @@ from microgrid_sync.cli.site import SiteCommand, connected
 from microgrid_sync.model import Component
 from microgrid_sync.model.shown import kilowatts
 from microgrid_sync.model.telemetry import Sensor
-from microgrid_sync.notebook.rows import jsonable, row_of
+from microgrid_sync.notebook.columns import jsonable
+from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.topology import kind_of
 
 

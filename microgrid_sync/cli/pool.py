@@ -35,7 +35,7 @@ from microgrid_sync.gateways.commands import MISTAKEN
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.bounds import Bounds
 from microgrid_sync.model.shown import kilowatts
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.receiver import Receiver, newest_of
 from microgrid_sync.topology import counted
 

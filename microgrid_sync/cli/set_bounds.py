@@ -6,7 +6,7 @@ from microgrid_sync.cli import options
 from microgrid_sync.cli.commanding import component_of, confirm, place
 from microgrid_sync.cli.output import PowerType, lasts_until, power_words, say, write_json
 from microgrid_sync.cli.site import SiteCommand, connected
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 
 
 @click.command(

@@ -25,7 +25,7 @@ from microgrid_sync.cli.site import SiteCommand, connected, until_interrupted
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.model import Component
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.snapshot import active_power
 
 _RENEW_INTERVAL = 10.0

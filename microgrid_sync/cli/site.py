@@ -15,14 +15,15 @@ import click
 
 from microgrid_sync.cli import options
 from microgrid_sync.cli.examples import ExampleCommand, ExampleGroup
+from microgrid_sync.cli.failures import plain_failures
 from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.exceptions import (
     ApiClientError,
     GrpcError,
     OperationTimedOut,
     ServiceUnavailable,
-    escaped,
 )
+from microgrid_sync.model.shown import escaped
 from microgrid_sync.receiver import ReceiverStoppedError
 from microgrid_sync.transport.channel import parse_url
 
@@ -197,17 +198,13 @@ def connected(ctx: click.Context) -> Iterator[MicrogridApiClient]:
 @contextlib.contextmanager
 def failures_in_words(ctx: click.Context) -> Iterator[None]:
     """Turn what goes wrong into one line: a server's or network's failure, or wrong usage."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (ServiceUnavailable, OperationTimedOut) as error:
-        raise click.ClickException(_unreachable(ctx, error)) from error
-    except (ApiClientError, ReceiverStoppedError, TimeoutError, ImportError, OSError) as error:
-        raise click.ClickException(escaped(str(error) or type(error).__name__)) from error
-    except (ValueError, TypeError) as error:
-        # What the client refuses, such as the ID of a component that is not there.
-        raise click.UsageError(escaped(str(error)), ctx) from error
+    with plain_failures(ctx):
+        try:
+            yield
+        except (ServiceUnavailable, OperationTimedOut) as error:
+            raise click.ClickException(_unreachable(ctx, error)) from error
+        except (ApiClientError, ReceiverStoppedError) as error:
+            raise click.ClickException(escaped(str(error) or type(error).__name__)) from error
 
 
 def _unreachable(ctx: click.Context, error: GrpcError) -> str:

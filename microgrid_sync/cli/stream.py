@@ -22,8 +22,8 @@ from microgrid_sync.cli.output import (
 )
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
 from microgrid_sync.model.shown import amperes, moment, number
+from microgrid_sync.notebook.columns import Row, jsonable
 from microgrid_sync.notebook.html import heading
-from microgrid_sync.notebook.rows import Row, jsonable
 from microgrid_sync.receiver import Receiver
 from microgrid_sync.topology import kind_of
 

@@ -10,7 +10,8 @@ from microgrid_sync.cli import options
 from microgrid_sync.cli.output import follow, now_text, say, show, write_json
 from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
 from microgrid_sync.client import MicrogridApiClient, receive_any
-from microgrid_sync.notebook.rows import jsonable, row_of
+from microgrid_sync.notebook.columns import jsonable
+from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.receiver import newest_of
 from microgrid_sync.snapshot import has_data, in_words, snapshot, state_of
 from microgrid_sync.topology import Topology, describe

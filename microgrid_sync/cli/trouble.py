@@ -12,9 +12,8 @@ import grpc
 from msgspec import Meta
 
 from microgrid_sync.cli.site import SiteCommand, SiteGroup, site_timeout, site_url
-from microgrid_sync.exceptions import escaped
-from microgrid_sync.model.shown import moment
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.model.shown import escaped, moment
+from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.simulator import TroubleMaker
 from microgrid_sync.simulator.trouble.fault import KINDS, field_names, summary
 from microgrid_sync.tables import fields_of, taken_apart

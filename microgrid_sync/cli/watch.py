@@ -18,7 +18,7 @@ from microgrid_sync.cli.output import (
 from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
 from microgrid_sync.cli.site_numbers import SiteNumbers
 from microgrid_sync.microgrid import Microgrid
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 
 _FIRST_VALUES = 5.0
 """Seconds for the first values of all, with --once."""

@@ -17,7 +17,8 @@ from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.limit import Limit
 from microgrid_sync.microgrid import Microgrid, subscriber
 from microgrid_sync.model import Component, ComponentCategory, Metadata
-from microgrid_sync.notebook.rows import Row, row_of
+from microgrid_sync.notebook.columns import Row
+from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.power.fuse_curve import FuseCurve
 from microgrid_sync.power.limit_report import LimitReport
 from microgrid_sync.receiver import (

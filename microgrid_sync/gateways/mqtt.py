@@ -19,11 +19,11 @@ try:
 except ImportError as error:
     raise ImportError("the gateway needs paho-mqtt: pip install 'microgrid_sync[mqtt]'") from error
 
-from microgrid_sync.exceptions import escaped
 from microgrid_sync.gateways.commands import CommandError, Commands, CommandSource
 from microgrid_sync.gateways.home_assistant import Entities, cap_entities, discovery
 from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.live_site import Heard, LiveSite
+from microgrid_sync.model.shown import escaped
 from microgrid_sync.topology import describe
 
 _WINDOW = 100

@@ -55,6 +55,14 @@ class Listing(list[T]):
         return html_of_list(self)
 
 
+def escaped(text: str) -> str:
+    """Write control characters as escapes: what a server says must not act on a terminal or log."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def short_repr(value: Any) -> str:
     """Write a dataclass down without what is as it is unless given, and without tails."""
     parts = [

@@ -4,7 +4,7 @@ import functools
 import html
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from microgrid_sync.limit import Limit
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model.shown import Tabular, kilowatts, moment, number, short
 from microgrid_sync.notebook.drawing import draw
+from microgrid_sync.notebook.markup import table
 from microgrid_sync.notebook.rows import row_of
 from microgrid_sync.power.charger_set import PowerReport
 from microgrid_sync.power.limit_report import LimitReport
@@ -71,22 +72,6 @@ def text_of(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     return str(value)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Write a table; everything in it is plain text."""
-    escaped = html.escape
-    head = "".join(f'<th style="text-align:left">{escaped(text)}</th>' for text in headings)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="text-align:left">{escaped(text)}</td>' for text in row)
-        + "</tr>"
-        for row in rows
-    )
-    top = f"<thead><tr>{head}</tr></thead>" if headings else ""
-    title = f'<caption style="text-align:left">{escaped(caption)}</caption>' if caption else ""
-    scrolled = f"<table>{title}{top}<tbody>{body}</tbody></table>"
-    return f'<div style="overflow-x:auto">{scrolled}</div>'
 
 
 def _row_table(row: dict[str, Any], caption: str) -> str:

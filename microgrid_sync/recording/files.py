@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson")
 """The kinds of files, by the ends of their names."""

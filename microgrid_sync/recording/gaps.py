@@ -65,7 +65,11 @@ def gaps_of(
         for gap in found
     ]
     return sorted(
-        (gap for gap in cut if gap.end > gap.start or (gap.what == "lost" and gap.end == gap.start)),
+        (
+            gap
+            for gap in cut
+            if gap.end > gap.start or (gap.what == "lost" and gap.end == gap.start)
+        ),
         key=lambda gap: (gap.start, gap.site),
     )
 

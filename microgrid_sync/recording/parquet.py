@@ -21,6 +21,7 @@ except ImportError as error:
     ) from error
 
 from microgrid_sync.recording.schema import (
+    SECOND,
     TABLES,
     Row,
     Type,
@@ -45,8 +46,6 @@ _GRACE = 60.0
 
 _ROWS_AT_A_TIME = 50_000
 """Rows of a row group: so many are in memory at a time."""
-
-_SECOND = 1_000_000
 
 _TYPES: dict[Type, pa.DataType] = {
     "number": pa.float64(),
@@ -86,7 +85,7 @@ class ParquetStore:
 
     def place(self, table: str, timestamp: int) -> str:
         """See `Store.place`."""
-        start = start_of(timestamp, SECONDS[self._period] * _SECOND)
+        start = start_of(timestamp, SECONDS[self._period] * SECOND)
         text = moment_of(start).isoformat()
         return f"{table}/{text[: len('2026-11-25T13' if self._period == 'hour' else '2026-11-25')]}"
 
@@ -120,7 +119,7 @@ class ParquetStore:
         return moved
 
     def _is_over(self, place: str, idle: float) -> bool:
-        """Tell whether all of a period has come, by our clock or, where that is another, by time."""
+        """Tell whether all of a period has come: our clock, or a site's that is off, is past it."""
         length = SECONDS[self._period]
         end = _start(place.partition("/")[2]) + timedelta(seconds=length)
         return idle >= length or (idle >= _GRACE and datetime.now(UTC) >= end)
@@ -232,7 +231,7 @@ def _files(folder: Path, table: str, start: int | None, end: int | None) -> list
             continue
         hour = name["hour"]
         begin = micros(_start(name["day"] if hour is None else f"{name['day']}T{hour}"))
-        length = SECONDS["day" if hour is None else "hour"] * _SECOND
+        length = SECONDS["day" if hour is None else "hour"] * SECOND
         if (end is None or begin < end) and (start is None or begin + length > start):
             found.append(path)
     return found

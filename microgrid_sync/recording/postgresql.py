@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, LiteralString, cast
+from typing import Any
 
 try:
     import psycopg
@@ -18,15 +18,13 @@ except ImportError as error:
         "a PostgreSQL database needs psycopg: pip install 'microgrid_sync[postgresql]'"
     ) from error
 
-from microgrid_sync.exceptions import escaped
+from microgrid_sync.model.shown import escaped
 from microgrid_sync.recording.schema import (
     SAMPLE_TABLES,
     TABLES,
-    Comparison,
     Row,
     Table,
     Type,
-    Wanted,
     merged,
     moment_of,
 )
@@ -147,13 +145,15 @@ class PostgresqlStore:
 
     # Reading back
 
-    def read(self, query: sql.Composed, arguments: Sequence[Any] = ()) -> Iterator[memoryview]:
-        """Give what a query finds as CSV, with a header."""
+    @contextlib.contextmanager
+    def reading(self) -> "Iterator[psycopg.Connection[Any]]":
+        """Give the connection, for a query.
+
+        Raises:
+            StoreError: If there is none, or the query fails.
+        """
         with self._failures():
-            connection = self._connect()
-            command = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER)").format(query)
-            with connection.cursor() as cursor, cursor.copy(command, arguments) as copy:
-                yield from copy
+            yield self._connect()
 
     # The connection
 
@@ -198,10 +198,12 @@ class PostgresqlStore:
             connection = self._connection
         if connection is None or connection.closed:
             return
-        with contextlib.suppress(OSError, psycopg.Error):
-            # The library's own way to cancel asks a server that may not answer.
-            with socket.socket(fileno=os.dup(connection.fileno())) as connected:
-                connected.shutdown(socket.SHUT_RDWR)
+        # The library's own way to cancel asks a server that may not answer.
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(connection.fileno())) as connected,
+        ):
+            connected.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -229,36 +231,10 @@ def _reason(error: psycopg.Error) -> str:
     return _first_line(error)
 
 
-_COMPARISONS: dict[Comparison, LiteralString] = {"in": "= ANY", ">=": ">=", "<": "<"}
-
-
-def selection(wanted: Wanted) -> tuple[sql.Composed, list[Any]]:
-    """Make a query, and its arguments; times are given as microseconds since 1970."""
-    kinds = wanted.table.columns
-    micros_of = sql.SQL("(extract(epoch FROM {0}) * 1000000)::bigint AS {0}")
-    names = [
-        micros_of.format(sql.Identifier(name)) if kinds[name] == "time" else sql.Identifier(name)
-        for name in wanted.read()
-    ]
-    query = sql.SQL("SELECT {} FROM {}").format(
-        sql.SQL(", ").join(names), _of_schema(wanted.table)
-    )
-    arguments = []
-    for number, (column, comparison, value) in enumerate(wanted.conditions()):
-        query += sql.SQL(" AND " if number else " WHERE ")
-        query += sql.SQL("{} {} (%s)").format(
-            sql.Identifier(column), sql.SQL(_COMPARISONS[comparison])
-        )
-        arguments.append(_moment(value) if kinds[column] == "time" else value)
-    return query, arguments
-
-
 # The schema
 
 
-def _prepare(
-    connection: "psycopg.Connection[Any]", name: str, *, makes_schema: bool
-) -> None:
+def _prepare(connection: "psycopg.Connection[Any]", name: str, *, makes_schema: bool) -> None:
     """Make what is missing, and check what is there.
 
     Raises:
@@ -274,7 +250,7 @@ def _prepare(
             found = _found(connection)
             if found is None:
                 for statement in _statements():
-                    connection.execute(cast("LiteralString", statement))
+                    connection.execute(statement)
                 found = _found(connection)
     mark, tables = found or ("", {})
     if mark != _MARK:
@@ -297,7 +273,7 @@ def _prepare(
         # Gone with the connection.
         connection.execute(
             sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-                _incoming(table), _of_schema(table)
+                _incoming(table), of_schema(table)
             )
         )
 
@@ -364,13 +340,14 @@ def _long_forms() -> Iterator[str]:
         component = "t.component_id" if "component_id" in table.key else "NULL::bigint"
         sequence = "t.sequence" if "sequence" in table.key else "0::bigint"
         yield (
-            f"SELECT t.site, {component} AS component_id, m.metric, t.timestamp, "
+            f"SELECT t.site, {component} AS component_id, m.metric, t.timestamp, "  # noqa: S608 - names of ours
             f"{sequence} AS sequence, {value} AS value FROM {SCHEMA}.{name} t CROSS JOIN LATERAL "
             f"{values} WHERE {value} IS NOT NULL"
         )
 
 
-def _of_schema(table: Table) -> sql.Identifier:
+def of_schema(table: Table) -> sql.Identifier:
+    """Give the name of a table, with that of its schema."""
     return sql.Identifier(SCHEMA, table.name)
 
 
@@ -388,9 +365,7 @@ def _insert(connection: "psycopg.Connection[Any]", rows: Sequence[Row]) -> None:
         wanted = merged(found) if table.merge != "none" else found
         times = [place for place, kind in enumerate(table.columns.values()) if kind == "time"]
         with connection.cursor() as cursor:
-            with cursor.copy(
-                sql.SQL("COPY {} FROM STDIN").format(_incoming(table))
-            ) as copy:
+            with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_incoming(table))) as copy:
                 for row in wanted:
                     copy.write_row(_with_times(row.cells(), times))
             cursor.execute(_insertion(table))
@@ -413,9 +388,9 @@ def _moment(time: int) -> datetime:
 
 def _insertion(table: Table) -> sql.Composed:
     names = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-    statement = sql.SQL("INSERT INTO {table} AS t ({names}) SELECT {names} FROM {incoming} ").format(
-        table=_of_schema(table), names=names, incoming=_incoming(table)
-    )
+    statement = sql.SQL(
+        "INSERT INTO {table} AS t ({names}) SELECT {names} FROM {incoming} "
+    ).format(table=of_schema(table), names=names, incoming=_incoming(table))
     if table.merge == "none":
         return statement + sql.SQL("ON CONFLICT DO NOTHING")
     both = sql.SQL("coalesce(t.{0}, excluded.{0})")

@@ -1,6 +1,5 @@
 """Reads recordings back, as pandas DataFrames. It needs the extra ``notebook``."""
 
-import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -54,7 +53,7 @@ class Recording:
         """Read from a source; see `open`."""
         self._source = source
         self._name = name
-        self._sites: "DataFrame | None" = None
+        self._sites: DataFrame | None = None
 
     def __repr__(self) -> str:
         """Name it."""
@@ -96,7 +95,7 @@ class Recording:
         return pd.DataFrame([found[key] for key in sorted(found)], columns=columns)
 
     def fuse(self, site: str) -> float | None:
-        """Give the rating of a site's main fuse in A, as it was told last; ``None`` if it was not."""
+        """Give the rating of a site's main fuse in A, as told last; ``None`` if it was not."""
         found = self._last(site, "fuse_a")
         return None if found is None else float(found)
 
@@ -140,7 +139,7 @@ class Recording:
         for name in SAMPLE_TABLES:
             columns = [*TABLES[name].values]
             if name == "telemetry":
-                frame = self._read(name, columns, site, numbers, start, end)
+                frame = self._read(name, columns, site, numbers, start=start, end=end)
                 frame = _spread(frame)
                 columns = [one for one in frame.columns if one not in KEY]
             known |= {*columns}
@@ -148,7 +147,7 @@ class Recording:
             if not chosen:
                 continue
             if name != "telemetry":
-                frame = self._read(name, chosen, site, numbers, start, end)
+                frame = self._read(name, chosen, site, numbers, start=start, end=end)
             frame = frame[["site", "component_id", "timestamp", "sequence", *chosen]]
             if len(frame):
                 frames.append(frame)
@@ -185,7 +184,7 @@ class Recording:
             if not any(_is(column, one) for column in columns):
                 raise ValueError(f"there is no total {one!r}; there are {', '.join(columns)}")
         chosen = [one for one in columns if wanted is None or any(_is(one, m) for m in wanted)]
-        found = self._read("total", chosen, site, None, start, end)
+        found = self._read("total", chosen, site, start=start, end=end)
         if wanted is None:
             found = found.drop(columns=[one for one in chosen if found[one].isna().all()])
         return _indexed(found.sort_values(["timestamp", "site"], kind="stable"))
@@ -286,7 +285,7 @@ class Recording:
     def _plain(
         self, table: str, start: datetime | str | None, end: datetime | str | None, site: str | None
     ) -> "DataFrame":
-        found = self._read(table, [*TABLES[table].values], site, None, start, end)
+        found = self._read(table, [*TABLES[table].values], site, start=start, end=end)
         found = found.sort_values(["timestamp", "sequence"], kind="stable")
         return _indexed(found.drop(columns="sequence"))
 
@@ -329,6 +328,7 @@ class Recording:
         columns: Sequence[str],
         site: str | None,
         components: Sequence[int] | None = None,
+        *,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
     ) -> "DataFrame":
@@ -369,8 +369,9 @@ def open(destination: str | Path) -> Recording:  # noqa: A001 - recording.open i
     _need_pandas()
     found = destination_of(destination)
     if found.kind == "postgresql":
-        source: _Source = _Database(found)
-        name = source.name
+        database = _Database(found)
+        source: _Source = database
+        name = database.name
     elif found.kind == "parquet":
         if not found.path.is_dir():
             raise FileNotFoundError(f"there is no folder {str(found.path)!r}")
@@ -403,25 +404,13 @@ class _Database:
 
     def read(self, wanted: Wanted) -> "DataFrame":
         """See `_Source.read`."""
-        import pandas as pd  # noqa: PLC0415 - an extra
+        from microgrid_sync.recording.postgresql_reading import read  # noqa: PLC0415 - extras
 
-        from microgrid_sync.recording.postgresql import selection  # noqa: PLC0415 - an extra
-
-        query, arguments = selection(wanted)
-        data = b"".join(self._store.read(query, arguments))
-        kinds = {
-            name: _DTYPES[kind] for name, kind in wanted.table.columns.items() if kind in _DTYPES
-        }
-        return pd.read_csv(
-            io.BytesIO(data), dtype=kinds, keep_default_na=False, na_values=[""]
-        )
+        return read(self._store, wanted)
 
     def close(self) -> None:
         """See `_Source.close`."""
         self._store.close()
-
-
-_DTYPES = {"number": "float64", "text": "object", "json": "object", "time": "int64"}
 
 
 class _Folder:

@@ -1,13 +1,12 @@
 """Records sites for as long as it is asked to: what they say is on disk within a second."""
 
-import contextlib
 import logging
 import math
 import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,33 +14,34 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from microgrid_sync.arguments import check_timeout
 from microgrid_sync.client import MicrogridApiClient, on_set_point
-from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.gateways.live_site import LiveSite, is_of_site
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import Metadata
-from microgrid_sync.notebook.rows import jsonable
+from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.recording.destination import Destination, default_spool, destination_of
 from microgrid_sync.recording.files import FileRecording
+from microgrid_sync.recording.rows import (
+    Sequences,
+    coverage_row,
+    interval_of,
+    report_rows,
+    sample_row,
+    set_point_row,
+    site_row,
+    total_row,
+)
 from microgrid_sync.recording.schema import (
     KEY,
     TABLES,
     TOTAL_COLUMNS,
     WHAT,
     Row,
-    Sequences,
     What,
-    coverage_row,
-    every as interval_of,
     merged,
     micros,
     moment_of,
-    report_rows,
-    sample_row,
-    set_point_row,
-    site_row,
     tables_of,
-    total_row,
 )
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import Store, StoreError
@@ -191,7 +191,7 @@ class Recorder:
             self._name = str(found.path)
         else:
             path = default_spool(found, share) if spool is None else Path(spool)
-            self._store = _store_of(found, period)
+            self._store = store_of(found, period)
             self._store.check()
             self._spool = Spool(path)
             self._sink = _SpoolSink(self._spool, self._store)
@@ -280,13 +280,13 @@ class Recorder:
                 live.close()
             if is_closed:
                 raise RuntimeError(f"the recorder to {self._name} is closed")
-            raise ValueError(f"a site {live.name!r} is recorded already; give each a name of its own")
+            raise ValueError(
+                f"a site {live.name!r} is recorded already; give each a name of its own"
+            )
         one.ends.append(live.tap(lambda source, values: self._take(one, source, values)))
         if "set-points" in self.what:
             one.ends.append(
-                on_set_point(
-                    live.client, lambda *told: self._take(one, "set-point", [told])
-                )
+                on_set_point(live.client, lambda *told: self._take(one, "set-point", [told]))
             )
         if owns_site:
             one.ends.append(live.close)
@@ -410,7 +410,7 @@ class Recorder:
         name, source = given.site.site.name, given.source
         if source == "set-point":
             for told in given.values:
-                row = self._sequences.next(set_point_row(name, *told, given.at))
+                row = self._sequences.next(set_point_row(name, *told, now=given.at))
                 if row is not None:
                     yield row
         elif source.startswith("component:"):
@@ -452,14 +452,14 @@ class Recorder:
             return
         one.covered_at = now
         name, moment = one.site.name, datetime.now(UTC)
-        yield coverage_row(name, self._run, "recorded", one.since, moment, one.ended)
+        yield coverage_row(name, self._run, "recorded", one.since, moment, reason=one.ended)
         silence = _silence(one, now)
         if silence is None:
             one.silent_since = None
         else:
             one.silent_since = one.silent_since or moment - timedelta(seconds=silence)
             yield coverage_row(
-                name, self._run, "silent", one.silent_since, moment, "the site was not heard"
+                name, self._run, "silent", one.silent_since, moment, reason="the site was not heard"
             )
         dropped = one.site.dropped
         lost = one.lost + dropped - one.dropped
@@ -468,9 +468,8 @@ class Recorder:
             one.lost_since = one.lost_since or moment
             self._lost += lost
             one.lost, one.dropped, one.why_lost = 0, dropped, ""
-            yield coverage_row(
-                name, self._run, "lost", one.lost_since, moment, f"{lost} values and more: {why}"
-            )
+            reason = f"{lost} values and more: {why}"
+            yield coverage_row(name, self._run, "lost", one.lost_since, moment, reason=reason)
         else:
             one.lost_since = None
         microgrid = one.site.microgrid
@@ -485,8 +484,8 @@ class Recorder:
                 one.site.client.server_url,
                 metadata,
                 topology.components(),
-                None if fuse is None else fuse.max_current,
-                moment,
+                fuse_a=None if fuse is None else fuse.max_current,
+                now=moment,
             )
 
     def _watch_delivery(self, now: float) -> None:
@@ -585,14 +584,15 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def _checked(what: Iterable[What]) -> frozenset[What]:
-    wanted = frozenset({what} if isinstance(what, str) else what)
+    wanted = frozenset[Any]({what} if isinstance(what, str) else what)
     if not wanted or not wanted <= set(WHAT):
         wrong = ", ".join(sorted(map(repr, wanted - set(WHAT)))) or "nothing"
         raise ValueError(f"what is recorded may be {', '.join(WHAT)}, not {wrong}")
     return wanted
 
 
-def _store_of(destination: Destination, period: str) -> Store:
+def store_of(destination: Destination, period: str) -> Store:
+    """Give what stores rows at a destination that has a spool."""
     # What they need is installed where they are wanted.
     if destination.kind == "postgresql":
         from microgrid_sync.recording.postgresql import PostgresqlStore  # noqa: PLC0415

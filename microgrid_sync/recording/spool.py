@@ -127,7 +127,9 @@ class Spool:
             writer = self._open(self._writer)
             try:
                 writer.execute("BEGIN IMMEDIATE")
-                writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
+                writer.executemany(
+                    "INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches
+                )
                 writer.execute("COMMIT")
             except sqlite3.Error as error:
                 with contextlib.suppress(sqlite3.Error):
@@ -258,9 +260,7 @@ def _locked(path: Path) -> int:
             # A process that was just killed lets go of it in a moment.
             if time.monotonic() >= deadline:
                 os.close(descriptor)
-                raise OSError(
-                    "another process uses it; give each a spool of its own"
-                ) from None
+                raise OSError("another process uses it; give each a spool of its own") from None
             time.sleep(0.1)
         else:
             return descriptor

@@ -6,7 +6,7 @@ from microgrid_sync.recording.spool import Spool
 
 
 class StoreError(OSError):
-    """Rows cannot be stored, or not be read; the text says where and why. They stay in the spool."""
+    """Rows cannot be stored, or not be read; the text says where and why."""
 
 
 class Store(Protocol):

@@ -45,7 +45,8 @@ from microgrid_sync import (
     Telemetry,
     Voltage,
 )
-from microgrid_sync.notebook.rows import COLUMNS, jsonable, row_of, rows_of, telemetry_key
+from microgrid_sync.notebook.columns import COLUMNS, jsonable
+from microgrid_sync.notebook.rows import row_of, rows_of, telemetry_key
 from microgrid_sync.power.charger_set import PowerReport
 
 NOW = datetime(2026, 6, 21, 12, 0, 5, 250_000, tzinfo=UTC)
