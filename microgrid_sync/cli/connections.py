@@ -11,6 +11,7 @@ from microgrid_sync.topology import describe
 
 @click.command(
     cls=SiteCommand,
+    many="each",
     examples=("connections grpc://127.0.0.1:8800", "connections --from 2", "connections --json"),
 )
 @click.option("--from", "starts", multiple=True, type=int, metavar="ID", help="Repeatable.")

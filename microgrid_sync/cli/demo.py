@@ -69,7 +69,9 @@ What to try next:
   microgrid-sync --help                             all commands"""
 
 
-@click.command(cls=SiteCommand, examples=("demo", "demo --site house", "demo grpc://host:9090"))
+@click.command(
+    cls=SiteCommand, many=None, examples=("demo", "demo --site house", "demo grpc://host:9090")
+)
 @click.option(
     "--site",
     type=click.Choice(shipped_sites()),

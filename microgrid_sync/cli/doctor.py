@@ -57,7 +57,9 @@ class Finding:
     """What to do about it."""
 
 
-@click.command(cls=SiteCommand, examples=("doctor grpc://127.0.0.1:8800", "doctor --json"))
+@click.command(
+    cls=SiteCommand, many="each", examples=("doctor grpc://127.0.0.1:8800", "doctor --json")
+)
 @click.option(
     "--listen",
     default=5.0,

@@ -9,7 +9,13 @@ import click
 from rich.text import Text
 
 from microgrid_sync.cli.output import new_table, say, show
-from microgrid_sync.cli.site import LongCommand, site_timeout, site_url, until_interrupted
+from microgrid_sync.cli.site import (
+    LongCommand,
+    site_timeout,
+    site_url,
+    sites_of,
+    until_interrupted,
+)
 from microgrid_sync.gateways import register_map
 from microgrid_sync.gateways.commands import FIRST_HEARTBEAT
 from microgrid_sync.gateways.config import (
@@ -24,6 +30,7 @@ from microgrid_sync.gateways.listening import place_of
 from microgrid_sync.gateways.register_map import Encoding
 from microgrid_sync.gateways.service import KINDS, RunningGateways, running_gateways
 from microgrid_sync.model.shown import escaped
+from microgrid_sync.service import RunningSites, SitesConfig, running_sites
 from microgrid_sync.tables import SiteError
 
 _WAIT = 60.0
@@ -31,9 +38,11 @@ _WAIT = 60.0
 
 @click.command(
     cls=LongCommand,
+    many="own",
     examples=(
         "gateway all --config site.toml",
         "gateway prometheus grpc://127.0.0.1:8800",
+        "gateway all --sites sites.toml --share 3/8",
         "gateway modbus --map",
     ),
 )
@@ -54,6 +63,8 @@ def gateway(
     """Serve a site to Modbus masters, an MQTT broker or Prometheus until Ctrl-C.
 
     "all" serves what FILE has tables for. Nothing is commanded unless FILE has commands = true.
+    With --sites many are served, each for itself; "all" records them, too, if the list has a table
+    [record].
     """
     config = GatewayConfig(None, LimitTable(), None, None, None, Path())
     if path is not None:
@@ -63,6 +74,9 @@ def gateway(
             # All that is wrong, in one line.
             text = "; ".join(str(error).splitlines())
             raise click.UsageError(escaped(text), ctx) from error
+    sites = sites_of(ctx)
+    if sites is not None and path is not None:
+        raise click.UsageError("--sites and --config: a list of sites has it all", ctx)
     if shows_map:
         if kind not in {"modbus", "all"}:
             raise click.UsageError(f"--map is of modbus, not of {kind}", ctx)
@@ -70,6 +84,9 @@ def gateway(
         return
     if as_json:
         raise click.UsageError("--json goes with --map", ctx)
+    if sites is not None:
+        _serve_many(ctx, sites, kind)
+        return
     kinds = [kind] if kind != "all" else [one for one in KINDS if getattr(config, one) is not None]
     if not kinds:
         raise click.UsageError(
@@ -84,6 +101,52 @@ def gateway(
             pass
     kept = "; set-points stay as long as the server keeps them" if _commands(config, kinds) else ""
     say(f"Ended{kept}.", err=True)
+
+
+def _serve_many(ctx: click.Context, config: SitesConfig, kind: str) -> None:
+    """Serve a list of sites until Ctrl-C."""
+    kinds = [kind]
+    if kind == "all":
+        tables = {
+            "modbus": any(site.gateways.modbus for site in config.sites),
+            "mqtt": any(site.gateways.mqtt for site in config.sites),
+            "prometheus": config.prometheus,
+            "record": config.record,
+        }
+        kinds = [one for one in tables if tables[one]]
+        if not kinds and config.sites:
+            raise click.UsageError(
+                "all of nothing: the list needs a table [modbus], [mqtt], [prometheus] or [record]",
+                ctx,
+            )
+    with until_interrupted(), running_sites(config, kinds) as running:
+        for line in _lines_of_many(running, config):
+            say(line, err=True)
+        while not threading.Event().wait(_WAIT):
+            pass
+    say("Ended.", err=True)
+
+
+def _lines_of_many(running: RunningSites, config: SitesConfig) -> list[str]:
+    """Say what runs."""
+    share = f", share {config.share}" if config.share else ""
+    lines = [f"{len(config.sites)} sites{share}"]
+    for name, one in running.gateways.items():
+        site = next(site for site in config.sites if site.name == name)
+        if one.modbus is not None:
+            table = site.gateways.modbus or ModbusTable()
+            place = place_of(table.host, one.modbus.port)
+            lines.append(f"{name}: Modbus TCP {place}; {_may_command(table)}")
+        if one.mqtt is not None:
+            mqtt = site.gateways.mqtt or MqttTable()
+            lines.append(f"{name}: MQTT broker {one.mqtt.place}; {_may_command(mqtt)}")
+    if running.prometheus is not None:
+        host = "127.0.0.1" if config.prometheus is None else config.prometheus.host
+        place = place_of(host, running.prometheus.port)
+        lines.append(f"Prometheus: http://{place}/metrics and /healthz, of all sites")
+    if running.recorder is not None:
+        lines.append(f"recording to {running.recorder.destination}")
+    return [*lines, "Ctrl-C ends it."]
 
 
 def _site(ctx: click.Context, config: GatewayConfig, path: Path | None) -> SiteTable:

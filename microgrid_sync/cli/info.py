@@ -21,7 +21,7 @@ _ROUNDS = 3
 """So many questions tell how far away the site is."""
 
 
-@click.command(cls=SiteCommand, examples=("info grpc://127.0.0.1:8800", "info --json"))
+@click.command(cls=SiteCommand, many="each", examples=("info grpc://127.0.0.1:8800", "info --json"))
 @options.json_object
 @click.pass_context
 def info(ctx: click.Context, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from microgrid_sync.topology import kind_of
 
 @click.command(
     cls=SiteCommand,
+    many="each",
     examples=(
         "list grpc://127.0.0.1:8800",
         "list --category ev-charger",

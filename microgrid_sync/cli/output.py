@@ -65,7 +65,11 @@ def show(content: RenderableType) -> None:
 
 
 def write_json(value: Any) -> None:
-    """Write one line of JSON."""
+    """Write one line of JSON; of a list of sites it says which one it is of."""
+    ctx = click.get_current_context(silent=True)
+    site = None if ctx is None else ctx.meta.get("site name")
+    if site is not None and isinstance(value, dict):
+        value = {"site": site, **value}
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 

@@ -1,10 +1,13 @@
-"""Records what components send into a file: ``microgrid-sync record``."""
+"""Records sites into files, folders and databases: ``microgrid-sync record``."""
 
 import contextlib
+import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
 from rich.console import Console
@@ -13,8 +16,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from microgrid_sync.cli import options
 from microgrid_sync.cli.feed import choose, open_feed, read_feed
 from microgrid_sync.cli.output import say
-from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site import (
+    LongCommand,
+    connected,
+    site_timeout,
+    site_url,
+    sites_of,
+    until_interrupted,
+)
+from microgrid_sync.gateways.config import GatewayConfig, LimitTable, SiteTable
+from microgrid_sync.recording.destination import destination_of
 from microgrid_sync.recording.files import FileRecording, check_suffix
+from microgrid_sync.recording.recorder import Only, Recorder
+from microgrid_sync.recording.schema import WHAT, What
+from microgrid_sync.service import RecordTable, SiteConfig, SitesConfig, running_sites
+from microgrid_sync.transport.channel import site_of
+
+_SLICE = 1.0
+"""Seconds of one wait."""
 
 _LONG_GAP = 5.0
 """Seconds without anything from any component that are told of."""
@@ -22,51 +41,194 @@ _LONG_GAP = 5.0
 
 @click.command(
     cls=LongCommand,
+    many="own",
     examples=(
         "record day.csv --duration 86400",
         "record cars.jsonl ev-charger --metric active_power grpc://127.0.0.1:8800",
+        "record --to data/ --name depot grpc://127.0.0.1:8800",
+        "record --to postgresql://recorder@db/sites --sites sites.toml --share 3/8",
     ),
 )
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("components", metavar="[ID|CATEGORY]...", nargs=-1)
+@click.argument("arguments", metavar="[FILE] [ID|CATEGORY]...", nargs=-1)
+@click.option(
+    "--to",
+    metavar="DESTINATION",
+    help="Record for months: into a folder of Parquet files, such as data/, a database, such as "
+    "postgresql://user@host/database, or a file of .csv or .jsonl.",
+)
+@click.option(
+    "--what",
+    "what",
+    multiple=True,
+    type=click.Choice(WHAT),
+    metavar="|".join(WHAT),
+    help="With --to: that alone; repeatable. All of it unless given.",
+)
+@click.option(
+    "--every",
+    type=options.SECONDS,
+    metavar="SECONDS",
+    help="With --to: one sample of each component in so many seconds.",
+)
+@click.option("--period", type=click.Choice(["hour", "day"]), help="Of a Parquet file; hour.")
+@click.option(
+    "--spool",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --to: what keeps samples until the destination has them.",
+)
+@click.option("--name", metavar="NAME", help="What the site is called; host:port unless given.")
 @options.metrics
 @click.option("--telemetry", is_flag=True, help="All that the server sends; JSON Lines alone.")
 @options.samples
 @options.duration
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.pass_context
-def record(
-    ctx: click.Context,
-    *,
-    file: Path,
-    components: tuple[str, ...],
-    metrics: tuple[str, ...],
-    telemetry: bool,
-    samples: int | None,
-    duration: float | None,
-    force: bool,
-) -> None:
-    """Record into FILE: CSV if it ends in .csv, JSON Lines if in .jsonl.
+def record(ctx: click.Context, /, **given: Any) -> None:
+    """Record components into FILE, or whole sites to a DESTINATION.
 
-    Of some IDs and categories, or of every component that sends data. Until it is whole the file is
-    called FILE.part. Without --samples and --duration Ctrl-C is the end of a whole recording; with
-    them it breaks it off, and the part stays.
+    FILE is CSV if it ends in .csv, JSON Lines if in .jsonl. Of some IDs and categories, or of every
+    component that sends data. Until it is whole the file is called FILE.part. Without --samples and
+    --duration Ctrl-C is the end of a whole recording; with them it breaks it off, and the part
+    stays.
+
+    With --to it goes on until Ctrl-C. What a site has sent is on disk within a second, and is kept
+    while the database is away. "report" and "gaps" read it.
     """
+    asked = _Asked(**given)
+    config = sites_of(ctx)
+    to = asked.to
+    if to is None and config is not None and config.record is not None and not asked.arguments:
+        to = config.record.to
+    if to is None:
+        if config is not None:
+            raise click.UsageError("a list of sites needs --to, or a table [record] in it", ctx)
+        if not asked.arguments:
+            raise click.UsageError("name a FILE, or with --to a DESTINATION", ctx)
+        _check_unused(ctx, asked)
+        _record_file(ctx, Path(asked.arguments[0]), asked.arguments[1:], asked)
+        return
+    kind = destination_of(to).kind
+    if kind == "file" and config is None and not _unused(asked):
+        _record_file(ctx, Path(to), asked.arguments, asked)
+        return
+    for option, value in (("--samples", asked.samples), ("--telemetry", asked.telemetry)):
+        if value:
+            raise click.UsageError(f"{option} goes with a FILE, not with --to", ctx)
+    _record_sites(ctx, config, asked)
+
+
+class _Asked(NamedTuple):
+    """What was given on the command line."""
+
+    arguments: tuple[str, ...]
+    to: str | None
+    what: tuple[What, ...]
+    every: float | None
+    period: Literal["hour", "day"] | None
+    spool: Path | None
+    name: str | None
+    metrics: tuple[str, ...]
+    telemetry: bool
+    samples: int | None
+    duration: float | None
+    force: bool
+
+
+def _unused(asked: _Asked) -> list[str]:
+    """Name the options that a single file of samples has no use for."""
+    given = {
+        "--what": asked.what,
+        "--every": asked.every,
+        "--period": asked.period,
+        "--spool": asked.spool,
+        "--name": asked.name,
+    }
+    return [option for option, value in given.items() if value]
+
+
+def _check_unused(ctx: click.Context, asked: _Asked) -> None:
+    unused = _unused(asked)
+    if unused:
+        raise click.UsageError(f"{unused[0]} goes with --to DESTINATION", ctx)
+
+
+def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked) -> None:
+    """Record whole sites until Ctrl-C."""
+    if config is None:
+        table = SiteTable(site_url(ctx), name=asked.name, timeout=site_timeout(ctx))
+        name = asked.name or site_of(table.url)
+        gateways = GatewayConfig(table, LimitTable(), None, None, None, Path())
+        config = SitesConfig((SiteConfig(name, table, gateways),), None, None, Path())
+    elif asked.name is not None:
+        raise click.UsageError("--name is of one site; those of a list have theirs", ctx)
+    record = config.record
+    if record is None or asked.to is not None:
+        record = RecordTable(asked.to or "")
+        config = replace(config, folder=Path())
+    record = replace(
+        record,
+        what=asked.what or record.what,
+        every=asked.every or record.every,
+        period=asked.period or record.period,
+        spool=record.spool if asked.spool is None else str(asked.spool.absolute()),
+    )
+    only = Only(asked.arguments, asked.metrics)
+    config = replace(config, record=record)
+    with (
+        until_interrupted(),
+        running_sites(config, ["record"], only=only, replaces_file=asked.force) as running,
+    ):
+        recorder = running.recorder
+        assert recorder is not None  # noqa: S101 - for the type alone
+        say(f"Recording {_counted(config)} to {recorder.destination}; Ctrl-C ends it.", err=True)
+        end = math.inf if asked.duration is None else time.monotonic() + asked.duration
+        try:
+            while (left := end - time.monotonic()) > 0:
+                # In slices: some platforms deliver Ctrl-C only between two waits.
+                threading.Event().wait(min(left, _SLICE))
+        finally:
+            recorder.close("it was stopped" if math.isinf(end) else "its duration was over")
+            _say_end(recorder)
+
+
+def _counted(config: SitesConfig) -> str:
+    share = f" (share {config.share})" if config.share else ""
+    if len(config.sites) == 1:
+        return f"{config.sites[0].name}{share}"
+    return f"{len(config.sites)} sites{share}"
+
+
+def _say_end(recorder: Recorder) -> None:
+    stats = recorder.stats
+    text = f"{stats.recorded:,} rows were recorded"
+    waiting = stats.waiting
+    if waiting:
+        text += f"; {waiting:,} wait in the spool until it is recorded to {recorder.destination}"
+        text += " again"
+    if stats.lost:
+        text += f"; {stats.lost:,} values were lost"
+    say(f"{text}.", err=True)
+
+
+def _record_file(ctx: click.Context, file: Path, components: Sequence[str], asked: _Asked) -> None:
+    """Record samples of one site into a file."""
+    samples, duration = asked.samples, asked.duration
     try:
         check_suffix(file)
     except ValueError as error:
-        raise click.UsageError(str(error), ctx) from error
+        raise click.UsageError(f"{error}; for folders and databases there is --to", ctx) from error
     if not file.parent.is_dir():
         raise click.UsageError(f"there is no folder {str(file.parent)!r}", ctx)
     with connected(ctx) as client:
-        choice = choose(client, components, metrics, telemetry=telemetry)
+        choice = choose(client, components, asked.metrics, telemetry=asked.telemetry)
         columns = choice.columns()
         if columns is None and file.suffix.lower() == ".csv":
             raise click.UsageError(
                 "CSV needs its columns beforehand: name them with --metric, or record .jsonl", ctx
             )
         try:
-            recording = FileRecording(file, columns or (), replace=force)
+            recording = FileRecording(file, columns or (), replace=asked.force)
         except FileExistsError as error:
             raise click.UsageError(f"{error}; --force replaces it", ctx) from error
         is_whole = samples is None and duration is None

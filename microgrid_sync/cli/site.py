@@ -8,8 +8,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -25,7 +25,15 @@ from microgrid_sync.exceptions import (
 )
 from microgrid_sync.model.shown import escaped
 from microgrid_sync.receiver import ReceiverStoppedError
+from microgrid_sync.tables import SiteError
 from microgrid_sync.transport.channel import parse_url
+
+if TYPE_CHECKING:
+    from microgrid_sync.service.sites import SiteConfig, SitesConfig
+
+Many = Literal["one", "each", "own"]
+"""What a command does with a list of sites: it is for one of them, it is run for each, or it has a
+way of its own."""
 
 _NO_URL = (
     "no site is given: name its URL, such as grpc://127.0.0.1:8800, as an argument, with --url or "
@@ -47,10 +55,19 @@ class _AtSite(click.Command):
     logs = False
     """Whether what the client logs is shown: for commands that run for long."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        """Make a command, with the options for the site."""
+    def __init__(self, *args: Any, many: Many | None = "one", **keywords: Any) -> None:
+        """Make a command, with the options for the site.
+
+        Args:
+            *args: As click has them.
+            many: What it does with a list of sites; ``None`` if it takes none.
+            **keywords: As click has them.
+        """
         super().__init__(*args, **keywords)
+        self._many = many
         self.params += _site_options()
+        if many is not None:
+            self.params += _list_options()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, among them a URL and negative numbers."""
@@ -65,7 +82,37 @@ class _AtSite(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; say in words what goes wrong."""
         with _log(shown=self.logs), failures_in_words(ctx):
+            config = _listed_sites(ctx)
+            if config is None or self._many == "own":
+                return super().invoke(ctx)
+            if self._many == "each" and len(config.sites) != 1:
+                return self._for_each(ctx, config)
+            if len(config.sites) != 1:
+                raise click.UsageError(
+                    f"it is for one site, and the list has {len(config.sites)}: name it with "
+                    "--site",
+                    ctx,
+                )
+            go_to(ctx, config.sites[0])
             return super().invoke(ctx)
+
+    def _for_each(self, ctx: click.Context, config: "SitesConfig") -> None:
+        """Run it for one site after the other; what fails at one is said, and is the exit code."""
+        failed = False
+        for number, site in enumerate(config.sites):
+            go_to(ctx, site)
+            if not ctx.params.get("as_json"):
+                click.echo(f"{'' if number == 0 else chr(10)}{site.name}: {site.table.url}")
+            try:
+                with failures_in_words(ctx):
+                    super().invoke(ctx)
+            except click.exceptions.Exit as end:
+                failed = failed or end.exit_code != 0
+            except click.ClickException as error:
+                failed = True
+                click.echo(f"Error: {site.name}: {error.format_message()}", err=True)
+        if failed:
+            ctx.exit(1)
 
 
 class SiteCommand(_AtSite, ExampleCommand):
@@ -82,6 +129,90 @@ class SiteGroup(_AtSite, ExampleGroup):
     """Commands that speak to one site; the URL may stand before or behind their names."""
 
     logs = True
+
+
+def go_to(ctx: click.Context, site: "SiteConfig") -> None:
+    """Make a site of the list the one that is meant."""
+    ctx.meta["url"], ctx.meta["site name"] = site.table.url, site.name
+    if "typed timeout" not in ctx.meta:
+        ctx.meta["timeout"] = site.table.timeout
+
+
+def _listed_sites(ctx: click.Context) -> "SitesConfig | None":
+    """Read the list of sites; ``None`` if none is given.
+
+    Raises:
+        click.UsageError: If something is wrong with it, or it has none of the sites asked for.
+    """
+    path = ctx.meta.get("sites file")
+    if path is None:
+        for name in ("site names", "share"):
+            if name in ctx.meta:
+                option = "--share" if name == "share" else "--site"
+                raise click.UsageError(f"{option} is a part of a list: give it with --sites", ctx)
+        return None
+    if "typed URL" in ctx.meta:
+        raise click.UsageError("--sites and a URL: one of them", ctx)
+    # Reading it takes the gateways, which few commands need.
+    from microgrid_sync.service.sites import load_sites, share_of  # noqa: PLC0415
+
+    known: SitesConfig | None = ctx.meta.get("sites")
+    if known is None:
+        try:
+            known = load_sites(path)
+        except SiteError as error:
+            # All that is wrong, in one line.
+            raise click.UsageError(escaped("; ".join(str(error).splitlines())), ctx) from error
+        if "share" in ctx.meta:
+            known = known.shared(share_of(ctx.meta["share"]))
+        if "site names" in ctx.meta:
+            known = known.chosen(ctx.meta["site names"])
+        ctx.meta["sites"] = known
+    return known
+
+
+def sites_of(ctx: click.Context) -> "SitesConfig | None":
+    """Give the list of sites that a command which serves many is for; ``None`` for one site."""
+    found: SitesConfig | None = ctx.meta.get("sites")
+    return found
+
+
+def _list_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--sites"],
+            metavar="FILE",
+            type=click.Path(dir_okay=False),
+            expose_value=False,
+            callback=_keep("sites file"),
+            help="A list of sites, TOML, in place of a URL.",
+        ),
+        click.Option(
+            ["--site"],
+            metavar="NAME",
+            multiple=True,
+            expose_value=False,
+            callback=_keep("site names"),
+            help="Of the list; repeatable.",
+        ),
+        click.Option(
+            ["--share"],
+            metavar="K/N",
+            expose_value=False,
+            callback=_keep("share"),
+            help="The K-th of N parts of the list, such as 3/8.",
+        ),
+    ]
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        del parameter
+        # A group and its command have the options both.
+        if value:
+            ctx.meta[name] = value
+
+    return keep
 
 
 def _site_options() -> list[click.Parameter]:
@@ -123,7 +254,7 @@ def _keep_url(ctx: click.Context, parameter: click.Parameter, value: str | None)
 def _keep_timeout(ctx: click.Context, parameter: click.Parameter, value: float | None) -> None:
     del parameter
     if value is not None:
-        ctx.meta["timeout"] = value
+        ctx.meta["timeout"] = ctx.meta["typed timeout"] = value
 
 
 def _prepared(ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from microgrid_sync.cli import options
 from microgrid_sync.cli.feed import Choice, choose, open_feed, read_feed
+from microgrid_sync.cli.many import Chosen, stream_sites
 from microgrid_sync.cli.output import (
     console,
     is_terminal,
@@ -20,7 +21,7 @@ from microgrid_sync.cli.output import (
     say,
     write_json,
 )
-from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site import LongCommand, connected, go_to, sites_of, until_interrupted
 from microgrid_sync.model.shown import amperes, moment, number
 from microgrid_sync.notebook.columns import Row, jsonable
 from microgrid_sync.notebook.html import heading
@@ -49,6 +50,7 @@ _IN_KILO = frozenset({"W", "VAr", "VA", "Wh"})
 
 @click.command(
     cls=LongCommand,
+    many="own",
     examples=(
         "stream 7 grpc://127.0.0.1:8800",
         "stream ev-charger --metric active_power --metric current",
@@ -77,13 +79,30 @@ def stream(
 ) -> None:
     """Show what components send: of some IDs, or of all components of a category.
 
-    A live table on a terminal; else, and with --csv and --json, a line for each sample. Goes on
-    until Ctrl-C unless told otherwise.
+    A live table on a terminal; else, and with --csv and --json, a line for each sample, and also
+    with --sites. Goes on until Ctrl-C unless told otherwise.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json: one of them", ctx)
     if telemetry and metrics:
         raise click.UsageError("--telemetry is all metrics; leave out --metric, or it", ctx)
+    sites = sites_of(ctx)
+    if sites is not None and len(sites.sites) != 1:
+        if as_csv:
+            raise click.UsageError("--csv is for one site: name it with --site", ctx)
+
+        def show_row(name: str, row: Row) -> None:
+            if as_json:
+                write_json({"site": name, **jsonable(row)})
+            else:
+                say(f"{name}  {_line(row)}")
+
+        with until_interrupted():
+            wanted = Chosen(components, metrics, telemetry=telemetry)
+            stream_sites(sites, wanted, show_row, samples=samples, duration=duration)
+        return
+    if sites is not None:
+        go_to(ctx, sites.sites[0])
     with connected(ctx) as client:
         choice = choose(client, components, metrics, telemetry=telemetry)
         # The columns are known before anything comes.

@@ -8,7 +8,13 @@ from rich.tree import Tree
 
 from microgrid_sync.cli import options
 from microgrid_sync.cli.output import follow, now_text, say, show, write_json
-from microgrid_sync.cli.site import LongCommand, connected, site_timeout, until_interrupted
+from microgrid_sync.cli.site import (
+    LongCommand,
+    connected,
+    site_timeout,
+    sites_of,
+    until_interrupted,
+)
 from microgrid_sync.client import MicrogridApiClient, receive_any
 from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.notebook.rows import row_of
@@ -21,7 +27,9 @@ _FIRST_VALUES = 3.0
 
 
 @click.command(
-    cls=LongCommand, examples=("tree grpc://127.0.0.1:8800", "tree --watch", "tree --json")
+    cls=LongCommand,
+    many="each",
+    examples=("tree grpc://127.0.0.1:8800", "tree --watch", "tree --json"),
 )
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
 @options.interval
@@ -32,6 +40,9 @@ def tree(
     ctx: click.Context, *, watch: bool, interval: float, no_values: bool, as_json: bool
 ) -> None:
     """Draw the site as a tree, with what each component measures now beside it."""
+    config = sites_of(ctx)
+    if watch and config is not None and len(config.sites) != 1:
+        raise click.UsageError("--watch shows one site: name it with --site", ctx)
     with connected(ctx) as client:
         components = list(client.components())
         topology = Topology(components, client.connections())

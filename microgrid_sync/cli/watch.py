@@ -5,6 +5,7 @@ from rich.console import Group
 from rich.text import Text
 
 from microgrid_sync.cli import options
+from microgrid_sync.cli.many import watch_sites
 from microgrid_sync.cli.output import (
     follow,
     is_terminal,
@@ -15,7 +16,7 @@ from microgrid_sync.cli.output import (
     ticks,
     write_json,
 )
-from microgrid_sync.cli.site import LongCommand, connected, until_interrupted
+from microgrid_sync.cli.site import LongCommand, connected, go_to, sites_of, until_interrupted
 from microgrid_sync.cli.site_numbers import SiteNumbers
 from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.notebook.columns import jsonable
@@ -26,6 +27,7 @@ _FIRST_VALUES = 5.0
 
 @click.command(
     cls=LongCommand,
+    many="own",
     examples=("watch grpc://127.0.0.1:8800", "watch --line", "watch --once --json"),
 )
 @click.option("--line", is_flag=True, help="One line a look: for a pane of tmux.")
@@ -45,8 +47,21 @@ def watch(
 ) -> None:
     """Watch a whole site: grid, consumers, PV, batteries, chargers with their reasons, the fuse.
 
-    Nothing is commanded.
+    Nothing is commanded. With --sites a line for each site.
     """
+    sites = sites_of(ctx)
+    if sites is not None and len(sites.sites) != 1:
+        with until_interrupted():
+            watch_sites(
+                sites,
+                interval=interval,
+                duration=0.0 if once else duration,
+                as_json=as_json,
+                in_lines=line,
+            )
+        return
+    if sites is not None:
+        go_to(ctx, sites.sites[0])
     with connected(ctx) as client, Microgrid(client) as microgrid:
         numbers = SiteNumbers(microgrid)
 

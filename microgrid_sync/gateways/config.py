@@ -327,6 +327,16 @@ def load_gateways(path: str | Path) -> GatewayConfig:
         OSError: If the file cannot be read.
     """
     path = Path(path)
+    return read_gateways(load_toml(path), str(path), path.parent)
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        SiteError: If it is none.
+        OSError: If it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -334,9 +344,8 @@ def load_gateways(path: str | Path) -> GatewayConfig:
     except ValueError:
         raise SiteError(f"{path}: is no text in UTF-8") from None
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except RecursionError:
         raise SiteError(f"{path}: is nested too deeply") from None
     except ValueError as error:
         raise SiteError(f"{path}: {error}") from None
-    return read_gateways(values, str(path), path.parent)

@@ -120,7 +120,9 @@ class ModbusGateway(Served):
         self._heartbeat = 0
         self._refused_at: dict[tuple[str, str], float] = {}
         super().__init__(
-            Listener(host, port, _handler(self), "microgrid-modbus", most=_MOST_MASTERS)
+            Listener(
+                host, port, _handler(self), f"microgrid-modbus {site.name}", most=_MOST_MASTERS
+            )
         )
 
     def __repr__(self) -> str:

@@ -170,9 +170,11 @@ class MqttGateway:
         self._client = self._new_client(client_id, user, password, tls)
         self._client.connect_async(host, port, keepalive)
         self._network = threading.Thread(
-            target=self._keep_connected, name="microgrid-mqtt-network", daemon=True
+            target=self._keep_connected, name=f"microgrid-mqtt-network {site.name}", daemon=True
         )
-        self._publisher = threading.Thread(target=self._publish, name="microgrid-mqtt", daemon=True)
+        self._publisher = threading.Thread(
+            target=self._publish, name=f"microgrid-mqtt {site.name}", daemon=True
+        )
         self._unlisten = site.listen(self._note_news)
         self._network.start()
         self._publisher.start()

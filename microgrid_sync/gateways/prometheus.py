@@ -5,7 +5,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 try:
@@ -77,7 +77,7 @@ class PrometheusGateway(Served):
 
     def __init__(
         self,
-        site: LiveSite,
+        site: LiveSite | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 9798,
@@ -88,7 +88,7 @@ class PrometheusGateway(Served):
         """Listen for Prometheus.
 
         Args:
-            site: What is served.
+            site: What is served; ``None`` for nothing as yet, see `add`.
             host: The address to listen on.
             port: The port; 0 for any that is free.
             commands: What is shown as commanded.
@@ -98,16 +98,40 @@ class PrometheusGateway(Served):
         Raises:
             OSError: If that place cannot be listened on.
         """
-        self._site = site
+        # Replaced as a whole.
+        self._served: tuple[_Site, ...] = ()
+        self._figures: Callable[[], Iterable[Figure]] = tuple
+        if site is not None:
+            self.add(site, commands=commands, modbus=modbus, mqtt=mqtt)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(site, commands, modbus, mqtt))
+        self._registry.register(_Collector(lambda: (self._served, self._figures())))
         super().__init__(
             Listener(host, port, _handler(self), "microgrid-prometheus", most=_MOST_SCRAPERS)
         )
 
     def __repr__(self) -> str:
         """Say where it listens."""
-        return f"<PrometheusGateway of {self._site.name} on port {self.port}>"
+        names = ", ".join(one.site.name for one in self._served) or "nothing"
+        return f"<PrometheusGateway of {names} on port {self.port}>"
+
+    def add(
+        self,
+        site: LiveSite,
+        *,
+        commands: Commands | None = None,
+        modbus: "ModbusGateway | None" = None,
+        mqtt: "MqttGateway | None" = None,
+    ) -> None:
+        """Serve a site, too. One thread adds; see `PrometheusGateway` for the arguments."""
+        self._served = (*self._served, _Site(site, commands, modbus, mqtt))
+
+    def show(self, figures: Callable[[], Iterable["Figure"]]) -> None:
+        """Serve figures of the process, too, that are of no site.
+
+        Args:
+            figures: Gives them; called at each request, in any thread.
+        """
+        self._figures = figures
 
     # In the threads of requests
 
@@ -125,40 +149,60 @@ class PrometheusGateway(Served):
         return encode(self._registry), kind
 
     def health(self) -> tuple[bool, str]:
-        """Tell whether the site is heard, and say more."""
-        now = time.monotonic()
-        is_heard = self._site.is_heard(now)
-        stats = self._site.client.stats()
-        silent = [
-            int(source.partition(":")[2])
-            for source, heard in self._site.sources().items()
-            if source.startswith("component:") and not heard.is_fresh(now)
-        ]
-        since = stats.failing_since
-        said = {
-            "ok": is_heard,
-            "site": self._site.name,
-            "state": self._site.client.state.value,
-            "failing_since": None if since is None else since.isoformat(timespec="seconds"),
-            "silent_components": sorted(silent),
-        }
+        """Tell whether the site, or any of several, is heard, and say more."""
+        found = [_health_of(one.site) for one in self._served]
+        is_heard = any(one["ok"] for one in found)
+        # One site has it all at the top; of several, those that are not heard are named.
+        said: dict[str, Any] = {"ok": is_heard, "sites": len(found)}
+        said["not_heard"] = [one["site"] for one in found if not one["ok"]]
+        if len(found) == 1:
+            said = found[0]
         return is_heard, json.dumps(said) + "\n"
+
+
+class Figure(NamedTuple):
+    """Something that a process counts or measures of itself."""
+
+    name: str
+    text: str
+    value: float
+    counts: bool = False
+    """Whether it never goes down."""
+
+
+class _Site(NamedTuple):
+    """A site that is served."""
+
+    site: LiveSite
+    commands: Commands | None
+    modbus: "ModbusGateway | None"
+    mqtt: "MqttGateway | None"
+
+
+def _health_of(site: LiveSite) -> dict[str, Any]:
+    now = time.monotonic()
+    is_heard = site.is_heard(now)
+    stats = site.client.stats()
+    silent = [
+        int(source.partition(":")[2])
+        for source, heard in site.sources().items()
+        if source.startswith("component:") and not heard.is_fresh(now)
+    ]
+    since = stats.failing_since
+    return {
+        "ok": is_heard,
+        "site": site.name,
+        "state": site.client.state.value,
+        "failing_since": None if since is None else since.isoformat(timespec="seconds"),
+        "silent_components": sorted(silent),
+    }
 
 
 class _Collector(Collector):
     """Gives what is known at the moment of a request."""
 
-    def __init__(
-        self,
-        site: LiveSite,
-        commands: Commands | None,
-        modbus: "ModbusGateway | None",
-        mqtt: "MqttGateway | None",
-    ) -> None:
-        self._site = site
-        self._commands = commands
-        self._modbus = modbus
-        self._mqtt = mqtt
+    def __init__(self, look: Callable[[], tuple[Sequence[_Site], Iterable[Figure]]]) -> None:
+        self._look = look
 
     def describe(self) -> Iterable[Metric]:
         """Name no metric beforehand: which there are depends on the site."""
@@ -166,35 +210,26 @@ class _Collector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Give all metrics."""
-        families = _Families(self._site.name)
+        families = _Families()
         now = time.monotonic()
-        _add_site(families, self._site, now)
-        client = self._site.client
-        is_up = client.state is ClientState.READY and self._site.is_heard(now)
-        families.gauge("up", "1 if the site's server answers, and is heard.", is_up)
-        _add_client(families, client.stats())
-        if self._commands is not None:
-            _add_commands(families, self._commands, now)
-        if self._modbus is not None:
-            families.gauge("modbus_masters", "Masters connected.", self._modbus.masters)
-            families.count("modbus_requests", "Requests answered.", self._modbus.requests)
-            families.count(
-                "modbus_exceptions", "Requests answered by an exception.", self._modbus.exceptions
-            )
-        if self._mqtt is not None:
-            mqtt = self._mqtt
-            families.gauge("mqtt_connected", "1 if the broker is there.", mqtt.is_connected)
-            families.gauge("mqtt_waiting_messages", "Messages that wait.", mqtt.waiting)
-            families.count("mqtt_published_messages", "Messages acknowledged.", mqtt.published)
-            families.count("mqtt_dropped_messages", "Messages dropped.", mqtt.dropped)
+        served, figures = self._look()
+        for one in served:
+            families.site = one.site.name
+            _add_served(families, one, now)
+        families.site = ""
+        for figure in figures:
+            add = families.count if figure.counts else families.gauge
+            add(figure.name, figure.text, figure.value)
         return families.all()
 
 
 class _Families:
     """The metrics of one answer, each with its samples."""
 
-    def __init__(self, site: str) -> None:
-        self._site = site
+    def __init__(self) -> None:
+        self.site = ""
+        """The site that what is added is of."""
+
         self._found: dict[str, Metric] = {}
 
     def all(self) -> Iterator[Metric]:
@@ -223,7 +258,7 @@ class _Families:
             # Each sample brings its labels itself: not all of a metric have the same.
             family = self._found[name] = kind(f"microgrid_{name}", text)
         suffix = "_total" if kind is CounterMetricFamily else ""
-        family.add_sample(f"microgrid_{name}{suffix}", {"site": self._site, **labels}, float(value))
+        family.add_sample(f"microgrid_{name}{suffix}", {"site": self.site, **labels}, float(value))
 
     def histogram(
         self,
@@ -241,7 +276,26 @@ class _Families:
         found = [("+Inf" if math.isinf(le) else f"{le:g}", float(n)) for le, n in buckets]
         # It has been made above, by this name.
         assert isinstance(family, HistogramMetricFamily)  # noqa: S101 - for the type alone
-        family.add_metric([self._site, *labels.values()], found, total)
+        family.add_metric([self.site, *labels.values()], found, total)
+
+
+def _add_served(families: _Families, served: _Site, now: float) -> None:
+    site, commands, modbus, mqtt = served
+    _add_site(families, site, now)
+    is_up = site.client.state is ClientState.READY and site.is_heard(now)
+    families.gauge("up", "1 if the site's server answers, and is heard.", is_up)
+    _add_client(families, site.client.stats())
+    if commands is not None:
+        _add_commands(families, commands, now)
+    if modbus is not None:
+        families.gauge("modbus_masters", "Masters connected.", modbus.masters)
+        families.count("modbus_requests", "Requests answered.", modbus.requests)
+        families.count("modbus_exceptions", "Requests answered by an exception.", modbus.exceptions)
+    if mqtt is not None:
+        families.gauge("mqtt_connected", "1 if the broker is there.", mqtt.is_connected)
+        families.gauge("mqtt_waiting_messages", "Messages that wait.", mqtt.waiting)
+        families.count("mqtt_published_messages", "Messages acknowledged.", mqtt.published)
+        families.count("mqtt_dropped_messages", "Messages dropped.", mqtt.dropped)
 
 
 def _add_site(families: _Families, site: LiveSite, now: float) -> None:

@@ -1,7 +1,6 @@
 """Reads recordings back, as pandas DataFrames. It needs the extra ``notebook``."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from microgrid_sync.recording.schema import (
     Row,
     Table,
     Wanted,
+    is_of_metric,
     micros,
 )
 from microgrid_sync.recording.spool import rows_in
@@ -24,8 +24,6 @@ from microgrid_sync.recording.store import StoreError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-_UNITS = r"w|var|va|a|v|hz|percent|wh|celsius"
 
 _NOW = timedelta(seconds=5)
 """What was recorded so short a time ago is being recorded."""
@@ -143,7 +141,11 @@ class Recording:
                 frame = _spread(frame)
                 columns = [one for one in frame.columns if one not in KEY]
             known |= {*columns}
-            chosen = [one for one in columns if wanted is None or any(_is(one, m) for m in wanted)]
+            chosen = [
+                one
+                for one in columns
+                if wanted is None or any(is_of_metric(one, m) for m in wanted)
+            ]
             if not chosen:
                 continue
             if name != "telemetry":
@@ -152,7 +154,7 @@ class Recording:
             if len(frame):
                 frames.append(frame)
         for one in wanted or ():
-            if not any(_is(column, one) for column in known):
+            if not any(is_of_metric(column, one) for column in known):
                 raise ValueError(
                     f"there is no metric {one!r}; there are {', '.join(sorted(known))}"
                 )
@@ -181,9 +183,11 @@ class Recording:
         wanted = [metric] if isinstance(metric, str) else None if metric is None else [*metric]
         columns = [*TABLES["total"].values]
         for one in wanted or ():
-            if not any(_is(column, one) for column in columns):
+            if not any(is_of_metric(column, one) for column in columns):
                 raise ValueError(f"there is no total {one!r}; there are {', '.join(columns)}")
-        chosen = [one for one in columns if wanted is None or any(_is(one, m) for m in wanted)]
+        chosen = [
+            one for one in columns if wanted is None or any(is_of_metric(one, m) for m in wanted)
+        ]
         found = self._read("total", chosen, site, start=start, end=end)
         if wanted is None:
             found = found.drop(columns=[one for one in chosen if found[one].isna().all()])
@@ -550,10 +554,13 @@ def _indexed(frame: "DataFrame") -> "DataFrame":
     return frame.set_index("timestamp")
 
 
-def _is(column: str, metric: str) -> bool:
-    """Tell whether a column is of a metric."""
-    wanted = re.escape(metric.strip().lower().replace("-", "_"))
-    return re.fullmatch(rf"{wanted}(_phase_[123])?(_({_UNITS}))?", column) is not None
+def _chosen(columns: Iterable[str], metrics: Sequence[str] | None) -> list[str]:
+    """Give the columns that are of some metrics; all without any."""
+    return [
+        column
+        for column in columns
+        if metrics is None or any(is_of_metric(column, metric) for metric in metrics)
+    ]
 
 
 def _moment(given: datetime | str | None) -> datetime | None:

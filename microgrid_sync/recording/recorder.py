@@ -1,5 +1,6 @@
 """Records sites for as long as it is asked to: what they say is on disk within a second."""
 
+import contextlib
 import logging
 import math
 import secrets
@@ -16,7 +17,7 @@ from microgrid_sync.arguments import check_timeout
 from microgrid_sync.client import MicrogridApiClient, on_set_point
 from microgrid_sync.gateways.live_site import LiveSite, is_of_site
 from microgrid_sync.microgrid import Microgrid
-from microgrid_sync.model import Metadata
+from microgrid_sync.model import Component, ComponentCategory, Metadata
 from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.recording.destination import Destination, default_spool, destination_of
@@ -33,11 +34,13 @@ from microgrid_sync.recording.rows import (
 )
 from microgrid_sync.recording.schema import (
     KEY,
+    SAMPLE_TABLES,
     TABLES,
     TOTAL_COLUMNS,
     WHAT,
     Row,
     What,
+    is_of_metric,
     merged,
     micros,
     moment_of,
@@ -45,6 +48,7 @@ from microgrid_sync.recording.schema import (
 )
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import Store, StoreError
+from microgrid_sync.tables import none_of
 from microgrid_sync.topology import Topology
 
 _BATCH_INTERVAL = 0.5
@@ -107,6 +111,9 @@ class RecorderStats:
     error: str | None
     """Why nothing is delivered now; ``None`` if something is."""
 
+    waiting: int
+    """Rows in the spool."""
+
 
 class _Given(NamedTuple):
     """What has come of a source."""
@@ -158,6 +165,7 @@ class Recorder:
         spool: str | Path | None = None,
         period: str = "hour",
         share: str = "",
+        only: "Only | None" = None,
         replace: bool = False,
     ) -> None:
         """Open the destination. A database that is away is waited for.
@@ -172,6 +180,7 @@ class Recorder:
             spool: Its file; see `default_spool`. One process at a time can use it.
             period: How much a Parquet file holds: an ``hour`` or a ``day``.
             share: Which one of several processes this is; part of the spool's name.
+            only: Which samples are recorded; all unless given.
             replace: Whether a file that is there is replaced.
 
         Raises:
@@ -180,6 +189,7 @@ class Recorder:
             ImportError: If an extra is not installed; the text names it.
         """
         self.what = _checked(what)
+        self._only = only or Only()
         self._every = None if every is None else check_timeout(every, "every")
         if period not in {"hour", "day"}:
             raise ValueError(f"period must be 'hour' or 'day', not {period!r}")
@@ -209,7 +219,7 @@ class Recorder:
         self._buckets: dict[tuple[str, int], int] = {}
         self._reported: dict[tuple[str, str, int], tuple[float, Any]] = {}
         self._waiting: list[Row] = []
-        self._recorded = self._lost = 0
+        self._recorded = self._lost = self._waited = 0
         self._told: dict[str, float] = {}
         # The deliverer's own, but for reading.
         self._delivered = 0
@@ -242,16 +252,10 @@ class Recorder:
     def stats(self) -> RecorderStats:
         """What it has done so far."""
         delivered = self._recorded if self._store is None else self._delivered
-        return RecorderStats(self._recorded, delivered, self._lost, self._error)
-
-    def waiting(self) -> int:
-        """Count the rows that are in the spool."""
-        if self._spool is None:
-            return 0
-        try:
-            return self._spool.waiting()
-        except SpoolError:
-            return 0
+        if self._spool is not None:
+            with contextlib.suppress(SpoolError):
+                self._waited = self._spool.waiting()
+        return RecorderStats(self._recorded, delivered, self._lost, self._error, self._waited)
 
     def record(
         self, site: LiveSite | Microgrid | MicrogridApiClient, *, name: str | None = None
@@ -321,6 +325,9 @@ class Recorder:
             if self._store is not None:
                 self._store.close()
             if self._spool is not None:
+                # What is left is told to the end.
+                with contextlib.suppress(SpoolError):
+                    self._waited = self._spool.waiting()
                 self._spool.close()
 
     def __enter__(self) -> Self:
@@ -415,7 +422,7 @@ class Recorder:
                     yield row
         elif source.startswith("component:"):
             if "samples" in self.what:
-                yield from self._samples(name, given.values)
+                yield from self._samples(given.site, given.values)
         elif source in TOTAL_COLUMNS:
             if "totals" in self.what:
                 yield from filter(None, (total_row(name, source, one) for one in given.values))
@@ -423,15 +430,18 @@ class Recorder:
             for report in given.values:
                 yield from self._changed(report_rows(name, report, given.at), now)
 
-    def _samples(self, name: str, values: list[Any]) -> Iterable[Row]:
+    def _samples(self, one: _Recorded, values: list[Any]) -> Iterable[Row]:
+        name = one.site.name
         for value in values:
+            if not self._only.takes(one.site.components.get(value.component_id)):
+                continue
             if self._every is not None:
                 key, number = (name, int(value.component_id)), 0
                 number = interval_of(micros(value.timestamp), self._every)
                 if self._buckets.get(key) == number:
                     continue
                 self._buckets[key] = number
-            row = self._sequences.next(sample_row(name, value))
+            row = self._sequences.next(self._only.cut(sample_row(name, value)))
             if row is not None:
                 yield row
 
@@ -536,6 +546,59 @@ def _silence(one: _Recorded, now: float) -> float | None:
     ]
     silence = min([now - one.began_at, *ages])
     return silence if silence > one.site.max_age else None
+
+
+class Only:
+    """Says which samples are recorded."""
+
+    def __init__(self, components: Iterable[int | str] = (), metrics: Iterable[str] = ()) -> None:
+        """Name them.
+
+        Args:
+            components: IDs and categories, such as ``7`` and ``"ev-charger"``; none for all.
+            metrics: Such as ``"active_power"`` and ``"current"``; none for all. Of telemetry all
+                is recorded.
+
+        Raises:
+            ValueError: If no component has such a metric, or there is no such category.
+        """
+        words = [str(one).strip().lower().replace("-", "_") for one in components]
+        self._numbers = {int(word) for word in words if word.isdecimal()}
+        self._categories = {word for word in words if not word.isdecimal()}
+        known = {category.name.lower() for category in ComponentCategory}
+        for word in self._categories - known:
+            raise ValueError(none_of(word.replace("_", "-"), sorted(known)))
+        wanted = [*metrics]
+        self._places: dict[str, list[bool]] = {}
+        for name in SAMPLE_TABLES if wanted else ():
+            columns = TABLES[name].values
+            self._places[name] = [
+                name == "telemetry" or any(is_of_metric(column, one) for one in wanted)
+                for column in columns
+            ]
+        for one in wanted:
+            columns_of_all = [c for name in SAMPLE_TABLES for c in TABLES[name].values]
+            if not any(is_of_metric(column, one) for column in columns_of_all):
+                raise ValueError(f"no component has a metric {one!r}; active_power is one")
+
+    def takes(self, component: Component | None) -> bool:
+        """Tell whether a component is recorded."""
+        if not self._numbers and not self._categories:
+            return True
+        if component is None:
+            return False
+        return (
+            component.component_id in self._numbers
+            or component.category.name.lower() in self._categories
+        )
+
+    def cut(self, row: Row) -> Row:
+        """Leave the metrics out of a row that are not recorded."""
+        places = self._places.get(row.table)
+        if places is None:
+            return row
+        cells = [cell if is_in else None for cell, is_in in zip(row.values, places, strict=True)]
+        return row._replace(values=cells)
 
 
 class _SpoolSink:

@@ -1,5 +1,6 @@
 """Says what a recording has: its tables, their columns, and what their rows are. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -234,3 +235,12 @@ def merged(rows: Iterable[Row]) -> list[Row]:
 def start_of(time: int, period: int) -> int:
     """Give the start of the period that a time is in; both in microseconds."""
     return time - time % period
+
+
+_UNITS = "w|var|va|a|v|hz|percent|wh|celsius"
+
+
+def is_of_metric(column: str, metric: str) -> bool:
+    """Tell whether a column is of a metric: named whole, or without the unit and for all phases."""
+    wanted = re.escape(metric.strip().lower().replace("-", "_"))
+    return re.fullmatch(rf"{wanted}(_phase_[123])?(_({_UNITS}))?", column) is not None
