@@ -72,10 +72,10 @@ def read_bare(url: str) -> None:
 class Figures:
     """What a process takes, from one look to the next."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, script: str = __file__) -> None:
         """Start it."""
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *command],
+            [sys.executable, script, *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.said = self._line()

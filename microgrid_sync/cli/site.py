@@ -263,9 +263,11 @@ def _prepared(ctx: click.Context, args: list[str]) -> list[str]:
     rest: list[str] = []
     urls: list[str] = []
     for number, arg in enumerate(args):
-        if "://" in arg and not arg.startswith("-") and args[number - 1 : number] != ["--url"]:
+        is_value = bool({*args[number - 1 : number]} & {"--url", "--to"})
+        is_url = "://" in arg and not arg.startswith(("-", "postgres"))
+        if is_url and not is_value:
             urls.append(arg)
-        elif _HOST_AND_PORT.fullmatch(arg) and args[number - 1 : number] != ["--url"]:
+        elif _HOST_AND_PORT.fullmatch(arg) and not is_value:
             raise click.UsageError(f"{arg!r} is no URL; did you mean grpc://{arg}?", ctx)
         else:
             rest.append(arg)

@@ -203,6 +203,10 @@ class MqttTable:
     key_file: Text | None = None
     """A file with its key, PEM."""
 
+    layout: Literal["values", "objects"] = "values"
+    """``values``: a topic for each value; ``objects``: one for each component and total, with all
+    its values in one message, which is far cheaper."""
+
     home_assistant: bool = False
     """Whether to send discovery messages for Home Assistant."""
 
@@ -275,6 +279,8 @@ def _check_mqtt(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, "needs 'tls = true'"
     if (values.get("certificate_file") is None) != (values.get("key_file") is None):
         yield "key_file", "is needed with certificate_file, and the other way round"
+    if values.get("home_assistant") and values.get("layout") == "objects":
+        yield "layout", "must be 'values' for Home Assistant"
     if values.get("password_file") is not None and values.get("user_file") is None:
         yield "user_file", "is needed with password_file"
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 try:
     from paho.mqtt.client import Client, MQTTMessage
@@ -88,13 +88,18 @@ class _Client(Client):
             raise OSError(self.failure) from error
 
 
+Layout = Literal["values", "objects"]
+"""Whether each value has a topic of its own, or each component and total."""
+
+
 class MqttGateway:
     """Publishes a site at an MQTT broker until it is closed.
 
     A value is a retained message ``{"value": ..., "time": ..., "valid": ...}`` on
-    ``<prefix>/<site>/<subject>/<name>``. While the broker is away, messages wait, as many as the
-    buffer holds; then the oldest are dropped. They are sent in order when it is back, and all that
-    is known then once more behind them.
+    ``<prefix>/<site>/<subject>/<name>``; with the layout ``objects`` all values of a component are
+    one message on ``<prefix>/<site>/component/<ID>``. While the broker is away, messages wait, as
+    many as the buffer holds; then the oldest are dropped. They are sent in order when it is back,
+    and all that is known then once more behind them.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class MqttGateway:
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
         home_assistant: str | None = None,
+        layout: Layout = "values",
         source: CommandSource | None = None,
         commands: Commands | None = None,
     ) -> None:
@@ -130,12 +136,15 @@ class MqttGateway:
             password: His password.
             tls: How to encrypt; ``None`` not to.
             home_assistant: What the topics of discovery messages begin with; ``None`` for none.
+            layout: ``values`` for a topic for each value, ``objects`` for one for each component
+                and total, whose message has all its values.
             source: Whose commands those on the command topics are; ``None`` to refuse them.
             commands: What is published as commanded, if not those of the source.
         """
         self._site = site
         self._base = f"{prefix}/{site.name}"
         self._interval = interval
+        self._layout = layout
         self._source = source
         self._commands = source.commands if source is not None else commands
         self._entities = None
@@ -474,9 +483,9 @@ class MqttGateway:
             retained = dict(self._retained)
             self._retained.clear()
         known = {
-            self._topic(sent.heard.subject, name)
-            for sent in self._sent.values()
-            for name in sent.heard.values
+            topic
+            for source, sent in self._sent.items()
+            for topic in self._topics(source, sent.heard)
         }
         own = None if self._commands is None else f"{self._base}/commands/"
         self._add(
@@ -515,11 +524,11 @@ class MqttGateway:
             self._sent[source] = _Sent(heard, is_valid, now)
             if self._entities is not None and (everything or before is None):
                 found += (_Message(*one) for one in self._discovery(heard))
-            found += self._messages(heard, is_valid=is_valid)
+            found += self._messages(source, heard, is_valid=is_valid)
         for source in self._sent.keys() - sources.keys():
             # It is not there any more: what is retained of it must not look as if it were.
             gone = self._sent.pop(source).heard
-            found += self._messages(gone, is_valid=False)
+            found += self._messages(source, gone, is_valid=False)
             if self._entities is not None:
                 # Nor as a thing that may come back.
                 found += (_Message(topic, "") for topic, _ in self._discovery(gone))
@@ -529,14 +538,20 @@ class MqttGateway:
         self._add(found)
         return again
 
-    def _messages(self, heard: Heard, *, is_valid: bool) -> Iterator[_Message]:
-        time_ = json.dumps(None if heard.timestamp is None else _text(heard.timestamp))
-        for name, value in heard.values.items():
+    def _messages(self, source: str, heard: Heard, *, is_valid: bool) -> Iterator[_Message]:
+        stamp = None if heard.timestamp is None else _text(heard.timestamp)
+        topics = self._topics(source, heard)
+        if self._layout == "objects":
+            values = {name: value if is_valid else None for name, value in heard.values.items()}
+            is_known = any(value is not None for value in values.values())
+            yield _Message(topics[0], json.dumps({"time": stamp, "valid": is_known, **values}))
+            return
+        time_ = json.dumps(stamp)
+        for topic, value in zip(topics, heard.values.values(), strict=True):
             known = value if is_valid else None
             valid = "false" if known is None else "true"
             yield _Message(
-                self._topic(heard.subject, name),
-                f'{{"value": {json.dumps(known)}, "time": {time_}, "valid": {valid}}}',
+                topic, f'{{"value": {json.dumps(known)}, "time": {time_}, "valid": {valid}}}'
             )
 
     def _discovery(self, heard: Heard) -> Iterator[tuple[str, str]]:
@@ -551,9 +566,12 @@ class MqttGateway:
             called = f"{describe(component).partition(': ')[2]} {number}"
         return discovery(self._entities, heard, called)
 
-    def _topic(self, subject: str, name: str) -> str:
-        # The same string for all messages that wait.
-        return sys.intern(f"{self._base}/{subject}/{name}")
+    def _topics(self, source: str, heard: Heard) -> list[str]:
+        """Name the topics of a source: one for all of it, or one for each value."""
+        # The same strings for all messages that wait.
+        if self._layout == "objects":
+            return [sys.intern(f"{self._base}/{source.replace(':', '/')}")]
+        return [sys.intern(f"{self._base}/{heard.subject}/{name}") for name in heard.values]
 
     def _command_messages(self, *, everything: bool) -> Iterator[_Message]:
         if self._commands is None:

@@ -144,6 +144,7 @@ def _mqtt(table: MqttTable, login: _MqttLogin, site: LiveSite, commands: Command
         password=login.password,
         tls=login.tls,
         home_assistant=table.discovery_prefix if table.home_assistant else None,
+        layout=table.layout,
         source=_source("mqtt", table, commands),
         commands=commands,
     )

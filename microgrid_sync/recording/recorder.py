@@ -57,7 +57,7 @@ _BATCH_INTERVAL = 0.5
 _DELIVERY_INTERVAL = 0.5
 """Seconds between two looks at the spool, where nothing has failed."""
 
-_RETRY_INTERVALS = (1.0, 10.0)
+_RETRY_INTERVALS = (1.0, 5.0)
 """Seconds until what has failed is tried again: at first, and at the most."""
 
 _LOG_INTERVAL = 60.0

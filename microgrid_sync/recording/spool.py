@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -67,7 +67,8 @@ class Spool:
         # Each of the two threads has a connection of its own; these protect them at the end, when
         # a third one closes them.
         self._adding, self._taking = threading.Lock(), threading.Lock()
-        self._writer = self._reader = None
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
         try:
             self._writer = self._connect()
             self._prepare(self._writer)
@@ -123,31 +124,27 @@ class Spool:
             SpoolError: If they cannot be written; then none of them is.
         """
         batches = [(place, len(rows), _packed(rows)) for place, rows in groups.items()]
-        with self._adding:
-            writer = self._open(self._writer)
-            try:
-                writer.execute("BEGIN IMMEDIATE")
-                writer.executemany(
-                    "INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches
-                )
-                writer.execute("COMMIT")
-            except sqlite3.Error as error:
-                with contextlib.suppress(sqlite3.Error):
-                    writer.execute("ROLLBACK")
-                raise SpoolError(f"the spool {self.path} cannot be written: {error}") from error
+        with self._adding, self._transaction(self._writer) as writer:
+            writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
 
     # The thread that takes
 
     def newest(self) -> dict[str, int]:
-        """Give the number of the newest batch of each place."""
-        with self._taking:
-            reader = self._open(self._reader)
+        """Give the number of the newest batch of each place.
+
+        Raises:
+            SpoolError: If it cannot be read.
+        """
+        with self._taking, self._failures(self._reader, "read") as reader:
             return dict(reader.execute("SELECT place, max(number) FROM batch GROUP BY place"))
 
     def waiting(self) -> int:
-        """Count the rows."""
-        with self._taking:
-            reader = self._open(self._reader)
+        """Count the rows.
+
+        Raises:
+            SpoolError: If it cannot be read.
+        """
+        with self._taking, self._failures(self._reader, "read") as reader:
             return int(reader.execute("SELECT coalesce(sum(rows), 0) FROM batch").fetchone()[0])
 
     def oldest(self, most: int, place: str | None = None, after: int = 0) -> list[Batch]:
@@ -157,23 +154,26 @@ class Spool:
             most: About how many rows.
             place: Those of one place alone.
             after: Those with higher numbers alone.
+
+        Raises:
+            SpoolError: If it cannot be read.
         """
-        found: list[Batch] = []
+        found: list[tuple[int, str, bytes]] = []
         count = 0
         where = "" if place is None else "AND place = ?"
-        with self._taking:
-            rows = self._open(self._reader).execute(
+        with self._taking, self._failures(self._reader, "read") as reader:
+            rows = reader.execute(
                 f"SELECT number, place, rows, body FROM batch WHERE number > ? {where} "  # noqa: S608 - one of two texts of ours
                 "ORDER BY number",
                 (after,) if place is None else (after, place),
             )
             for number, name, size, body in rows:
-                found.append(Batch(number, name, _unpacked(body)))
+                found.append((number, name, body))
                 count += size
                 if count >= most:
                     break
             rows.close()
-        return found
+        return [Batch(number, name, _unpacked(body)) for number, name, body in found]
 
     def remove(self, last: int, place: str | None = None) -> None:
         """Remove batches: their rows are where they belong.
@@ -185,35 +185,50 @@ class Spool:
         Raises:
             SpoolError: If they cannot be removed.
         """
-        with self._taking:
-            reader = self._open(self._reader)
-            try:
-                reader.execute("BEGIN IMMEDIATE")
-                if place is None:
-                    reader.execute("DELETE FROM batch WHERE number <= ?", (last,))
-                else:
-                    reader.execute(
-                        "DELETE FROM batch WHERE place = ? AND number <= ?", (place, last)
-                    )
-                reader.execute("COMMIT")
-                reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
-            except sqlite3.Error as error:
-                with contextlib.suppress(sqlite3.Error):
-                    reader.execute("ROLLBACK")
-                raise SpoolError(f"the spool {self.path} cannot be written: {error}") from error
+        with self._taking, self._transaction(self._reader) as reader:
+            if place is None:
+                reader.execute("DELETE FROM batch WHERE number <= ?", (last,))
+            else:
+                reader.execute("DELETE FROM batch WHERE place = ? AND number <= ?", (place, last))
+        with self._taking, self._failures(self._reader, "written") as reader:
+            reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
 
     def set_aside(self, rows: Sequence[Row], why: str) -> None:
-        """Keep rows that the destination will never take, so that those behind them get there."""
-        with self._taking:
-            reader = self._open(self._reader)
+        """Keep rows that the destination will never take, so that those behind them get there.
+
+        Raises:
+            SpoolError: If they cannot be written.
+        """
+        with self._taking, self._transaction(self._reader) as reader:
             reader.execute("INSERT INTO refused (why, body) VALUES (?, ?)", (why, _packed(rows)))
 
     # Any thread
 
-    def _open(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
+    @contextlib.contextmanager
+    def _failures(
+        self, connection: sqlite3.Connection | None, what: str
+    ) -> Iterator[sqlite3.Connection]:
+        """Give a connection that is open; say in a line what goes wrong with it."""
         if connection is None:
             raise SpoolError(f"the spool {self.path} is closed")
-        return connection
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool {self.path} cannot be {what}: {error}") from error
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: sqlite3.Connection | None) -> Iterator[sqlite3.Connection]:
+        """Do all of it or nothing."""
+        with self._failures(connection, "written") as open_one:
+            open_one.execute("BEGIN IMMEDIATE")
+            try:
+                yield open_one
+                open_one.execute("COMMIT")
+            except BaseException:
+                # A disk that is full may have ended it already.
+                with contextlib.suppress(sqlite3.Error):
+                    open_one.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close it. Any number of times."""
