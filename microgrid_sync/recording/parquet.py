@@ -186,6 +186,7 @@ def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> int:
         with part.open("wb") as file:
             with pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for rows in chunks:
+                    count += len(rows)
                     if TABLES[table].merge != "none":
                         rows = merged(rows)  # noqa: PLW2901 - fewer of the same
                     rows.sort(key=lambda row: row[1:5])
@@ -197,7 +198,6 @@ def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> int:
                         for column, kind in zip(cells, schema.types, strict=True)
                     ]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-                    count += len(rows)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
