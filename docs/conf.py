@@ -21,6 +21,7 @@ from microgrid_sync.gateways import config as gateway_config
 from microgrid_sync.gateways import register_map
 from microgrid_sync.model import ComponentMetricId, MeterData
 from microgrid_sync.power.circuits import CircuitLimit
+from microgrid_sync.service import RecordTable
 from microgrid_sync.simulator import Simulator, shipped_sites
 from microgrid_sync.simulator.trouble.fault import KINDS, Fault, summary
 from microgrid_sync.tables import fields_of, taken_apart
@@ -232,14 +233,19 @@ def _map_row(row: register_map.Row) -> tuple[object, ...]:
 
 
 class GatewayKeys(SphinxDirective):
-    """The keys of a gateway's configuration, made of the classes that read it."""
+    """The keys of a configuration, made of the classes that read it."""
+
+    optional_arguments = 1
 
     def run(self) -> list[Any]:
         """Write a table for each."""
-        analyzer = ModuleAnalyzer.for_module("microgrid_sync.gateways.config")
-        told = analyzer.find_attr_docs()
         lines: list[str] = []
-        for name, table in gateway_config.TABLES.items():
+        tables = {**gateway_config.TABLES, "record": RecordTable}
+        # One page has those of gateways, another one that of recorders.
+        wanted = self.arguments or list(gateway_config.TABLES)
+        for name in wanted:
+            table = tables[name]
+            told = ModuleAnalyzer.for_module(table.__module__).find_attr_docs()
             lines += [f"``[{name}]``", "", ".. list-table::", "   :header-rows: 1"]
             lines += [
                 "   :widths: 22 18 60",

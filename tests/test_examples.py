@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,13 +16,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from microgrid_sync import MicrogridApiClient
 from microgrid_sync.gateways import Commands, LiveSite, load_gateways, read_gateways
 from microgrid_sync.gateways.modbus import ModbusGateway
 from microgrid_sync.gateways.mqtt import MqttGateway
 from microgrid_sync.gateways.prometheus import PrometheusGateway
+from microgrid_sync.service import load_sites, read_sites, share_of
 from microgrid_sync.simulator import Fault, Simulator, load_site
 from tests.gateways.masters import Master, registers_of
 from tests.support.waiting import PATIENCE, eventually
@@ -371,3 +375,51 @@ def test_wrong_arguments_of_an_example_give_a_usage_line(arguments: list[str]) -
     )  # fmt: skip
     assert result.returncode == 1
     assert result.stderr == "usage: limit_a_charger.py CHARGER_ID WATTS [grpc://host:port]\n"
+
+
+def test_list_of_sites_is_one() -> None:
+    config = load_sites(ROOT / "examples" / "deploy" / "sites.toml")
+    assert [site.name for site in config.sites] == ["north", "south"]
+    assert config.record is not None
+    assert config.prometheus is not None
+    assert all(site.gateways.mqtt is not None for site in config.sites)
+    # The lines that are comments are right, too.
+    text = (ROOT / "examples" / "deploy" / "sites.toml").read_text()
+    lines = [re.sub(r"^# (\w+ = )", r"\1", line) for line in text.splitlines()]
+    whole = read_sites(tomllib.loads("\n".join(lines)))
+    assert whole.record is not None
+    assert whole.record.what == ("totals", "results")
+    # Without commands nothing is capped.
+    assert not any(site.gateways.mqtt.commands for site in config.sites if site.gateways.mqtt)
+
+
+def test_template_of_systemd_is_one(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "deploy" / "microgrid-sites@.service"
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign] # names keep their letters
+    # Environment stands there twice.
+    unit.read_string(re.sub(r"^Environment=SHARES.*\n", "", path.read_text(), flags=re.M))
+    arguments = unit["Service"]["ExecStart"].split()
+    assert arguments[1:3] == ["gateway", "all"]
+    assert share_of(arguments[-1].replace("%i", "3").replace("${SHARES}", "8")) == (3, 8)
+    if shutil.which("systemd-analyze") is None:
+        return
+    # systemd's own validator wants the program to be there.
+    instance = tmp_path / "microgrid-sites@.service"
+    instance.write_text(path.read_text().replace(arguments[0], "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "microgrid-sites@3.service")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "microgrid" in done.stderr) == (0, False), done.stderr
+
+
+def test_manifest_of_kubernetes_is_one() -> None:
+    path = ROOT / "examples" / "deploy" / "kubernetes.yaml"
+    service, stateful = yaml.safe_load_all(path.read_text())
+    for found in (service, stateful):
+        kubernetes_validate.validate(found, "1.33", strict=True)
+    (container,) = stateful["spec"]["template"]["spec"]["containers"]
+    shares = re.search(r"--share \$\(\(POD_INDEX \+ 1\)\)/(\d+)", container["command"][-1])
+    assert shares is not None
+    assert int(shares[1]) == stateful["spec"]["replicas"]

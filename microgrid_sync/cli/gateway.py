@@ -66,6 +66,9 @@ def gateway(
     With --sites many are served, each for itself; "all" records them, too, if the list has a table
     [record].
     """
+    sites = sites_of(ctx)
+    if sites is not None and path is not None:
+        raise click.UsageError("--sites and --config: a list of sites has it all", ctx)
     config = GatewayConfig(None, LimitTable(), None, None, None, Path())
     if path is not None:
         try:
@@ -74,9 +77,6 @@ def gateway(
             # All that is wrong, in one line.
             text = "; ".join(str(error).splitlines())
             raise click.UsageError(escaped(text), ctx) from error
-    sites = sites_of(ctx)
-    if sites is not None and path is not None:
-        raise click.UsageError("--sites and --config: a list of sites has it all", ctx)
     if shows_map:
         if kind not in {"modbus", "all"}:
             raise click.UsageError(f"--map is of modbus, not of {kind}", ctx)

@@ -188,7 +188,8 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
                 # In slices: some platforms deliver Ctrl-C only between two waits.
                 threading.Event().wait(min(left, _SLICE))
         finally:
-            recorder.close("it was stopped" if math.isinf(end) else "its duration was over")
+            is_over = time.monotonic() >= end
+            recorder.close("its duration was over" if is_over else "it was stopped")
             _say_end(recorder)
 
 

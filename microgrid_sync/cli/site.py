@@ -98,6 +98,8 @@ class _AtSite(click.Command):
 
     def _for_each(self, ctx: click.Context, config: "SitesConfig") -> None:
         """Run it for one site after the other; what fails at one is said, and is the exit code."""
+        if ctx.params.get("watch"):
+            raise click.UsageError("--watch shows one site: name it with --site", ctx)
         failed = False
         for number, site in enumerate(config.sites):
             go_to(ctx, site)

@@ -12,7 +12,6 @@ from microgrid_sync.cli.site import (
     LongCommand,
     connected,
     site_timeout,
-    sites_of,
     until_interrupted,
 )
 from microgrid_sync.client import MicrogridApiClient, receive_any
@@ -40,9 +39,6 @@ def tree(
     ctx: click.Context, *, watch: bool, interval: float, no_values: bool, as_json: bool
 ) -> None:
     """Draw the site as a tree, with what each component measures now beside it."""
-    config = sites_of(ctx)
-    if watch and config is not None and len(config.sites) != 1:
-        raise click.UsageError("--watch shows one site: name it with --site", ctx)
     with connected(ctx) as client:
         components = list(client.components())
         topology = Topology(components, client.connections())

@@ -233,6 +233,10 @@ class PrometheusTable:
     port: Port = 9798
     """The TCP port; 0 takes a free one."""
 
+    each_share_has_its_port: bool = False
+    """Whether the second share of a list of sites has the next port, and so on: where several
+    run on one machine."""
+
 
 @dataclass(frozen=True)
 class GatewayConfig:

@@ -76,4 +76,5 @@ def default_spool(destination: Destination, share: str = "") -> Path:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1@", url)
+    url = re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1@", url)
+    return re.sub(r"(?<=[?&])password=[^&]*", "", url).rstrip("?&")

@@ -1,10 +1,12 @@
 """Writes rows into a CSV or JSON Lines file, which has its name only when it is whole."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,11 +47,14 @@ class FileRecording:
             for known in (path, self.part):
                 if known.exists():
                     raise FileExistsError(f"{known} exists already")
-        self._file = self.part.open("w", encoding="utf-8", newline="")
+        # Not buffered: what is not written whole is taken back.
+        self._file = self.part.open("wb", buffering=0)
+        self._size = 0
         self._flushed_at = time.monotonic()
+        self._pending = io.StringIO()
         self._csv: csv.DictWriter[str] | None = None
         if path.suffix.lower() == ".csv":
-            self._csv = csv.DictWriter(self._file, columns, extrasaction="ignore")
+            self._csv = csv.DictWriter(self._pending, columns, extrasaction="ignore")
             self._csv.writeheader()
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -58,16 +63,56 @@ class FileRecording:
         Raises:
             OSError: If it cannot be written.
         """
-        plain = jsonable(dict(row))
-        if self._csv is None:
-            self._file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
-        else:
-            self._csv.writerow(plain)
-        self.rows += 1
+        self._add(row)
         now = time.monotonic()
         if now - self._flushed_at >= _FLUSH_INTERVAL:
             self._flushed_at = now
-            self._file.flush()
+            self._flush()
+
+    def write_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows, all of them or none.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self._flush()
+        before = self.rows
+        try:
+            for row in rows:
+                self._add(row)
+            self._flush()
+        except OSError:
+            self.rows = before
+            self._forget()
+            raise
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        plain = jsonable(dict(row))
+        if self._csv is None:
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+            self._pending.write(text + "\n")
+        else:
+            self._csv.writerow(plain)
+        self.rows += 1
+
+    def _flush(self) -> None:
+        left = memoryview(self._pending.getvalue().encode("utf-8", "replace"))
+        whole = len(left)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            # Half a row is none.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+                self._file.seek(self._size)
+            raise
+        self._size += whole
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pending.seek(0)
+        self._pending.truncate()
 
     def finish(self) -> None:
         """Give the file its name: it is whole.
@@ -75,7 +120,7 @@ class FileRecording:
         Raises:
             OSError: If it cannot be written.
         """
-        self._file.flush()
+        self._flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self.part.replace(self.path)
@@ -85,6 +130,10 @@ class FileRecording:
 
     def __exit__(self, *_: object) -> None:
         """Close it; unless it was finished it keeps the name of a part."""
+        if not self._file.closed:
+            # What was broken off keeps all that came.
+            with contextlib.suppress(OSError):
+                self._flush()
         self._file.close()
 
 

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 
 KILLED = "the recorder was killed, or its machine stopped"
 
+EARLIER = "nobody recorded; that began earlier"
+
 
 class Coverage(NamedTuple):
     """A time that a recorder has noted something of."""

@@ -2,14 +2,15 @@
 
 import contextlib
 import functools
+import logging
 import operator
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 try:
     import pyarrow as pa
@@ -20,6 +21,7 @@ except ImportError as error:
         "Parquet files need pyarrow: pip install 'microgrid_sync[parquet]'"
     ) from error
 
+from microgrid_sync.model.shown import escaped
 from microgrid_sync.recording.schema import (
     SECOND,
     TABLES,
@@ -55,9 +57,22 @@ _TYPES: dict[Type, pa.DataType] = {
     "time": pa.timestamp("us", tz="UTC"),
 }
 
+_logger = logging.getLogger(__name__)
+
 _NAME = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)(T(?P<hour>\d\d))?-(?P<spool>[0-9a-f]{8})-(?P<last>\d+)\.parquet"
 )
+
+
+class _Newest(NamedTuple):
+    """The newest batch of a place."""
+
+    number: int
+    changed_at: float
+    """When it came, on the monotonic clock."""
+
+    began_at: float
+    """When the first one did, after the file before."""
 
 
 class ParquetStore:
@@ -75,8 +90,8 @@ class ParquetStore:
         """
         self.folder = folder
         self._period = period
-        # The deliverer's own: the newest batch of each place, and since when there is no newer one.
-        self._newest: dict[str, tuple[int, float]] = {}
+        # The deliverer's own.
+        self._newest: dict[str, _Newest] = {}
 
     @property
     def name(self) -> str:
@@ -110,19 +125,33 @@ class ParquetStore:
         newest = spool.newest()
         for place in [one for one in self._newest if one not in newest]:
             del self._newest[place]
+        failed: StoreError | None = None
         for place, number in newest.items():
             known = self._newest.get(place)
-            if known is None or known[0] != number:
-                known = self._newest[place] = number, now
-            if all_of_it or self._is_over(place, now - known[1]):
-                moved += self._write(spool, place, number)
+            if known is None:
+                known = self._newest[place] = _Newest(number, now, now)
+            elif known.number != number:
+                known = self._newest[place] = _Newest(number, now, known.began_at)
+            if all_of_it or self._is_over(place, now - known.changed_at, now - known.began_at):
+                try:
+                    moved += self._write(spool, place, number)
+                except StoreError as error:
+                    # Others are not to wait for it.
+                    failed = error
+                else:
+                    del self._newest[place]
+        if failed is not None:
+            raise failed
         return moved
 
-    def _is_over(self, place: str, idle: float) -> bool:
+    def _is_over(self, place: str, idle: float, age: float) -> bool:
         """Tell whether all of a period has come: our clock, or a site's that is off, is past it."""
         length = SECONDS[self._period]
         end = _start(place.partition("/")[2]) + timedelta(seconds=length)
-        return idle >= length or (idle >= _GRACE and datetime.now(UTC) >= end)
+        if idle >= _GRACE and datetime.now(UTC) >= end:
+            return True
+        # A clock that stands still, or is wrong, has files, too.
+        return idle >= length or age >= length + _GRACE
 
     def _write(self, spool: Spool, place: str, last: int) -> int:
         """Write a file with the rows of a place, up to a batch."""
@@ -141,11 +170,17 @@ class ParquetStore:
             )
             count = 0
             if done < last:
-                count = _write(
+                count, refused = _write(
                     folder / f"{period}-{spool.name}-{last}.parquet",
                     table,
                     _chunks(spool, place, done, last),
                 )
+                if refused:
+                    _logger.error(
+                        "%s cannot have %d rows, which the spool keeps aside, such as %s",
+                        self.folder, len(refused), escaped(repr(refused[0])[:_LONGEST_ROW]),
+                    )  # fmt: skip
+                    spool.set_aside(refused, "no such value can be in a file")
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
@@ -162,6 +197,8 @@ class ParquetStore:
         """See `Store.close`."""
 
 
+_LONGEST_ROW = 300
+
 _ABANDONED = 3600.0
 """Seconds after which nobody writes a part any more."""
 
@@ -176,12 +213,17 @@ def _chunks(spool: Spool, place: str, after: int, last: int) -> Iterator[list[Ro
             return
 
 
-def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> int:
-    """Write a file aside, and give it its name."""
+def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> tuple[int, list[Row]]:
+    """Write a file aside, and give it its name.
+
+    Returns:
+        The number of rows, and those that no file can have.
+    """
     part = path.with_name(f".{path.name}.part")
     columns = TABLES[table].columns
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     count = 0
+    refused: list[Row] = []
     try:
         with part.open("wb") as file:
             with pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -190,14 +232,10 @@ def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> int:
                     if TABLES[table].merge != "none":
                         rows = merged(rows)  # noqa: PLW2901 - fewer of the same
                     rows.sort(key=lambda row: row[1:5])
-                    cells = zip(*(row.cells() for row in rows), strict=True)
-                    arrays = [
-                        pa.array(column, pa.int64()).cast(kind)
-                        if pa.types.is_timestamp(kind)
-                        else pa.array(column, kind)
-                        for column, kind in zip(cells, schema.types, strict=True)
-                    ]
-                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                    for found, bad in _tables(rows, schema):
+                        refused += bad
+                        if found is not None:
+                            writer.write_table(found)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -206,7 +244,29 @@ def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> int:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    return count
+    return count, refused
+
+
+def _tables(rows: list[Row], schema: Any) -> Iterator[tuple[Any, list[Row]]]:
+    """Make tables of rows, as few as it takes to leave out those that cannot be in one."""
+    cells = zip(*(row.cells() for row in rows), strict=True)
+    try:
+        arrays = [
+            pa.array(column, pa.int64()).cast(kind)
+            if pa.types.is_timestamp(kind)
+            else pa.array(column, kind)
+            for column, kind in zip(cells, schema.types, strict=True)
+        ]
+    except (ValueError, TypeError, OverflowError):
+        # Errors of Arrow are of these classes, too.
+        if len(rows) == 1:
+            yield None, rows
+            return
+        half = len(rows) // 2
+        yield from _tables(rows[:half], schema)
+        yield from _tables(rows[half:], schema)
+    else:
+        yield pa.Table.from_arrays(arrays, schema=schema), []
 
 
 def _sync_folder(folder: Path) -> None:
@@ -271,3 +331,19 @@ def _condition(wanted: Wanted) -> pc.Expression | None:
 
 # Times are read as microseconds, as they are everywhere below DataFrames.
 _READ_AS = {**_TYPES, "time": pa.int64()}
+
+
+def wants(wanted: Wanted) -> Callable[[str], bool]:
+    """Give what tells whether a place in a spool may have rows that are wanted."""
+
+    def is_wanted(place: str) -> bool:
+        table, _, period = place.partition("/")
+        begin = micros(_start(period))
+        length = SECONDS["hour" if "T" in period else "day"] * SECOND
+        return (
+            table == wanted.table.name
+            and (wanted.end is None or begin < wanted.end)
+            and (wanted.start is None or begin + length > wanted.start)
+        )
+
+    return is_wanted

@@ -40,6 +40,12 @@ _MARK = "microgrid_sync recording, format 1"
 _MOST_ROWS = 20_000
 """Rows in one transaction."""
 
+_LEAST_ROWS = 500
+"""The same where one has failed several times."""
+
+_LIMITS = {"lock_timeout": 10_000, "statement_timeout": 50_000}
+"""Milliseconds: somebody else's lock, and a statement that never ends, are errors."""
+
 _LOCK = 0x6D69_6372_6F67_7264
 """The advisory lock under which the schema is made: many may begin at once."""
 
@@ -86,7 +92,9 @@ class PostgresqlStore:
         port = f":{given['port']}" if "port" in given else ""
         self._makes_schema = makes_schema
         self._name = f"postgresql://{host or ''}{port}/{database or ''}"
+        self._most = _MOST_ROWS
         self._connection: psycopg.Connection[Any] | None = None
+        self._preparing: psycopg.Connection[Any] | None = None
         # Protects the connection's being replaced; no call to the server is made under it.
         self._lock = threading.Lock()
         self._is_closed = False
@@ -107,7 +115,7 @@ class PostgresqlStore:
             try:
                 self._connect()
             except psycopg.OperationalError as error:
-                if error.sqlstate is None or _is_passing(error):
+                if _is_passing(error):
                     _logger.warning("%s is waited for: %s", self._name, _first_line(error))
                     return
                 raise
@@ -115,17 +123,25 @@ class PostgresqlStore:
     def deliver(self, spool: Spool, *, all_of_it: bool) -> int:
         """See `Store.deliver`; it is always time for all."""
         del all_of_it
-        batches = spool.oldest(_MOST_ROWS)
+        batches = spool.oldest(self._most)
         if not batches:
             return 0
         rows = [row for batch in batches for row in batch.rows]
-        with self._failures():
-            for row, why in self._insert(rows):
-                _logger.error(
-                    "%s refuses a row, which the spool keeps aside: %s; %s",
-                    self._name, escaped(why), escaped(repr(row)[:_LONGEST_ROW]),
-                )  # fmt: skip
-                spool.set_aside([row], why)
+        try:
+            with self._failures():
+                refused = list(self._insert(rows))
+        except StoreError:
+            # One that is slow is asked for less at a time.
+            self._most = max(_LEAST_ROWS, self._most // 2)
+            raise
+        self._most = min(_MOST_ROWS, self._most * 2)
+        if refused:
+            row, why = refused[0]
+            _logger.error(
+                "%s refuses %d rows, which the spool keeps aside, such as %s: %s",
+                self._name, len(refused), escaped(repr(row)[:_LONGEST_ROW]), escaped(why),
+            )  # fmt: skip
+            spool.set_aside([row for row, _ in refused], why)
         spool.remove(batches[-1].number)
         return len(rows)
 
@@ -135,7 +151,9 @@ class PostgresqlStore:
         try:
             with connection.transaction():
                 _insert(connection, rows)
-        except (errors.DataError, errors.IntegrityError) as error:
+        except errors.DataError as error:
+            # A value that is none; what else is wrong, such as a partition that is missing, is
+            # waited for.
             if len(rows) == 1:
                 yield rows[0], _first_line(error)
                 return
@@ -164,12 +182,17 @@ class PostgresqlStore:
         if known is not None and not known.closed and not known.broken:
             return known
         connection = psycopg.connect(**self._parameters, autocommit=True)
+        with self._lock:
+            self._preparing = connection
         try:
+            for name, value in _LIMITS.items():
+                connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
             _prepare(connection, self._name, makes_schema=self._makes_schema)
         except BaseException:
             connection.close()
             raise
         with self._lock:
+            self._preparing = None
             self._connection, is_closed = connection, self._is_closed
         if is_closed:
             connection.close()
@@ -195,7 +218,7 @@ class PostgresqlStore:
     def hurry(self) -> None:
         """See `Store.hurry`: a call that waits for the database ends by an error."""
         with self._lock:
-            connection = self._connection
+            connection = self._connection or self._preparing
         if connection is None or connection.closed:
             return
         # The library's own way to cancel asks a server that may not answer.
@@ -212,12 +235,36 @@ class PostgresqlStore:
         self._let_go()
 
 
-_LONGEST_ROW = 500
+_LONGEST_ROW = 300
+
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not yet accepting",
+    "too many",
+    "connection slots",
+    "terminating connection",
+)
+"""What a server says that will take connections later."""
+
+_OF_SCHEMA = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.DatatypeMismatch,
+    errors.InvalidSchemaName,
+    errors.NotNullViolation,
+    errors.CheckViolation,
+)
 
 
 def _is_passing(error: psycopg.Error) -> bool:
-    """Tell whether a failure is one of a database that starts, ends or is full."""
-    return (error.sqlstate or "")[:2] in {"08", "53", "57", "40"}
+    """Tell whether a failure is one of a database that is away, starts, ends or is full."""
+    if error.sqlstate is not None:
+        return error.sqlstate[:2] in {"08", "53", "57", "40", "55"}
+    # Of a connection that is refused the library tells the server's words alone.
+    text = str(error)
+    return "FATAL" not in text or any(words in text for words in _PASSING)
 
 
 def _first_line(error: BaseException) -> str:
@@ -226,7 +273,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _reason(error: psycopg.Error) -> str:
-    if error.sqlstate is not None and error.sqlstate[:2] in {"42", "3F", "25"}:
+    if isinstance(error, _OF_SCHEMA):
         return f"{_first_line(error)}; the schema {SCHEMA} is not as this program needs it"
     return _first_line(error)
 

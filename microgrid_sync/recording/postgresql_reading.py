@@ -29,7 +29,7 @@ _ALL_OF_A_DAY: dict[Type, LiteralString] = {
 }
 
 
-_AT_ONCE = 7 * 86_400 * SECOND
+_AT_ONCE = 25 * 3600 * SECOND
 """What is read as one array; no value of PostgreSQL's may be longer than 1 GB."""
 
 _YEAR_2000 = micros(datetime(2000, 1, 1, tzinfo=UTC))

@@ -1,14 +1,16 @@
 """Reads recordings back, as pandas DataFrames. It needs the extra ``notebook``."""
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from microgrid_sync.recording.destination import Destination, default_spool, destination_of
-from microgrid_sync.recording.gaps import Coverage, Gap, gaps_of
+from microgrid_sync.recording.gaps import EARLIER, KILLED, Coverage, Gap, gaps_of
 from microgrid_sync.recording.schema import (
     KEY,
     SAMPLE_TABLES,
@@ -18,12 +20,21 @@ from microgrid_sync.recording.schema import (
     Wanted,
     is_of_metric,
     micros,
+    moment_of,
 )
-from microgrid_sync.recording.spool import rows_in
+from microgrid_sync.recording.spool import SpoolError, rows_in
 from microgrid_sync.recording.store import StoreError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_logger = logging.getLogger(__name__)
+
+_KNOWN_FOR = 10.0
+"""Seconds for which it is remembered what sites are made of."""
+
+_PIECE = timedelta(hours=2)
+"""A note of a recorder is of an hour at the most; one that began so long ago has ended."""
 
 _NOW = timedelta(seconds=5)
 """What was recorded so short a time ago is being recorded."""
@@ -52,6 +63,7 @@ class Recording:
         self._source = source
         self._name = name
         self._sites: DataFrame | None = None
+        self._sites_at = 0.0
 
     def __repr__(self) -> str:
         """Name it."""
@@ -76,8 +88,7 @@ class Recording:
     @property
     def sites(self) -> list[str]:
         """The names of the sites."""
-        coverage = self._read("coverage", [], None)
-        return sorted({*self._site_rows()["site"], *coverage["site"]})
+        return sorted({*self._site_rows()["site"]})
 
     def components(self, *, site: str | None = None) -> "DataFrame":
         """Give the components: ``site``, ``component_id``, ``category`` and ``name``."""
@@ -87,7 +98,8 @@ class Recording:
         rows = self._site_rows()
         for name, text in zip(rows["site"], rows["components"], strict=True):
             if site is None or name == site:
-                for one in json.loads(text):
+                # A site that was never heard is there without them.
+                for one in json.loads(text) if isinstance(text, str) else ():
                     found[name, one["component_id"]] = {"site": name, **one}
         columns = ["site", "component_id", "category", "name"]
         return pd.DataFrame([found[key] for key in sorted(found)], columns=columns)
@@ -260,7 +272,9 @@ class Recording:
         self, start: datetime | None, end: datetime | None, *, site: str | None = None
     ) -> list[Gap]:
         """Give the same as values: see `gaps`."""
-        rows = self._read("coverage", ["until", "state", "reason"], site)
+        before = None if start is None else start - _PIECE
+        columns = ["until", "state", "reason"]
+        rows = self._read("coverage", columns, site, start=before, end=end)
         now = datetime.now(UTC)
         coverage = [
             Coverage(
@@ -273,11 +287,28 @@ class Recording:
             for row in rows.itertuples()
         ]
         latest = now if end is None else min(end, now)
+        if before is not None:
+            # Who has been recorded before is there with what he had last, however long ago.
+            coverage += [
+                Coverage(name, "recorded", first, before, EARLIER)
+                for name, first in self._begun(site).items()
+                if first < before
+            ]
         return [
             gap
             for gap in gaps_of(coverage, start, latest)
-            if not (gap.what == "not recorded" and now - gap.start < _NOW)
+            if not (gap.reason == KILLED and now - gap.start < _NOW)
         ]
+
+    def _begun(self, site: str | None) -> dict[str, datetime]:
+        """Give when each site was recorded first."""
+        rows = self._site_rows()
+        first = rows.groupby("site")["timestamp"].min()
+        return {
+            str(name): moment_of(int(time_))
+            for name, time_ in first.items()
+            if site is None or name == site
+        }
 
     def day(self, day: date, zone: str | None) -> tuple[datetime, datetime]:
         """Give the first moment of a day in a time zone, and that after its last one."""
@@ -296,10 +327,9 @@ class Recording:
     def _numbers(
         self, component: int | str | Iterable[int] | None, site: str | None
     ) -> list[int] | None:
-        known = self.components(site=site)
         if component is None:
-            # Databases find the rows of some components faster than those of a time alone.
-            return sorted({*map(int, known["component_id"])}) or None
+            return None
+        known = self.components(site=site)
         if isinstance(component, str):
             category = component.strip().lower().replace("-", "_")
             found = known[known["category"] == category]["component_id"]
@@ -315,10 +345,12 @@ class Recording:
         return numbers
 
     def _site_rows(self) -> "DataFrame":
-        if self._sites is None:
+        now: float = monotonic()
+        if self._sites is None or now - self._sites_at > _KNOWN_FOR:
             table = TABLES["site"]
             rows = self._source.read(Wanted(table, [*table.values]))
             self._sites = rows.sort_values("timestamp")
+            self._sites_at = now
         return self._sites
 
     def _last(self, site: str, column: str) -> Any:
@@ -426,21 +458,29 @@ class _Folder:
         self._parquet = parquet
         self._folder = destination.path
         self._pattern = default_spool(destination, "*").name
-        self._spooled: list[Row] | None = None
+        self._told: set[str] = set()
 
     def read(self, wanted: Wanted) -> "DataFrame":
         """See `_Source.read`."""
         import pandas as pd  # noqa: PLC0415 - an extra
 
         # The spool first: what is moved meanwhile is there twice, and not at all never.
-        spooled = _frame_of(wanted, self._rows())
+        spooled = _frame_of(wanted, self._rows(self._parquet.wants(wanted)))
         found = self._parquet.read(self._folder, wanted)
         frame = pd.concat([found, spooled], ignore_index=True) if len(spooled) else found
         return _without_repeats(frame, wanted.table)
 
-    def _rows(self) -> list[Row]:
-        spools = [*self._folder.glob(self._pattern), *self._folder.glob(".spool.sqlite")]
-        return [row for path in spools for row in rows_in(path)]
+    def _rows(self, wants: Callable[[str], bool]) -> list[Row]:
+        rows: list[Row] = []
+        for path in {*self._folder.glob(self._pattern), *self._folder.glob(".spool.sqlite")}:
+            try:
+                rows += rows_in(path, wants)
+            except SpoolError as error:
+                # Files are there without it.
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    _logger.warning("%s; what is in it alone is left out", error)
+        return rows
 
     def close(self) -> None:
         """See `_Source.close`."""

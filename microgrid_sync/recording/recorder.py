@@ -6,8 +6,8 @@ import math
 import secrets
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,7 +46,7 @@ from microgrid_sync.recording.schema import (
     moment_of,
     tables_of,
 )
-from microgrid_sync.recording.spool import Spool, SpoolError
+from microgrid_sync.recording.spool import Spool, SpoolError, left_behind
 from microgrid_sync.recording.store import Store, StoreError
 from microgrid_sync.tables import none_of
 from microgrid_sync.topology import Topology
@@ -66,6 +66,9 @@ _LOG_INTERVAL = 60.0
 _CALL_TIMEOUT = 60.0
 """Seconds for one delivery; then it is broken off, and tried again."""
 
+_CHECK_TIMEOUT = 5.0
+"""Seconds in which most destinations tell whether they can be used."""
+
 _CLOSE_TIMEOUT = 10.0
 """Seconds at the end for what is still to be delivered; the spool keeps the rest."""
 
@@ -73,7 +76,21 @@ _COVERAGE_INTERVAL = 1.0
 """Seconds between two notes that a site is being recorded."""
 
 _MOST_WAITING = 500_000
-"""Rows that may be in memory while the spool cannot be written; then the oldest are lost."""
+"""Rows that may be in memory while the spool cannot be written, of all sites together; then the
+oldest of those are lost that have more than their share."""
+
+_MOST_OF_A_SITE = 20_000
+"""Values of a site between two batches: who sends more delays no other."""
+
+_SHORTEST = 0.001
+"""Seconds of an interval that has one sample."""
+
+_CLOCK_STEP = 5.0
+"""Seconds by which the machine's clock is off the time that has gone by: it was set, or the machine
+slept."""
+
+_HOUR = timedelta(hours=1)
+"""So long a note of when a site was recorded is at the most."""
 
 _REPORT_INTERVAL = 60.0
 """Seconds after which a report is recorded that has not changed."""
@@ -133,10 +150,13 @@ class _Recorded:
     began_at: float
     """On the monotonic clock."""
 
-    owns_site: bool
     ends: list[Callable[[], object]] = field(default_factory=list)
+    given: int = 0
+    """How many values have come since the last batch."""
+
     silent_since: datetime | None = None
     covered_at: float = -math.inf
+    covered_until: datetime | None = None
     dropped: int = 0
     lost: int = 0
     lost_since: datetime | None = None
@@ -189,30 +209,21 @@ class Recorder:
             ImportError: If an extra is not installed; the text names it.
         """
         self.what = _checked(what)
+        if every is not None and check_timeout(every, "every") < _SHORTEST:
+            raise ValueError(f"every must be at least {_SHORTEST:g} s, not {every!r}")
         self._only = only or Only()
         self._every = None if every is None else check_timeout(every, "every")
         if period not in {"hour", "day"}:
             raise ValueError(f"period must be 'hour' or 'day', not {period!r}")
-        found = destination_of(destination)
-        self._spool: Spool | None = None
-        self._store: Store | None = None
-        if found.kind == "file":
-            self._sink: _Sink = _FileSink(found.path, self.what, replace=replace)
-            self._name = str(found.path)
-        else:
-            path = default_spool(found, share) if spool is None else Path(spool)
-            self._store = store_of(found, period)
-            self._store.check()
-            self._spool = Spool(path)
-            self._sink = _SpoolSink(self._spool, self._store)
-            self._name = self._store.name
+        self._name, self._sink, self._spool, self._store = _opened(
+            destination_of(destination), self.what, spool, period, share=share, replace=replace
+        )
         self._run = secrets.randbits(31)
-        # Protects the five below, which other threads change; nothing is called under it.
+        # Protects the three below, and how much each site has given, which other threads change;
+        # nothing is called under it.
         self._lock = threading.Lock()
         self._given: list[_Given] = []
-        self._given_count = 0
         self._sites: tuple[_Recorded, ...] = ()
-        self._leaving: list[_Recorded] = []
         self._is_closing = False
         # The recorder's thread's own.
         self._sequences = Sequences()
@@ -225,6 +236,8 @@ class Recorder:
         self._delivered = 0
         self._error: str | None = None
         self._call_began: float | None = None
+        self._refused: BaseException | None = None
+        self._checked = threading.Event()
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._end_delivery = threading.Event()
@@ -238,6 +251,11 @@ class Recorder:
         self._thread.start()
         if self._deliverer is not None:
             self._deliverer.start()
+            # A destination that does not answer is waited for later.
+            self._checked.wait(_CHECK_TIMEOUT)
+            if self._refused is not None:
+                self.close()
+                raise self._refused
 
     def __repr__(self) -> str:
         """Say where it records to."""
@@ -273,20 +291,7 @@ class Recorder:
         """
         owns_site = not isinstance(site, LiveSite)
         live = site if isinstance(site, LiveSite) else LiveSite(site, name=name)
-        one = _Recorded(live, datetime.now(UTC), time.monotonic(), owns_site)
-        with self._lock:
-            is_closed = self._is_closing
-            is_known = any(known.site.name == live.name for known in self._sites)
-            if not is_closed and not is_known:
-                self._sites = (*self._sites, one)
-        if is_closed or is_known:
-            if owns_site:
-                live.close()
-            if is_closed:
-                raise RuntimeError(f"the recorder to {self._name} is closed")
-            raise ValueError(
-                f"a site {live.name!r} is recorded already; give each a name of its own"
-            )
+        one = _Recorded(live, datetime.now(UTC), time.monotonic())
         one.ends.append(live.tap(lambda source, values: self._take(one, source, values)))
         if "set-points" in self.what:
             one.ends.append(
@@ -294,6 +299,17 @@ class Recorder:
             )
         if owns_site:
             one.ends.append(live.close)
+        with self._lock:
+            is_closed = self._is_closing
+            is_known = any(known.site.name == live.name for known in self._sites)
+            if not is_closed and not is_known:
+                self._sites = (*self._sites, one)
+                return
+        for end in one.ends:
+            end()
+        if is_closed:
+            raise RuntimeError(f"the recorder to {self._name} is closed")
+        raise ValueError(f"a site {live.name!r} is recorded already; give each a name of its own")
 
     def close(self, reason: str = "the recorder was closed") -> None:
         """Write down what is there, and deliver it. Any number of times.
@@ -304,31 +320,33 @@ class Recorder:
         with self._lock:
             is_first, self._is_closing = not self._is_closing, True
             sites = self._sites
-        for one in sites:
-            one.ended = one.ended or reason
-        if is_first:
-            for one in sites:
-                for end in one.ends:
-                    end()
-        self._wake.set()
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         current = threading.current_thread()
-        if self._thread is not current:
-            self._thread.join(_CLOSE_TIMEOUT)
+        if not is_first or current in {self._thread, self._deliverer}:
+            # Somebody else sees to it.
+            if current not in {self._thread, self._deliverer}:
+                self._closed.wait(_CLOSE_TIMEOUT)
+            return
+        for one in sites:
+            one.ended = reason
+        for one in sites:
+            for end in one.ends:
+                end()
+        self._wake.set()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         self._end_delivery.set()
-        if self._deliverer is not None and self._deliverer is not current:
-            self._deliverer.join(_CLOSE_TIMEOUT)
-            if self._deliverer.is_alive() and self._store is not None:
+        if self._deliverer is not None and self._store is not None:
+            self._deliverer.join(max(1.0, deadline - time.monotonic()))
+            if self._deliverer.is_alive():
                 self._store.hurry()
                 self._deliverer.join(1.0)
+            self._store.close()
+        if self._spool is not None:
+            # What is left is told to the end.
+            with contextlib.suppress(SpoolError):
+                self._waited = self._spool.waiting()
+            self._spool.close()
         self._closed.set()
-        if is_first:
-            if self._store is not None:
-                self._store.close()
-            if self._spool is not None:
-                # What is left is told to the end.
-                with contextlib.suppress(SpoolError):
-                    self._waited = self._spool.waiting()
-                self._spool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -350,9 +368,9 @@ class Recorder:
     def _take(self, one: _Recorded, source: str, values: list[Any]) -> None:
         given = _Given(one, source, values, datetime.now(UTC))
         with self._lock:
-            if self._given_count < _MOST_WAITING:
+            if one.given < _MOST_OF_A_SITE:
                 self._given.append(given)
-                self._given_count += len(values)
+                one.given += len(values)
                 return
             one.lost += len(values)
             one.why_lost = "more came than could be written"
@@ -363,54 +381,96 @@ class Recorder:
         while True:
             self._wake.wait(_BATCH_INTERVAL)
             with self._lock:
-                given, self._given, self._given_count = self._given, [], 0
+                given, self._given = self._given, []
+                for one in self._sites:
+                    one.given = 0
                 is_closing = self._is_closing
-            try:
-                self._turn(given, time.monotonic(), is_last=is_closing)
-            except Exception:
-                # A defect of ours must not end everything for good.
-                _logger.exception("%s: what has come cannot be recorded; it goes on", self._name)
+            now = time.monotonic()
+            for what in given:
+                self._note(what.site, self._rows(what, now))
+            for one in self._sites:
+                self._note(one, self._about(one, now, is_last=is_closing))
+            self._write(now)
             self._watch_delivery(time.monotonic())
             if is_closing:
-                self._sink.close()
+                self._end_sink()
                 return
 
-    def _turn(self, given: list[_Given], now: float, *, is_last: bool) -> None:
-        rows = self._waiting
-        self._waiting = []
-        for one in given:
-            rows += self._rows(one, now)
-        for site in self._sites:
-            rows += self._about(site, now, is_last=is_last)
+    def _note(self, one: _Recorded, rows: Iterable[Row]) -> None:
+        """Add rows to those that are to be written; what is wrong with one site is its own."""
+        try:
+            self._waiting += rows
+        except Exception as error:
+            # A defect of ours, or a value that nobody has thought of, must not end everything.
+            one.lost += 1
+            one.why_lost = f"it cannot be recorded: {error}"
+            if self._is_due("defect", time.monotonic()):
+                _logger.exception("%s: something cannot be recorded; it goes on", one.site.name)
+
+    def _write(self, now: float) -> None:
         # Totals of the same second are one row.
-        rows = _merged(rows)
-        if not rows:
+        self._waiting = _merged(self._waiting)
+        if not self._waiting:
             return
         try:
-            self._sink.add(rows)
+            self._sink.add(self._waiting)
         except OSError as error:
-            self._keep(rows, str(error), now)
+            self._keep(str(error), now)
+            return
+        except Exception:
+            _logger.exception("%s: rows cannot be written together; each is tried", self._name)
+            self._write_each()
         else:
-            self._recorded += len(rows)
-            if "sink" in self._told:
-                del self._told["sink"]
-                _logger.warning("%s: rows can be written again", self._name)
+            self._recorded += len(self._waiting)
+        self._waiting = []
+        if self._told.pop("sink", None) is not None:
+            _logger.warning("%s: rows can be written again", self._name)
 
-    def _keep(self, rows: list[Row], why: str, now: float) -> None:
+    def _write_each(self) -> None:
+        """Write what can be written of rows of which one cannot."""
+        for row in self._waiting:
+            try:
+                self._sink.add([row])
+            except Exception as error:  # noqa: BLE001 - it is told as lost
+                self._note_lost(row.site, 1, str(error))
+            else:
+                self._recorded += 1
+
+    def _note_lost(self, name: str, count: int, why: str) -> None:
+        for one in self._sites:
+            if one.site.name == name:
+                one.lost += count
+                one.why_lost = why
+
+    def _end_sink(self) -> None:
+        try:
+            self._sink.close()
+        except OSError as error:
+            self._error = str(error)
+            _logger.error("%s cannot be finished: %s", self._name, error)
+
+    def _is_due(self, what: str, now: float) -> bool:
+        """Tell whether a line is due that says the same as one before."""
+        is_due = now - self._told.get(what, -math.inf) >= _LOG_INTERVAL
+        if is_due:
+            self._told[what] = now
+        return is_due
+
+    def _keep(self, why: str, now: float) -> None:
         """Keep what could not be written, as much as there is room for."""
-        too_many = len(rows) - _MOST_WAITING
-        if too_many > 0:
-            sites = {one.site.name: one for one in self._sites}
-            for row in rows[:too_many]:
-                one = sites.get(row.site)
-                if one is not None:
-                    one.lost += 1
-                    one.why_lost = why
-            rows = rows[too_many:]
-        self._waiting = rows
-        if now - self._told.get("sink", -math.inf) >= _LOG_INTERVAL:
-            self._told["sink"] = now
-            _logger.error("%s; %d rows wait in memory", why, len(rows))
+        if len(self._waiting) > _MOST_WAITING:
+            share = _MOST_WAITING // max(1, len(self._sites))
+            counts = Counter(row.site for row in self._waiting)
+            kept = []
+            for row in self._waiting:
+                if counts[row.site] > share:
+                    counts[row.site] -= 1
+                    self._note_lost(row.site, 1, why)
+                else:
+                    kept.append(row)
+            self._waiting = kept
+        if self._is_due("sink", now):
+            _logger.error("%s; %d rows wait in memory", why, len(self._waiting))
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
         """Give the rows of what has come."""
@@ -460,26 +520,35 @@ class Recorder:
         """Say that a site is recorded, is silent, has lost something, and what it is made of."""
         if now - one.covered_at < _COVERAGE_INTERVAL and not is_last:
             return
-        one.covered_at = now
         name, moment = one.site.name, datetime.now(UTC)
-        yield coverage_row(name, self._run, "recorded", one.since, moment, reason=one.ended)
+        if one.covered_until is None:
+            # That it is recorded is known, though it may never be heard.
+            yield site_row(name, one.site.client.server_url, None, None, fuse_a=None, now=moment)
+        else:
+            gone = timedelta(seconds=now - one.covered_at)
+            if abs(moment - one.covered_until - gone) > timedelta(seconds=_CLOCK_STEP):
+                # In between nothing was recorded, whatever the clock says.
+                one.since = moment
+                one.silent_since = one.silent_since and moment
+        one.covered_at, one.covered_until = now, moment
+        one.since = yield from self._pieces(one, "recorded", one.since, moment, one.ended)
         silence = _silence(one, now)
         if silence is None:
             one.silent_since = None
         else:
-            one.silent_since = one.silent_since or moment - timedelta(seconds=silence)
-            yield coverage_row(
-                name, self._run, "silent", one.silent_since, moment, reason="the site was not heard"
+            since = one.silent_since or moment - timedelta(seconds=silence)
+            one.silent_since = yield from self._pieces(
+                one, "silent", since, moment, "the site was not heard"
             )
+        with self._lock:
+            lost, why, one.lost, one.why_lost = one.lost, one.why_lost, 0, ""
         dropped = one.site.dropped
-        lost = one.lost + dropped - one.dropped
+        lost, one.dropped = lost + dropped - one.dropped, dropped
         if lost:
-            why = one.why_lost or "values came faster than they were taken"
-            one.lost_since = one.lost_since or moment
             self._lost += lost
-            one.lost, one.dropped, one.why_lost = 0, dropped, ""
-            reason = f"{lost} values and more: {why}"
-            yield coverage_row(name, self._run, "lost", one.lost_since, moment, reason=reason)
+            reason = f"{lost} values and more: {why or 'they came faster than they were taken'}"
+            since = one.lost_since or moment
+            one.lost_since = yield from self._pieces(one, "lost", since, moment, reason)
         else:
             one.lost_since = None
         microgrid = one.site.microgrid
@@ -498,6 +567,18 @@ class Recorder:
                 now=moment,
             )
 
+    def _pieces(
+        self, one: _Recorded, state: str, since: datetime, until: datetime, reason: str | None
+    ) -> Generator[Row, None, datetime]:
+        """Note a state in pieces of the clock's hours; give when the one that goes on began."""
+        name = one.site.name
+        while (end := since.replace(minute=0, second=0, microsecond=0) + _HOUR) <= until:
+            why = None if state == "recorded" else reason
+            yield coverage_row(name, self._run, state, since, end, reason=why)
+            since = end
+        yield coverage_row(name, self._run, state, since, until, reason=reason)
+        return since
+
     def _watch_delivery(self, now: float) -> None:
         began = self._call_began
         if self._store is not None and began is not None and now - began >= _CALL_TIMEOUT:
@@ -510,6 +591,13 @@ class Recorder:
         assert self._store is not None and self._spool is not None  # noqa: PT018, S101 - for the types alone
         pause = _DELIVERY_INTERVAL
         told_at = -math.inf
+        self._call_began = time.monotonic()
+        try:
+            self._store.check()
+        except Exception as error:  # noqa: BLE001 - whoever makes the recorder is told
+            self._refused = error
+        finally:
+            self._checked.set()
         while not self._closed.is_set():
             is_end = self._end_delivery.wait(pause)
             self._call_began = time.monotonic()
@@ -518,7 +606,9 @@ class Recorder:
             except Exception as error:
                 now = time.monotonic()
                 said = str(error)
-                if said != self._error or now - told_at >= _LOG_INTERVAL:
+                is_news = said != self._error or now - told_at >= _LOG_INTERVAL
+                # At the end it is told how much is left.
+                if is_news and not is_end:
                     told_at = now
                     is_known = isinstance(error, StoreError | SpoolError)
                     _logger.warning("%s; the spool keeps what comes", said, exc_info=not is_known)
@@ -601,6 +691,41 @@ class Only:
         return row._replace(values=cells)
 
 
+class _Opened(NamedTuple):
+    """What a recorder writes to."""
+
+    name: str
+    sink: _Sink
+    spool: Spool | None
+    store: Store | None
+
+
+def _opened(
+    found: Destination,
+    what: Iterable[What],
+    spool: str | Path | None,
+    period: str,
+    *,
+    share: str,
+    replace: bool,
+) -> _Opened:
+    """Open a file, or a spool for a destination that is still to be looked at."""
+    if found.kind == "file":
+        sink = _FileSink(found.path, what, replace=replace)
+        return _Opened(str(found.path), sink, None, None)
+    store = store_of(found, period)
+    path = default_spool(found, share) if spool is None else Path(spool)
+    opened = Spool(path)
+    pattern = default_spool(found, "*").name.replace("-*", "*")
+    for other, count in left_behind(path, pattern):
+        _logger.warning(
+            "%d rows wait in the spool %s, which nobody uses: record to %s with --spool %s for a "
+            "moment",
+            count, other, store.name, other,
+        )  # fmt: skip
+    return _Opened(store.name, _SpoolSink(opened, store), opened, store)
+
+
 class _SpoolSink:
     """Rows that go into the spool."""
 
@@ -630,12 +755,12 @@ class _FileSink:
 
     def add(self, rows: Sequence[Row]) -> None:
         """See `_Sink.add`."""
-        for row in rows:
-            self._file.write({"table": row.table} | jsonable(_shown(row)))
+        self._file.write_all({"table": row.table} | jsonable(_shown(row)) for row in rows)
 
     def close(self) -> None:
         """See `_Sink.close`."""
-        self._file.finish()
+        with self._file:
+            self._file.finish()
 
 
 def _shown(row: Row) -> dict[str, Any]:

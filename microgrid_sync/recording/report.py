@@ -26,6 +26,9 @@ _LEAST_ENERGY = 100.0
 _LEAST_POWER = 100.0
 """W: who draws less does not charge."""
 
+_UNKNOWN_FOR = 5
+"""Samples without the state of the cable, in which it is what it was."""
+
 _WAS_PLUGGED = ("ev_plugged", "ev_locked")
 
 _KINDS = {
@@ -221,7 +224,9 @@ def _peaks(totals: "DataFrame", fuse: float | None) -> Iterator[Peak]:
 
 def _charges(number: int, name: str, rows: "DataFrame") -> Iterator[Charge]:
     """Find the cars at one charger."""
-    plugged = rows["cable_state"].isin(_WAS_PLUGGED).to_numpy()
+    # A sample without a state does not make two cars of one.
+    cables = rows["cable_state"].replace("unspecified", None).ffill(limit=_UNKNOWN_FOR)
+    plugged = cables.isin(_WAS_PLUGGED).to_numpy()
     watts = rows["active_power_w"].fillna(0.0).to_numpy()
     if not plugged.any() and (watts >= _LEAST_POWER).any():
         # A server that says nothing of the cable: who draws is there.

@@ -1,5 +1,6 @@
 """Makes the rows of a recording of what a site says. Pure."""
 
+import hashlib
 import json
 import math
 import zlib
@@ -20,29 +21,27 @@ _PLACES = {name: place for place, name in enumerate(TOTALS)}
 
 
 class Sequences:
-    """Numbers the samples of each component that have the same timestamp. One thread uses it.
+    """Numbers samples that have the same timestamp. One thread uses it.
 
-    A sample that is sent once more, as servers do when a stream begins, has the number that it had
-    before: what is different of two samples is part of the number. So nothing is twice, whoever
-    records it how often, and nothing is missing where a server's clock stands still.
+    The number is made of what is in a sample. So one that is sent once more, as servers do when a
+    stream begins, is the same for whoever records it how often; and nothing is missing where a
+    server's clock stands still.
     """
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._last: dict[tuple[str, str, int], tuple[int, int, int]] = {}
+        self._last: dict[tuple[str, str, int], tuple[int, int]] = {}
 
     def next(self, row: Row) -> Row | None:
         """Give a row its number; ``None`` if it is the one before once more."""
         source = row.table, row.site, row.component_id
-        check = zlib.crc32(msgspec.msgpack.encode(row.values))
-        before = self._last.get(source)
-        nth = 0
-        if before is not None and before[0] == row.timestamp:
-            if before[2] == check:
-                return None
-            nth = before[1] + 1
-        self._last[source] = row.timestamp, nth, check
-        return row._replace(sequence=nth << 32 | check)
+        text = msgspec.msgpack.encode(row.values)
+        # Positive, as large as databases have integers.
+        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+        if self._last.get(source) == (row.timestamp, number):
+            return None
+        self._last[source] = row.timestamp, number
+        return row._replace(sequence=number)
 
 
 def sample_row(site: str, value: Any) -> Row:
@@ -106,7 +105,7 @@ def set_point_row(
 
 
 def site_row(
-    site: str, url: str, metadata: Metadata | None, components: Iterable[Component], *,
+    site: str, url: str, metadata: Metadata | None, components: Iterable[Component] | None, *,
     fuse_a: float | None, now: datetime,
 ) -> Row:  # fmt: skip
     """Give the row of what a site is made of.
@@ -115,7 +114,7 @@ def site_row(
         site: The site.
         url: Its URL.
         metadata: Where it is; ``None`` if that is not known.
-        components: Its components.
+        components: Its components; ``None`` if they are not known.
         fuse_a: What its main fuse is rated; ``None`` if that is not known.
         now: Since when that is known.
     """
@@ -126,9 +125,14 @@ def site_row(
             "category": one.category.name.lower(),
             "name": None if one.name is None else _text(one.name),
         }
-        for one in sorted(components, key=lambda one: one.component_id)
+        for one in sorted(components or (), key=lambda one: one.component_id)
     ]
-    cells = [_text(url), None if zone is None else zone.key, fuse_a, _json(listed)]
+    cells = [
+        _text(url),
+        None if zone is None else zone.key,
+        fuse_a,
+        None if components is None else _json(listed),
+    ]
     return Row("site", site, 0, micros(now), 0, cells)
 
 

@@ -3,11 +3,12 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,7 +21,14 @@ _FORMAT = 1
 _BUSY_TIMEOUT = 5.0
 """Seconds for the spool's other thread to end what it writes: it does so in milliseconds."""
 
-_MOST_PAGES = 4000
+_CLOSE = 2.0
+"""Seconds at the end for a disk that hangs."""
+
+_RESERVE = 32_000_000
+"""Bytes that stay free on the disk, or a third of a small one: without them nothing could be
+removed from a spool that has filled it."""
+
+_MOST_PAGES = 256
 """Pages that are given back to the disk at a time."""
 
 _decoder = msgspec.msgpack.Decoder(list[Row])
@@ -86,6 +94,8 @@ class Spool:
         )
         # Each batch is on the disk, not only on its way there.
         connection.execute("PRAGMA synchronous = FULL")
+        # Its log stays small, so that a full disk has room for it.
+        connection.execute("PRAGMA wal_autocheckpoint = 128")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -124,8 +134,26 @@ class Spool:
             SpoolError: If they cannot be written; then none of them is.
         """
         batches = [(place, len(rows), _packed(rows)) for place, rows in groups.items()]
+        self._keep_reserve()
         with self._adding, self._transaction(self._writer) as writer:
             writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
+
+    def _keep_reserve(self) -> None:
+        """Leave room on the disk for what removes rows, which needs some itself.
+
+        Raises:
+            SpoolError: If there is too little.
+        """
+        try:
+            disk = shutil.disk_usage(self.path.parent)
+        except OSError as error:
+            raise SpoolError(f"the spool {self.path} cannot be written: {_why(error)}") from error
+        reserve = min(_RESERVE, disk.total // 3)
+        if disk.free < reserve:
+            raise SpoolError(
+                f"the spool {self.path} cannot be written: database or disk is full; "
+                f"{disk.free / 1e6:.1f} MB are free, and {reserve / 1e6:.1f} MB stay so"
+            )
 
     # The thread that takes
 
@@ -190,8 +218,10 @@ class Spool:
                 reader.execute("DELETE FROM batch WHERE number <= ?", (last,))
             else:
                 reader.execute("DELETE FROM batch WHERE place = ? AND number <= ?", (place, last))
-        with self._taking, self._failures(self._reader, "written") as reader:
-            reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
+        with self._taking, contextlib.suppress(sqlite3.Error):
+            # What is free may be given back another time.
+            if self._reader is not None:
+                self._reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
 
     def set_aside(self, rows: Sequence[Row], why: str) -> None:
         """Keep rows that the destination will never take, so that those behind them get there.
@@ -231,15 +261,26 @@ class Spool:
                 raise
 
     def close(self) -> None:
-        """Close it. Any number of times."""
-        with self._adding, self._taking:
-            for connection in (self._reader, self._writer):
-                if connection is not None:
-                    connection.close()
-            self._reader = self._writer = None
-            if self._lock_file >= 0:
-                os.close(self._lock_file)
-                self._lock_file = -1
+        """Close it. Any number of times.
+
+        Where a disk hangs, whoever waits for it keeps it open.
+        """
+        locks = [lock for lock in (self._adding, self._taking) if lock.acquire(timeout=_CLOSE)]
+        try:
+            if len(locks) == 2:
+                self._close()
+        finally:
+            for lock in locks:
+                lock.release()
+
+    def _close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
 
     def __enter__(self) -> Self:
         return self
@@ -249,18 +290,55 @@ class Spool:
         self.close()
 
 
-def rows_in(path: Path) -> list[Row]:
+def rows_in(path: Path, wants: Callable[[str], bool] = lambda place: True) -> list[Row]:
     """Read what is in a spool that another process may be writing to.
+
+    Args:
+        path: The spool.
+        wants: Tells of which places.
 
     Raises:
         SpoolError: If it cannot be read.
     """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() and not os.access(path.parent, os.W_OK):
+        # Who may not write there cannot read it otherwise; without its log nobody writes.
+        uri += "&immutable=1"
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            bodies = connection.execute("SELECT body FROM batch ORDER BY number").fetchall()
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            places = [one for (one,) in connection.execute("SELECT DISTINCT place FROM batch")]
+            bodies = [
+                body
+                for place in filter(wants, places)
+                for (body,) in connection.execute(
+                    "SELECT body FROM batch WHERE place = ? ORDER BY number", (place,)
+                )
+            ]
     except sqlite3.Error as error:
         raise SpoolError(f"the spool {path} cannot be read: {error}") from error
-    return [row for (body,) in bodies for row in _unpacked(body)]
+    return [row for body in bodies for row in _unpacked(body)]
+
+
+def left_behind(path: Path, pattern: str) -> Iterator[tuple[Path, int]]:
+    """Find spools beside one, which nobody uses and that have rows, and how many they have.
+
+    Args:
+        path: The spool that is used.
+        pattern: What the names of the others are like.
+    """
+    for other in sorted(path.parent.glob(pattern)):
+        if other == path:
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(f"{other}.lock", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                count = len(rows_in(other))
+                if count:
+                    yield other, count
+            finally:
+                os.close(descriptor)
 
 
 def _locked(path: Path) -> int:

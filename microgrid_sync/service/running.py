@@ -72,7 +72,7 @@ def running_sites(
     _check(config, kinds)
     own = [kind for kind in kinds if kind in {"modbus", "mqtt"}]
     with contextlib.ExitStack() as stack:
-        prometheus = _prometheus(config.prometheus or PrometheusTable(), stack, kinds)
+        prometheus = _prometheus(config, stack, kinds)
         ends = stack.enter_context(_ending_together())
         recorder = None
         if "record" in kinds and config.record is not None:
@@ -150,7 +150,7 @@ def _recorder(
         every=table.every,
         spool=None if table.spool is None else config.folder / Path(table.spool).expanduser(),
         period=table.period,
-        share=config.share,
+        share="" if config.share is None else f"{config.share.part}-of-{config.share.of}",
         only=only,
         replace=replaces_file,
     )
@@ -172,13 +172,17 @@ def _check(config: SitesConfig, kinds: Collection[str]) -> None:
 
 
 def _prometheus(
-    table: PrometheusTable, stack: contextlib.ExitStack, kinds: Collection[str]
+    config: SitesConfig, stack: contextlib.ExitStack, kinds: Collection[str]
 ) -> "PrometheusGateway | None":
     if "prometheus" not in kinds:
         return None
+    table = config.prometheus or PrometheusTable()
+    port = table.port
+    if table.each_share_has_its_port and port and config.share is not None:
+        port += config.share.part - 1
     from microgrid_sync.gateways.prometheus import PrometheusGateway  # noqa: PLC0415 - an extra
 
-    return stack.enter_context(PrometheusGateway(host=table.host, port=table.port))
+    return stack.enter_context(PrometheusGateway(host=table.host, port=port))
 
 
 def _figures(recorder: Recorder) -> "list[Figure]":

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -95,8 +95,8 @@ class SitesConfig:
     folder: Path
     """What the paths of files are relative to."""
 
-    share: str = ""
-    """Which share of a list this is, such as ``3-of-8``; empty for all of it."""
+    share: "Share | None" = None
+    """Which share of a list this is; ``None`` for all of it."""
 
     def chosen(self, names: Iterable[str]) -> "SitesConfig":
         """Give those of some names.
@@ -109,21 +109,12 @@ class SitesConfig:
         for name in wanted:
             if name not in known:
                 raise ValueError(f"there is no site {shown(name)}{_listed(name, known)}")
-        return self._with([site for site in self.sites if site.name in wanted])
+        return replace(self, sites=tuple(site for site in self.sites if site.name in wanted))
 
     def shared(self, share: "Share") -> "SitesConfig":
         """Give a share: of each site's place in the list, counted round."""
         mine = self.sites[share.part - 1 :: share.of]
-        return self._with(mine, f"{share.part}-of-{share.of}")
-
-    def _with(self, sites: Sequence[SiteConfig], share: str | None = None) -> "SitesConfig":
-        return SitesConfig(
-            tuple(sites),
-            self.prometheus,
-            self.record,
-            self.folder,
-            self.share if share is None else share,
-        )
+        return replace(self, sites=mine, share=share)
 
 
 def _listed(name: str, known: Sequence[str]) -> str:
@@ -143,6 +134,10 @@ class Share(NamedTuple):
     """From 1."""
 
     of: int
+
+    def __str__(self) -> str:
+        """Write it as it is read."""
+        return f"{self.part}/{self.of}"
 
 
 def share_of(text: str) -> Share:

@@ -14,12 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import psycopg
 import pytest
 
 from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.recording.postgresql import PostgresqlStore
 from microgrid_sync.recording.schema import Row
-from microgrid_sync.recording.spool import Spool
+from microgrid_sync.recording.spool import Spool, rows_in
+from microgrid_sync.recording.store import StoreError
 from microgrid_sync.simulator import Simulator
 from microgrid_sync.snapshot import open_all
 from tests.integration.database import Database
@@ -300,3 +302,52 @@ def test_commands_read_the_database(database: Database, api: str) -> None:
     gaps = subprocess.run([*command, "gaps", database.url, "--json"], capture_output=True,
                           check=True, text=True)  # fmt: skip
     assert isinstance(json.loads(gaps.stdout)["gaps"], list)
+
+
+def test_a_database_that_is_not_there_is_an_error_and_one_that_is_locked_is_waited_for(
+    tmp_path: Path, database: Database, api: str
+) -> None:
+    with Simulator("demo", api=[api], sample_interval=0.1, start=datetime.now(UTC)) as simulator:
+        code, said = RecorderProcess(tmp_path, simulator.url, f"{database.url}x").run()
+        assert code == 1
+        assert 'database "postgresx" does not exist' in said
+        assert said.count("\n") == 1
+        PostgresqlStore(database.url).check()
+        with psycopg.connect(database.url) as other:
+            # As VACUUM FULL has it.
+            other.execute("LOCK TABLE microgrid.meter IN ACCESS EXCLUSIVE MODE")
+            with RecorderProcess(tmp_path, simulator.url, database.url) as recorder:
+                assert eventually(lambda: "Recording site to" in recorder.log.read_text())
+                spool = tmp_path / "spool.sqlite"
+                assert eventually(lambda: len(rows_in(spool)) > 200)
+                assert recorder.end(signal.SIGINT) == 0
+                assert "wait in the spool" in recorder.log.read_text()
+                assert "Traceback" not in recorder.log.read_text()
+        with RecorderProcess(tmp_path, simulator.url, database.url) as recorder:
+            assert eventually(lambda: _has_rows(database))
+            assert recorder.end() == 0
+        assert not rows_in(spool)
+
+
+def test_rows_without_a_partition_wait_for_one(
+    tmp_path: Path, database: Database, api: str
+) -> None:
+    del api
+    store = PostgresqlStore(database.url)
+    store.check()
+    database.ask("DROP TABLE microgrid.result CASCADE")
+    columns = "site text NOT NULL, timestamp timestamptz NOT NULL, sequence bigint NOT NULL"
+    values = "target_power_w float8, allocated_w float8, result text, details jsonb"
+    key = "PRIMARY KEY (site, timestamp, sequence)"
+    database.ask(
+        f"CREATE TABLE microgrid.result ({columns}, {values}, {key}) PARTITION BY RANGE (timestamp)"
+    )
+    with Spool(tmp_path / "other.sqlite") as spool:
+        spool.add({"result": [Row("result", "s", 0, 10**15, 7, [1.0, 1.0, "Success", "{}"])]})
+        with pytest.raises(StoreError, match="no partition"):
+            store.deliver(spool, all_of_it=True)
+        assert spool.waiting() == 1
+        database.ask("CREATE TABLE microgrid.all PARTITION OF microgrid.result DEFAULT")
+        assert store.deliver(spool, all_of_it=True) == 1
+    store.close()
+    assert database.ask("SELECT count(*) FROM microgrid.result") == [(1,)]

@@ -1,17 +1,25 @@
 """A recorder, and what it has recorded, with simulated sites over TCP."""
 
 import csv
+import itertools
 import json
 import math
+import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import LiveSite
-from microgrid_sync.recording.recorder import Only
+from microgrid_sync.recording.parquet import ParquetStore
+from microgrid_sync.recording.recorder import Only, _Recorded
+from microgrid_sync.recording.rows import sample_row
+from microgrid_sync.recording.schema import Row, moment_of
+from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import StoreError
 from microgrid_sync.simulator import Simulator
 from microgrid_sync.snapshot import open_all
@@ -149,7 +157,8 @@ def test_some_of_it_alone(tmp_path: Path, api: str) -> None:
         assert {*frame["component_id"]} == {2, 7, 8}
         assert frame["active_power_w"].notna().all()
         assert frame["frequency_hz"].isna().all()
-        steps = frame[frame["component_id"] == 7].index.to_series().diff().dropna()
+        # The first one was somewhere in its interval.
+        steps = frame[frame["component_id"] == 7].index.to_series().diff().dropna()[1:]
     assert steps.min() >= timedelta(seconds=0.1)
     assert timedelta(seconds=0.15) < steps.median() < timedelta(seconds=0.25)
 
@@ -205,15 +214,11 @@ def test_what_cannot_be_written_waits_and_is_told_when_it_is_lost(
     ):
         recorder.record(client, name="site")
         assert eventually(lambda: recorder.stats.recorded > 50)
-        spool = recorder._spool
-        assert spool is not None
-        assert spool._writer is not None
-        # The disk is as full as SQLite can be told that it is.
-        pages = spool._writer.execute("PRAGMA page_count").fetchone()[0]
-        spool._writer.execute(f"PRAGMA max_page_count = {pages}")
-        assert eventually(lambda: "database or disk is full" in caplog.text)
-        assert eventually(lambda: recorder.stats.lost > 0)
-        spool._writer.execute("PRAGMA max_page_count = 1000000")
+        with monkeypatch.context() as patched:
+            # As much must stay free as is nowhere.
+            patched.setattr("microgrid_sync.recording.spool.shutil.disk_usage", _full)
+            assert eventually(lambda: "database or disk is full" in caplog.text)
+            assert eventually(lambda: recorder.stats.lost > 0)
         assert eventually(lambda: "rows can be written again" in caplog.text)
     assert caplog.text.count("database or disk is full") == 1
     with recording.open(folder) as opened:
@@ -222,16 +227,21 @@ def test_what_cannot_be_written_waits_and_is_told_when_it_is_lost(
     assert "database or disk is full" in lost[0].reason
 
 
+def _full(_: object) -> Any:
+    return SimpleNamespace(total=10**9, free=1000)
+
+
 def test_wrong_arguments_are_errors_before_anything_is_opened(tmp_path: Path, api: str) -> None:
     del api
     for options, words in (
         ({"what": ["sample"]}, "may be samples, totals, results, set-points, not 'sample'"),
         ({"what": []}, "not nothing"),
         ({"every": -1.0}, "every"),
+        ({"every": 1e-7}, "every must be at least"),
         ({"period": "week"}, "period must be 'hour' or 'day', not 'week'"),
     ):
         with pytest.raises(ValueError, match=words):
-            recording.Recorder(tmp_path / "data.parquet", **options)  # type: ignore[arg-type] # wrong on purpose
+            recording.Recorder(tmp_path / "data.parquet", **options)
     for destination in ("data", "http://x/y", "mysql://user:secret@host/db"):
         with pytest.raises(ValueError, match="it may be a file that ends in"):
             recording.Recorder(destination)
@@ -265,3 +275,165 @@ def test_files_of_records_that_were_made_for_one_site_are_read(tmp_path: Path, a
         recording.open(tmp_path / "no.csv")
     with pytest.raises(FileNotFoundError, match=r"there is no file '.*none\.csv'"):
         recording.open(tmp_path / "none.csv")
+
+
+def test_what_one_site_sends_does_not_stop_another(
+    tmp_path: Path, api: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_sometimes(site: str, value: Any) -> Any:
+        if site == "bad":
+            raise ArithmeticError("nobody has thought of this")
+        return sample_row(site, value)
+
+    monkeypatch.setattr("microgrid_sync.recording.recorder.sample_row", fail_sometimes)
+    folder = tmp_path / "odd # folder?"
+    folder.mkdir()
+    with (
+        simulator(api) as one,
+        simulator(api) as other,
+        MicrogridApiClient(one.url) as good,
+        MicrogridApiClient(other.url) as bad,
+        recording.Recorder(folder) as recorder,
+    ):
+        recorder.record(good, name="good")
+        recorder.record(bad, name="bad")
+        assert eventually(lambda: recorder.stats.recorded > 300)
+        assert eventually(lambda: recorder.stats.lost > 0)
+        with recording.open(folder) as opened:
+            assert opened.sites == ["bad", "good"]
+            assert len(opened.samples(site="good")) > 50
+            assert opened.samples(site="bad").empty
+    assert caplog.text.count("Traceback") == 1
+    with recording.open(folder) as opened:
+        lost = [gap for gap in opened.gaps_between(None, None) if gap.what == "lost"]
+    assert {gap.site for gap in lost} == {"bad"}
+    assert "nobody has thought of this" in lost[0].reason
+
+
+def test_a_value_that_no_file_can_have_stops_no_other(tmp_path: Path, api: str) -> None:
+    del api
+    rows = [Row("allocation", "s", n, 10**15, 0, [1.0, "working", ""]) for n in (1, 2**63, 2)]
+    other = Row("result", "s", 0, 10**15, 0, [1.0, 1.0, "Success", "{}"])
+    store = ParquetStore(tmp_path)
+    store.check()
+    with Spool(tmp_path / "spool.sqlite") as spool:
+        spool.add({store.place(one.table, one.timestamp): [one] for one in (rows[0], other)})
+        spool.add({store.place("allocation", 10**15): rows[1:]})
+        store.deliver(spool, all_of_it=True)
+        assert spool.waiting() == 0
+    with recording.open(tmp_path) as opened:
+        assert sorted(opened.allocations()["component_id"]) == [1, 2]
+        assert len(opened.results()) == 1
+
+
+def test_states_are_noted_in_pieces_of_an_hour(
+    tmp_path: Path, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    with (
+        MicrogridApiClient("grpc://127.0.0.1:9") as client,
+        LiveSite(client, name="site") as live,
+        recording.Recorder(tmp_path / "data.parquet") as recorder,
+    ):
+        monkeypatch.setattr("microgrid_sync.recording.recorder.datetime", _Clock)
+        one = _Recorded(live, _Clock.there, 0.0)
+        noted: dict[tuple[int, int], Row] = {}
+
+        def note(now: float, step: float) -> None:
+            _Clock.there += timedelta(seconds=step)
+            for row in recorder._about(one, now, is_last=False):
+                if row.table == "coverage" and row.values[1] == "recorded":
+                    noted[row.timestamp, row.sequence] = row
+
+        for second in range(0, 9000, 10):
+            note(float(second), 10.0)
+        # The machine slept for three hours: its monotonic clock stood still.
+        note(9010.0, 10_800.0)
+        note(9020.0, 10.0)
+    spans = sorted((moment_of(row.timestamp), moment_of(row.values[0])) for row in noted.values())
+    assert all(end - start <= timedelta(hours=1) for start, end in spans)
+    steps = [after[0] - before[1] for before, after in itertools.pairwise(spans)]
+    assert [step for step in steps if step] == [timedelta(seconds=10_800)]
+
+
+class _Clock(datetime):
+    """A clock that a test sets."""
+
+    there = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        """Give its time."""
+        del tz
+        return cls.there
+
+
+def test_rows_of_a_spool_that_nobody_uses_are_told(
+    tmp_path: Path, api: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    del api
+    folder = tmp_path / "data.parquet"
+    folder.mkdir()
+    with Spool(folder / ".spool-3-of-8.sqlite") as spool:
+        spool.add({"result/2026-11-25T12": [Row("result", "s", 0, 0, 0, [1.0, 1.0, "", "{}"])]})
+    with recording.Recorder(folder, share="3-of-9"):
+        pass
+    assert "1 rows wait in the spool" in caplog.text
+    assert ".spool-3-of-8.sqlite" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_disk_that_is_full_is_emptied_again(
+    tmp_path: Path, api: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    del api
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(tmp_path)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        store = ParquetStore(tmp_path / "data")
+        store.check()
+        text = "".join(map(chr, range(0x4E00, 0x9000)))
+        with Spool(tmp_path / "spool.sqlite") as spool:
+            row = Row("allocation", "s", 1, 10**15, 0, [1.0, "working", text])
+
+            def fill() -> None:
+                for _ in range(1000):
+                    spool.add({store.place("allocation", 10**15): [row]})
+
+            with pytest.raises(SpoolError, match="database or disk is full"):
+                fill()
+            # What is there gets away all the same, and there is room again.
+            waiting = spool.waiting()
+            assert waiting > 10
+            spool.remove(spool.newest()["allocation/2001-09-09T01"])
+            assert spool.waiting() == 0
+            spool.add({"allocation/2001-09-09T01": [row]})
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_a_disk_that_cannot_be_written_is_one_line_and_is_read(tmp_path: Path, api: str) -> None:
+    with simulator(api) as site:
+        record_until(tmp_path / "data.parquet", site.url, 100)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    done = subprocess.run(
+        ["mount", "--bind", "-o", "ro", str(tmp_path / "data.parquet"), str(seen)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        with pytest.raises(OSError, match="Read-only file system"):
+            recording.Recorder(seen)
+        with recording.open(seen) as opened:
+            assert opened.sites == ["site"]
+            assert len(opened.samples(metric="active_power")) > 5
+    finally:
+        subprocess.run(["umount", str(seen)], check=True)

@@ -114,9 +114,9 @@ def test_cars_are_counted_with_their_energy_and_pauses(tmp_path: Path) -> None:
     assert car.peak_w == 11_000.0
     assert found.idle_cars == 1
     # Nobody recorded totals: the chargers are summed up.
-    assert [(one.kind, one.kwh) for one in found.energies] == [
-        ("EV chargers", pytest.approx(car.kwh))
-    ]
+    (energy,) = found.energies
+    assert energy.kind == "EV chargers"
+    assert energy.kwh == pytest.approx(car.kwh)
     assert json.loads(json.dumps(as_json(found)))["charges"][0]["pauses"] == 1
 
 

@@ -1,0 +1,172 @@
+"""Commands with a list of sites, and those that record whole sites and read that back."""
+
+import json
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from microgrid_sync.recording.spool import rows_in
+from microgrid_sync.simulator import Simulator
+from tests.cli.test_site_commands import done, objects, run, start
+from tests.support.waiting import PATIENCE, eventually
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[Path]:
+    """A list of two sites that are there, one a server of v0.15, and one that is not."""
+    now = datetime.now(UTC)
+    with (
+        Simulator("demo", sample_interval=0.2, start=now) as one,
+        Simulator("house", sample_interval=0.2, start=now, api=["v0.15"]) as other,
+    ):
+        path = tmp_path / "sites.toml"
+        path.write_text(
+            f'[record]\nto = "data/"\n'
+            f'[[site]]\nname = "one"\nurl = "{one.url}"\n'
+            f'[[site]]\nname = "other"\nurl = "{other.url}"\n'
+            f'[[site]]\nname = "down"\nurl = "grpc://127.0.0.1:9"\ntimeout = 1\n'
+        )
+        yield path
+
+
+def test_a_command_is_run_for_each_site_and_one_that_fails_hides_no_other(sites: Path) -> None:
+    result = run("list", "--sites", str(sites), "--json")
+    assert result.exit_code == 1
+    assert [one["site"] for one in objects(result.stdout)] == ["one", "other"]
+    assert result.stderr.startswith("Error: down: grpc://127.0.0.1:9 cannot be reached")
+    assert result.stderr.count("\n") == 1
+    text = done("connections", "--sites", str(sites), "--site", "one", "--site", "other")
+    assert "\nother: grpc://127.0.0.1" in text
+    # A part of the list: the second of two is the second site alone.
+    (found,) = objects(done("info", "--sites", str(sites), "--share", "2/2", "--json"))
+    assert (found["site"], found["api"]) == ("other", "v0.15")
+    assert done("list", "--sites", str(sites), "--share", "7/9") == ""
+
+
+def test_one_site_of_the_list_is_commanded(sites: Path) -> None:
+    arguments = ["set-power", "7", "2kW", "--yes", "--sites", str(sites)]
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "it is for one site, and the list has 3: name it with --site" in result.stderr
+    assert "2.00 kW" in done(*arguments, "--site", "one")
+    (found,) = objects(done("pool", "--json", "--sites", str(sites), "--site", "one"))
+    assert found["site"] == "one"
+
+
+def test_all_are_watched_and_streamed(sites: Path) -> None:
+    rows = objects(done("watch", "--once", "--json", "--sites", str(sites)))
+    assert [row["site"] for row in rows] == ["one", "other", "down"]
+    assert rows[0]["grid_w"] is not None
+    assert rows[0]["heard"] == rows[0]["components"] > 0
+    assert (rows[2]["grid_w"], rows[2]["components"]) == (None, 0)
+    table = done("watch", "--once", "--sites", str(sites))
+    assert "not heard" in table.splitlines()[-1]
+    result = run("stream", "ev-charger", "-n", "40", "--json", "--sites", str(sites))
+    assert result.exit_code == 0
+    assert {row["site"] for row in objects(result.stdout)} == {"one", "other"}
+    assert "down: components()" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "--site", "one"], "--site is a part of a list"),
+        (["list", "--share", "1/2"], "--share is a part of a list"),
+        (["list", "--sites", "SITES", "grpc://127.0.0.1:9"], "--sites and a URL: one of them"),
+        (["list", "--sites", "SITES", "--share", "3/2"], "there are 1/2 to 2/2"),
+        (["list", "--sites", "SITES", "--site", "on"], "did you mean 'one'?"),
+        (["list", "--sites", "nowhere.toml"], "nowhere.toml cannot be read"),
+        (["stream", "7", "--csv", "--sites", "SITES"], "--csv is for one site"),
+        (["tree", "--watch", "--sites", "SITES"], "--watch shows one site"),
+        (["gateway", "all", "--sites", "SITES", "--config", "x.toml"], "--sites and --config"),
+        (["gateway", "modbus", "--sites", "SITES"], "each needs a port of its own"),
+        (["record", "--sites", "SITES", "x.csv"], "needs --to"),
+        (["record"], "name a FILE, or with --to a DESTINATION"),
+        (["record", "x.csv", "--every", "5", "grpc://x:1"], "--every goes with --to"),
+        (["record", "--to", "data/", "-n", "5", "grpc://x:1"], "--samples goes with a FILE"),
+        (["record", "--to", "data", "grpc://x:1"], "is no destination"),
+        (["record", "--to", "data/", "cars", "grpc://x:1"], "'cars' is none of"),
+        (["record", "--to", "data/", "--name", "a/b", "grpc://x:1"], "must be a name"),
+        (["record", "--to", "postgresql://h/d?x=1", "grpc://x:1"], "no URL of a PostgreSQL"),
+        (["report", "nowhere/", "--day", "today"], "there is no folder 'nowhere'"),
+        (["report", "nowhere/", "--day", "monday"], "'monday' is no day"),
+        (["report", "x/", "--day", "today", "--timezone", "CET/x"], "is no time zone"),
+        (["gaps", "nowhere.csv"], "there is no file 'nowhere.csv'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    sites: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sites.parent)
+    monkeypatch.setenv("XDG_STATE_HOME", str(sites.parent))
+    result = run(*(str(sites) if one == "SITES" else one for one in arguments))
+    assert result.exit_code in {1, 2}
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ")
+    assert not isinstance(result.exception, AssertionError)
+
+
+def test_sites_are_recorded_and_read_back(
+    sites: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = start("record", "--sites", str(sites), "--site", "one", "--site", "other")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("Recording 2 sites to ")
+    folder = sites.parent / "data"
+    assert eventually((folder / ".spool.sqlite").exists)
+    assert eventually(lambda: _rows(folder) > 100)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "rows were recorded" in said
+    result = run("report", "data/", "--day", "today")
+    assert "say which site; there are one, other" in result.stderr
+    page = tmp_path / "day.html"
+    text = done("report", "data/", "--day", "today", "--site", "one", "--html", str(page))
+    assert "drawn from the grid" in text
+    assert "0 cars were charged" in text
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    (found,) = objects(done("gaps", "data/", "--json", "--site", "other"))
+    assert [gap["reason"] for gap in found["gaps"]] == ["it was stopped"]
+    assert "not recorded" in done("gaps", "data/")
+
+
+def _rows(folder: Path) -> int:
+    return len(rows_in(folder / ".spool.sqlite"))
+
+
+def test_gateways_of_all_sites_run_in_one_process(sites: Path) -> None:
+    sites.write_text(sites.read_text() + "\n[prometheus]\nport = 0\n")
+    process = start("gateway", "all", "--sites", str(sites), "--share", "1/1")
+    assert process.stderr is not None
+    lines = [process.stderr.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    text = "".join(lines) + said
+    assert "3 sites, share 1/1" in text
+    assert "/metrics and /healthz, of all sites" in text
+    assert "recording to " in text
+    assert text.endswith("Ended.\n")
+    assert "Traceback" not in text
+
+
+def test_a_site_is_recorded_into_files(
+    sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = sites.read_text().split('url = "')[1].partition('"')[0]
+    for options in (["--to", "a.csv"], ["--to", "b.jsonl", "--what", "totals"]):
+        result = run("record", *options, "--duration", "3", url)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.csv").read_text().startswith("component_id,timestamp,")
+    tables = {json.loads(line)["table"] for line in (tmp_path / "b.jsonl").read_text().splitlines()}
+    assert tables == {"total", "site", "coverage"}
+    result = run("record", "--to", "b.jsonl", "--what", "totals", "--duration", "1", url)
+    assert result.exit_code == 1
+    assert "b.jsonl exists already" in result.stderr
