@@ -1,6 +1,5 @@
 """Follows a site for as long as it is asked to, and holds the newest of all that it says."""
 
-import functools
 import logging
 import math
 import threading
@@ -38,7 +37,7 @@ from microgrid_sync.worker import SAMPLED, ComponentReceivers, Subscribed, Worke
 MAX_AGE = 10.0
 """Seconds: what came longer ago is not what is measured now."""
 
-_TAKE_INTERVAL = 0.05
+_TAKE_INTERVAL = 0.1
 """Seconds between two looks at all components: what comes meanwhile is taken together."""
 
 _LOOK_INTERVAL = 1.0
@@ -73,11 +72,16 @@ class Heard:
 
     _values: Callable[[], Row] = field(repr=False)
 
-    @functools.cached_property
+    _kept: list[Mapping[str, Any]] = field(default_factory=list, repr=False, compare=False)
+
+    @property
     def values(self) -> Mapping[str, Any]:
         """The values by name, with units in the names; one that is not known is ``None``."""
-        # Most of what comes is never asked for, so it is made when it is.
-        return dict(_plain(self._values()))
+        # Most of what comes is never asked for, so it is made when it is. Not by a cached_property:
+        # up to Python 3.11 those of all sites have one lock.
+        if not self._kept:
+            self._kept.append(dict(_plain(self._values())))
+        return self._kept[0]
 
     def age(self, now: float) -> float:
         """Give how many seconds ago it has come.
@@ -422,7 +426,9 @@ class LiveSite:
         if feeds is None or microgrid is None:
             return now + _LOOK_INTERVAL
         if now < self._next_take:
-            return self._next_take
+            # Not in the inbox: each sample would wake this thread, and there are many sites.
+            time.sleep(self._next_take - now)
+            now = time.monotonic()
         self._next_take = now + _TAKE_INTERVAL
         self._take(feeds, now)
         if now >= self._next_look:
@@ -604,14 +610,17 @@ class LiveSite:
                 "status": one.status.value,
                 "reason": one.reason,
             }
-            self._heard[f"charger:{number}"] = _made(
-                f"charger/{number}", self._reported_at, data.heard_at, self.max_age, values
-            )
+            self._note_made(f"charger:{number}", f"charger/{number}", data.heard_at, values)
         target = report.target_power
         values = {"target_power_w": None if target is None else target.as_watts() + 0.0}
-        self._heard["chargers:target"] = _made(
-            "chargers", self._reported_at, newest, self.max_age, values
-        )
+        self._note_made("chargers:target", "chargers", newest, values)
+
+    def _note_made(self, source: str, subject: str, heard_at: float, values: Row) -> None:
+        """Note what is made of reports: since when it is so."""
+        before = self._heard.get(source)
+        same = before is not None and before.values == values
+        stamp = before.timestamp if same and before is not None else self._reported_at
+        self._heard[source] = _made(subject, stamp, heard_at, self.max_age, values)
 
     def _note_limit(self, source: str, limit: Limit, report: LimitReport, now: float) -> None:
         measured = "grid:current" if limit.where == "grid" else f"component:{limit.where}"

@@ -29,6 +29,9 @@ from microgrid_sync.topology import describe
 _WINDOW = 100
 """So many messages are on their way to the broker at the most, unacknowledged."""
 
+_LONGEST_PAUSE = 0.2
+"""Seconds between two looks at what has come."""
+
 _TICK = 1.0
 """Seconds between two looks at what grows old by itself."""
 
@@ -145,6 +148,8 @@ class MqttGateway:
         self._base = f"{prefix}/{site.name}"
         self._interval = interval
         self._layout = layout
+        self._pause = min(_LONGEST_PAUSE, interval / 4)
+        self._collected_at = -math.inf
         self._source = source
         self._commands = source.commands if source is not None else commands
         self._entities = None
@@ -456,7 +461,12 @@ class MqttGateway:
                 _logger.exception("%s: publishing failed; it goes on", self._site.name)
                 look_at = time.monotonic() + _TICK
             with self._changed:
-                self._changed.wait_for(self._has_work, max(0.0, look_at - time.monotonic()))
+                while not self._has_work():
+                    due = self._collected_at + self._pause if self._has_news else look_at
+                    left = min(look_at, due) - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._changed.wait(left)
 
     def _do_next(self, look_at: float) -> float:
         """Take what is new, if it is time; hand it over; tell when it is time again."""
@@ -464,8 +474,11 @@ class MqttGateway:
         with self._changed:
             is_fresh = self._is_fresh and self._is_connected
             self._is_fresh = self._is_fresh and not is_fresh
-            has_news, self._has_news = self._has_news, False
+            # What comes soon after is taken together.
+            has_news = self._has_news and now >= self._collected_at + self._pause
+            self._has_news = self._has_news and not has_news
         if has_news or is_fresh or now >= look_at:
+            self._collected_at = now
             look_at = min(self._collect(now, everything=is_fresh), now + _TICK)
         with self._changed:
             is_due = now >= self._swept_at
@@ -498,8 +511,9 @@ class MqttGateway:
 
     def _has_work(self) -> bool:
         can_hand = self._is_connected and self._waiting and self._is_open()
+        is_due = self._has_news and time.monotonic() >= self._collected_at + self._pause
         return bool(
-            self._is_closing or self._has_news or can_hand
+            self._is_closing or is_due or can_hand
             or (self._is_fresh and self._is_connected)
         )  # fmt: skip
 

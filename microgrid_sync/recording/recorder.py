@@ -6,7 +6,7 @@ import math
 import secrets
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -219,10 +219,10 @@ class Recorder:
             destination_of(destination), self.what, spool, period, share=share, replace=replace
         )
         self._run = secrets.randbits(31)
-        # Protects the three below, and how much each site has given, which other threads change;
-        # nothing is called under it.
+        self._given: deque[_Given] = deque()
+        # Protects the two below, and what each site has lost, which other threads change; nothing
+        # is called under it.
         self._lock = threading.Lock()
-        self._given: list[_Given] = []
         self._sites: tuple[_Recorded, ...] = ()
         self._is_closing = False
         # The recorder's thread's own.
@@ -366,12 +366,13 @@ class Recorder:
     # Threads of sites and clients
 
     def _take(self, one: _Recorded, source: str, values: list[Any]) -> None:
-        given = _Given(one, source, values, datetime.now(UTC))
+        # Without a lock, for which the threads of many sites would wait: each of these is one step,
+        # and how much a site has given need not be exact.
+        if one.given < _MOST_OF_A_SITE:
+            one.given += len(values)
+            self._given.append(_Given(one, source, values, datetime.now(UTC)))
+            return
         with self._lock:
-            if one.given < _MOST_OF_A_SITE:
-                self._given.append(given)
-                one.given += len(values)
-                return
             one.lost += len(values)
             one.why_lost = "more came than could be written"
 
@@ -381,10 +382,10 @@ class Recorder:
         while True:
             self._wake.wait(_BATCH_INTERVAL)
             with self._lock:
-                given, self._given = self._given, []
-                for one in self._sites:
-                    one.given = 0
                 is_closing = self._is_closing
+            for one in self._sites:
+                one.given = 0
+            given = [self._given.popleft() for _ in range(len(self._given))]
             now = time.monotonic()
             for what in given:
                 self._note(what.site, self._rows(what, now))
