@@ -78,7 +78,7 @@ def serve_sites(urls: list[str], broker: int, database: str, layout: str) -> Non
     config = read_sites(
         {
             "site": [{"name": f"site-{n}", "url": url} for n, url in enumerate(urls)],
-            "mqtt": {"port": broker, "layout": layout},
+            "mqtt": {"port": broker, "layout": layout, "interval": 5},
             "record": {"to": database},
         }
     )
@@ -198,7 +198,7 @@ def measure(minutes: float, api: str, layout: str) -> None:
         tail = "" if layout == "objects" else "/active_power_w"
         # A charger of each of the sites that are never in trouble.
         listener = stack.enter_context(Listener(broker.port, f"microgrid/+/component/10{tail}"))
-        time.sleep(45)
+        time.sleep(40)
         ages = Ages(database.url, listener, 17)
         stack.callback(ages.end)
         sites.look()

@@ -37,7 +37,7 @@ from microgrid_sync.worker import SAMPLED, ComponentReceivers, Subscribed, Worke
 MAX_AGE = 10.0
 """Seconds: what came longer ago is not what is measured now."""
 
-_TAKE_INTERVAL = 0.1
+_TAKE_INTERVAL = 0.2
 """Seconds between two looks at all components: what comes meanwhile is taken together."""
 
 _LOOK_INTERVAL = 1.0

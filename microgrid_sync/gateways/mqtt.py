@@ -368,7 +368,9 @@ class MqttGateway:
     def _on_publish(self, _: Client, __: Any, ___: int, ____: Any, _____: Any) -> None:
         with self._changed:
             self._acknowledged += 1
-            self._changed.notify_all()
+            if self._waiting and self._handed - self._acknowledged == _WINDOW // 2:
+                # Not at each one: a thread that is woken for nothing is in the way of others.
+                self._changed.notify_all()
 
     def _on_message(self, _: Client, __: Any, message: MQTTMessage) -> None:
         if self._entities is not None and message.topic == self._entities.birth_topic:

@@ -8,19 +8,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from microgrid_sync.recording.destination import destination_of
     from microgrid_sync.recording.gaps import Gap
     from microgrid_sync.recording.reading import Recording, open  # noqa: A004 - its name
-    from microgrid_sync.recording.recorder import Recorder, RecorderStats
+    from microgrid_sync.recording.recorder import Only, Recorder, RecorderStats
     from microgrid_sync.recording.report import DayReport, day_report
     from microgrid_sync.recording.report_page import page
 else:
     _MODULES = {
         "DayReport": "report",
         "Gap": "gaps",
+        "Only": "recorder",
         "Recorder": "recorder",
         "RecorderStats": "recorder",
         "Recording": "reading",
         "day_report": "report",
+        "destination_of": "destination",
         "open": "reading",
         "page": "report_page",
     }
@@ -41,10 +44,12 @@ else:
 __all__ = [
     "DayReport",
     "Gap",
+    "Only",
     "Recorder",
     "RecorderStats",
     "Recording",
     "day_report",
+    "destination_of",
     "open",
     "page",
 ]

@@ -117,7 +117,7 @@ class RecorderStats:
     """What a recorder has done so far."""
 
     recorded: int
-    """Rows that are safe: in the spool, or in a file."""
+    """Rows that are safe, in the spool or in a file."""
 
     delivered: int
     """Rows of these that are in the database, or in whole files; without a spool all."""
@@ -282,8 +282,8 @@ class Recorder:
 
         Args:
             site: The site, which may be down as yet.
-            name: What it is called; the server's host and port unless given, or what the `LiveSite`
-                is called.
+            name: What it is called; the server's host and port unless given, or what the
+                `~microgrid_sync.gateways.LiveSite` is called.
 
         Raises:
             ValueError: If a site of that name is recorded already, or the name cannot be one.
@@ -315,7 +315,7 @@ class Recorder:
         """Write down what is there, and deliver it. Any number of times.
 
         Args:
-            reason: Why nobody records from now on: what `gaps` says.
+            reason: Why nobody records from now on: what ``gaps`` says.
         """
         with self._lock:
             is_first, self._is_closing = not self._is_closing, True

@@ -82,7 +82,7 @@ class SiteConfig:
     name: str
     table: SiteTable
     gateways: GatewayConfig
-    """What its gateways are to do: what all have, and what it has of its own."""
+    """What its gateways are to do, by what all have and what it has of its own."""
 
 
 @dataclass(frozen=True)
