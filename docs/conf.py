@@ -72,7 +72,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(.*\.)?(T|D|Q|S|F|Any|Self|ZoneInfo|PerPhase|Strategy)"),
     (r"py:.*", r"(.*\.)?(GrpcStatus|Session|WireEnum|_Operand|_StatusError|Line|Flow|Device)"),
     (r"py:.*", r"(pd\.)?(DataFrame|Figure)|build|microgrid_sync\.model\.shown\.(Tabular|Shown)"),
-    (r"py:.*", r"(.*\.)?(DescribedSite|GatewayConfig|optional|Iterable|Protocol|Generic|ComponentId)"),
+    (r"py:.*", r"(.*\.)?(DescribedSite|optional|Iterable|Protocol|Generic|ComponentId)"),
+    (r"py:.*", r"(.*\.)?GatewayConfig"),
 ]
 
 
