@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ def start_share(path: Path, share: int, shares: int) -> "subprocess.Popen[bytes]
         return subprocess.Popen([*command, "--share", f"{share}/{shares}"], stderr=log, env=where)
 
 
+def kill_all(processes: Sequence[subprocess.Popen[Any]]) -> None:
+    """End them."""
+    for process in processes:
+        process.kill()
+        process.wait(10)
+
+
 def recorded_since(database: Database, since: datetime) -> set[str]:
     """Name the sites that have sent something since then."""
     rows = database.ask(
@@ -90,7 +98,7 @@ def measure(api: str, sites: int, shares: int) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(Database(folder))
         servers = [start_server(sites // SERVERS) for _ in range(SERVERS)]
-        stack.callback(lambda: [server.kill() for server in servers])
+        stack.callback(kill_all, servers)
         ports = [port for one in servers if one.stdout for port in one.stdout.readline().split()]
         path = folder / "sites.toml"
         path.write_text(
@@ -104,7 +112,7 @@ def measure(api: str, sites: int, shares: int) -> None:
         database.ask("SELECT 1")
         began = datetime.now(UTC)
         processes = [start_share(path, share, shares) for share in range(1, shares + 1)]
-        stack.callback(lambda: [process.kill() for process in processes])
+        stack.callback(kill_all, processes)
         while database.ask("SELECT to_regclass('microgrid.meter')") == [(None,)]:
             time.sleep(0.5)
         print(f"{len(ports)} sites, {shares} processes, API {api}")

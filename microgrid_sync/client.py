@@ -53,6 +53,7 @@ from microgrid_sync.transport.channel import (
     parse_url,
     site_of,
 )
+from microgrid_sync.transport.pace import Pace
 from microgrid_sync.transport.reachability import ClientState
 from microgrid_sync.transport.retry import DEFAULT_CALL_RETRY, LinearBackoff, Strategy
 from microgrid_sync.transport.session import Session
@@ -188,6 +189,7 @@ class MicrogridApiClient:
         # Replaced as a whole, under the lock; read without it.
         self._on_reconnect: tuple[Callable[[], None], ...] = ()
         self._on_set_point: tuple[ToldOfSetPoint, ...] = ()
+        self._pace: Pace | None = None
         if connect:
             self.connect()
 
@@ -282,6 +284,7 @@ class MicrogridApiClient:
                 counters=self._counters,
                 on_reconnect=self._note_reconnect,
             )
+            self._session.keep_pace(self._pace)
         self._note_reconnect()
 
     def _note_reconnect(self) -> None:
@@ -1080,6 +1083,17 @@ def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Ca
     with client._lock:
         client._on_reconnect = (*client._on_reconnect, callback)
     return stop
+
+
+def keep_pace(client: MicrogridApiClient, rate: float) -> None:
+    """Read no more than so many messages of all streams a second; the rest waits at the server.
+
+    For programs that follow many sites: one that floods is not to delay the others.
+    """
+    client._pace = Pace(rate)
+    session = client._session
+    if session is not None:
+        session.keep_pace(client._pace)
 
 
 def on_set_point(client: MicrogridApiClient, callback: ToldOfSetPoint) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microgrid_sync.client import MicrogridApiClient
+from microgrid_sync.client import MicrogridApiClient, keep_pace
 from microgrid_sync.gateways.config import PrometheusTable
 from microgrid_sync.gateways.live_site import LiveSite
 from microgrid_sync.gateways.service import RunningGateways, running_gateways
@@ -82,6 +82,9 @@ def running_sites(
         running = RunningSites({}, prometheus, recorder)
         for one in config.sites:
             _run(one, own, running, ends)
+            if len(config.sites) > 1:
+                # One that floods is not to delay the others.
+                keep_pace(running.sites[one.name].client, one.table.max_rate)
         if prometheus is not None and recorder is not None:
             prometheus.show(lambda: _figures(recorder))
         yield running

@@ -24,6 +24,7 @@ from microgrid_sync.transport.attempts import CallOptions, CallPlan
 from microgrid_sync.transport.calls import CallCounters, Calls
 from microgrid_sync.transport.channel import AUTO, ChannelOptions, open_channel, parse_url
 from microgrid_sync.transport.component_list import ComponentList
+from microgrid_sync.transport.pace import Pace
 from microgrid_sync.transport.reachability import Reachability
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.transport.set_points import OrderBy, SetPoints, StartedSetPoint
@@ -118,6 +119,10 @@ class Session:
         """Make a unary call: see `Calls.call`."""
         check_not_forked()
         return self._calls.call(plan, options)
+
+    def keep_pace(self, pace: Pace | None) -> None:
+        """Read no more messages of streams than this lets through."""
+        self._connection.pace = pace
 
     def set(
         self, plan: CallPlan[SetPointRequest], options: CallOptions, order_by: OrderBy

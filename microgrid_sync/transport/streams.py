@@ -20,6 +20,7 @@ from microgrid_sync.receiver import Receiver
 from microgrid_sync.transport.attempts import take_last_events
 from microgrid_sync.transport.channel import site_of
 from microgrid_sync.transport.outages import Outages
+from microgrid_sync.transport.pace import Pace
 from microgrid_sync.transport.reachability import ClientState, Reachability
 from microgrid_sync.transport.retry import Strategy
 from microgrid_sync.transport.stream_places import Place, StreamPlaces
@@ -101,6 +102,9 @@ class Connection:
         self.server_url = server_url
         self._on_reconnect = on_reconnect
         self.site = site_of(server_url)
+        self.pace: Pace | None = None
+        """How fast messages are read; as fast as they come unless given."""
+
         self.reachability = Reachability()
         self.places = StreamPlaces(open_channel, server_url)
         # Protects the outages. Nothing is logged under it.
@@ -400,6 +404,12 @@ class ComponentStream:
                 return error
         return failure
 
+    def _hold_back(self, pace: Pace | None) -> None:
+        pause = 0.0 if pace is None else pace.pause(time.monotonic())
+        if pause > 0.0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped, pause)
+
     def _read_request(self, request: StreamRequest[Any]) -> ApiClientError | None:
         connection = self._connection
         connection.reachability.asked()
@@ -423,6 +433,7 @@ class ComponentStream:
                     self._skip(error)
                 else:
                     self._hand_over(Undecoded(message, make, skip_late))
+                self._hold_back(connection.pace)
         except grpc.RpcError as error:
             if place.is_given_up:
                 return None
