@@ -318,8 +318,11 @@ class Recorder:
             reason: Why nobody records from now on: what ``gaps`` says.
         """
         with self._lock:
-            is_first, self._is_closing = not self._is_closing, True
-            sites = self._sites
+            is_first, sites = not self._is_closing, self._sites
+            if is_first:
+                for one in sites:
+                    one.ended = reason
+            self._is_closing = True
         deadline = time.monotonic() + _CLOSE_TIMEOUT
         current = threading.current_thread()
         if not is_first or current in {self._thread, self._deliverer}:
@@ -327,8 +330,6 @@ class Recorder:
             if current not in {self._thread, self._deliverer}:
                 self._closed.wait(_CLOSE_TIMEOUT)
             return
-        for one in sites:
-            one.ended = reason
         for one in sites:
             for end in one.ends:
                 end()
@@ -497,7 +498,7 @@ class Recorder:
             if not self._only.takes(one.site.components.get(value.component_id)):
                 continue
             if self._every is not None:
-                key, number = (name, int(value.component_id)), 0
+                key = name, int(value.component_id)
                 number = interval_of(micros(value.timestamp), self._every)
                 if self._buckets.get(key) == number:
                     continue
