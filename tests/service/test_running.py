@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -133,3 +135,15 @@ def test_what_is_missing_is_said_before_anything_begins(tmp_path: Path, api: str
             pass
     assert threading.active_count() == before
     assert [*tmp_path.iterdir()] == []
+
+
+def test_what_is_not_wanted_is_not_loaded() -> None:
+    program = (
+        "import sys, microgrid_sync.recording.recorder, microgrid_sync.service\n"
+        "print({'pandas', 'numpy', 'pyarrow', 'psycopg', 'paho', 'pymodbus', 'click'}"
+        " & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "set()\n"
