@@ -28,7 +28,10 @@ _RESERVE = 32_000_000
 """Bytes that stay free on the disk, or a third of a small one: without them nothing could be
 removed from a spool that has filled it."""
 
-_MOST_PAGES = 256
+_MOST_BATCHES = 100
+"""Batches that are removed in one step."""
+
+_MOST_PAGES = 1024
 """Pages that are given back to the disk at a time."""
 
 _decoder = msgspec.msgpack.Decoder(list[Row])
@@ -96,6 +99,9 @@ class Spool:
         connection.execute("PRAGMA synchronous = FULL")
         # Its log stays small, so that a full disk has room for it.
         connection.execute("PRAGMA wal_autocheckpoint = 128")
+        connection.execute("PRAGMA journal_size_limit = 1000000")
+        # Some builds overwrite what is deleted, which takes as much room again.
+        connection.execute("PRAGMA secure_delete = OFF")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -213,15 +219,19 @@ class Spool:
         Raises:
             SpoolError: If they cannot be removed.
         """
-        with self._taking, self._transaction(self._reader) as reader:
-            if place is None:
-                reader.execute("DELETE FROM batch WHERE number <= ?", (last,))
-            else:
-                reader.execute("DELETE FROM batch WHERE place = ? AND number <= ?", (place, last))
+        where, found = ("", (last,)) if place is None else ("AND place = ?", (last, place))
+        some = f"SELECT number FROM batch WHERE number <= ? {where} LIMIT {_MOST_BATCHES}"  # noqa: S608 - texts of ours
+        done = _MOST_BATCHES
+        while done == _MOST_BATCHES:
+            # A few at a time: what removes them needs room on the disk, too.
+            with self._taking, self._transaction(self._reader) as reader:
+                deletion = f"DELETE FROM batch WHERE number IN ({some})"  # noqa: S608 - likewise
+                done = reader.execute(deletion, found).rowcount
         with self._taking, contextlib.suppress(sqlite3.Error):
             # What is free may be given back another time.
             if self._reader is not None:
-                self._reader.execute(f"PRAGMA incremental_vacuum({_MOST_PAGES})").fetchall()
+                # As a script: executed by itself it gives but one page back.
+                self._reader.executescript(f"PRAGMA incremental_vacuum({_MOST_PAGES})")
 
     def set_aside(self, rows: Sequence[Row], why: str) -> None:
         """Keep rows that the destination will never take, so that those behind them get there.

@@ -98,10 +98,13 @@ def test_all_are_watched_and_streamed(sites: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_line(
-    sites: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(sites.parent)
-    monkeypatch.setenv("XDG_STATE_HOME", str(sites.parent))
+    sites = tmp_path / "sites.toml"
+    names = ("one", "other", "down")
+    sites.write_text("".join(f'[[site]]\nname = "{n}"\nurl = "grpc://{n}:9"\n' for n in names))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     result = run(*(str(sites) if one == "SITES" else one for one in arguments))
     assert result.exit_code in {1, 2}
     assert words in result.stderr

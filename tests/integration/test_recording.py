@@ -27,9 +27,9 @@ from microgrid_sync.snapshot import open_all
 from tests.integration.database import Database
 from tests.support.waiting import PATIENCE, eventually
 
-pytestmark = [pytest.mark.both_apis, pytest.mark.microgrid(sample_interval=0.1)]
+pytestmark = [pytest.mark.microgrid(sample_interval=0.1)]
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 """How often something is killed."""
 
 
@@ -116,6 +116,7 @@ def recorded(database: Database) -> dict[tuple[int, datetime], list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.both_apis
 def test_nothing_is_lost_or_twice_whatever_is_killed(
     tmp_path: Path, database: Database, api: str
 ) -> None:
@@ -169,6 +170,7 @@ def _has_rows(database: Database) -> bool:
     return found[0][0] is not None and bool(database.ask("SELECT 1 FROM microgrid.meter LIMIT 1"))
 
 
+@pytest.mark.both_apis
 def test_what_came_while_the_database_was_away_is_there_in_order(
     tmp_path: Path, database: Database, api: str
 ) -> None:
@@ -199,6 +201,7 @@ def test_what_came_while_the_database_was_away_is_there_in_order(
     assert set(frame["component_id"]) == {7}
 
 
+@pytest.mark.both_apis
 def test_totals_and_set_points_are_recorded(database: Database, api: str) -> None:
     with (
         Simulator("demo", api=[api], sample_interval=0.1, start=datetime.now(UTC)) as simulator,
@@ -244,6 +247,7 @@ def test_a_schema_that_is_not_ours_is_one_line(
     assert database.ask("SELECT count(*) FROM microgrid.meter") == [(0,)]
 
 
+@pytest.mark.both_apis
 def test_a_table_that_is_changed_meanwhile_loses_nothing(
     tmp_path: Path, database: Database, api: str
 ) -> None:
@@ -266,9 +270,8 @@ def test_a_table_that_is_changed_meanwhile_loses_nothing(
 
 
 def test_a_value_that_the_database_refuses_stops_no_other(
-    tmp_path: Path, database: Database, api: str
+    tmp_path: Path, database: Database
 ) -> None:
-    del api
     good = [Row("allocation", "site", n, 10**15 + n, 0, [1.0, "working", "why"]) for n in range(9)]
     # The spool can have it, and PostgreSQL cannot.
     bad = Row("allocation", "site", 2**63, 10**15, 0, [1.0, "working", "too large an ID"])
@@ -329,10 +332,7 @@ def test_a_database_that_is_not_there_is_an_error_and_one_that_is_locked_is_wait
         assert not rows_in(spool)
 
 
-def test_rows_without_a_partition_wait_for_one(
-    tmp_path: Path, database: Database, api: str
-) -> None:
-    del api
+def test_rows_without_a_partition_wait_for_one(tmp_path: Path, database: Database) -> None:
     store = PostgresqlStore(database.url)
     store.check()
     database.ask("DROP TABLE microgrid.result CASCADE")

@@ -25,8 +25,6 @@ from microgrid_sync.simulator import Simulator
 from microgrid_sync.snapshot import open_all
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.both_apis]
-
 
 def simulator(api: str, **options: Any) -> Simulator:
     """Make a site whose clock is right."""
@@ -53,6 +51,7 @@ def record_until(destination: str | Path, url: str, rows: int, **options: Any) -
 
 
 @pytest.mark.parametrize("name", ["folder/", "site.csv", "site.jsonl"])
+@pytest.mark.both_apis
 def test_what_was_recorded_is_read_as_it_was_heard(tmp_path: Path, api: str, name: str) -> None:
     destination = f"{tmp_path}/{name}"
     with simulator(api) as site:
@@ -163,6 +162,7 @@ def test_some_of_it_alone(tmp_path: Path, api: str) -> None:
     assert timedelta(seconds=0.15) < steps.median() < timedelta(seconds=0.25)
 
 
+@pytest.mark.both_apis
 def test_a_site_that_goes_away_is_silent_in_the_gaps(tmp_path: Path, api: str) -> None:
     folder = tmp_path / "data.parquet"
     with (
@@ -231,8 +231,7 @@ def _full(_: object) -> Any:
     return SimpleNamespace(total=10**9, free=1000)
 
 
-def test_wrong_arguments_are_errors_before_anything_is_opened(tmp_path: Path, api: str) -> None:
-    del api
+def test_wrong_arguments_are_errors_before_anything_is_opened(tmp_path: Path) -> None:
     for options, words in (
         ({"what": ["sample"]}, "may be samples, totals, results, set-points, not 'sample'"),
         ({"what": []}, "not nothing"),
@@ -256,8 +255,7 @@ def test_wrong_arguments_are_errors_before_anything_is_opened(tmp_path: Path, ap
     assert [*tmp_path.iterdir()] == []
 
 
-def test_files_of_records_that_were_made_for_one_site_are_read(tmp_path: Path, api: str) -> None:
-    del api
+def test_files_of_records_that_were_made_for_one_site_are_read(tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
     with path.open("w") as file:
         writer = csv.writer(file)
@@ -310,8 +308,7 @@ def test_what_one_site_sends_does_not_stop_another(
     assert "nobody has thought of this" in lost[0].reason
 
 
-def test_a_value_that_no_file_can_have_stops_no_other(tmp_path: Path, api: str) -> None:
-    del api
+def test_a_value_that_no_file_can_have_stops_no_other(tmp_path: Path) -> None:
     rows = [Row("allocation", "s", n, 10**15, 0, [1.0, "working", ""]) for n in (1, 2**63, 2)]
     other = Row("result", "s", 0, 10**15, 0, [1.0, 1.0, "Success", "{}"])
     store = ParquetStore(tmp_path)
@@ -327,9 +324,8 @@ def test_a_value_that_no_file_can_have_stops_no_other(tmp_path: Path, api: str) 
 
 
 def test_states_are_noted_in_pieces_of_an_hour(
-    tmp_path: Path, api: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del api
     with (
         MicrogridApiClient("grpc://127.0.0.1:9") as client,
         LiveSite(client, name="site") as live,
@@ -369,9 +365,8 @@ class _Clock(datetime):
 
 
 def test_rows_of_a_spool_that_nobody_uses_are_told(
-    tmp_path: Path, api: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    del api
     folder = tmp_path / "data.parquet"
     folder.mkdir()
     with Spool(folder / ".spool-3-of-8.sqlite") as spool:
@@ -384,9 +379,8 @@ def test_rows_of_a_spool_that_nobody_uses_are_told(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_disk_that_is_full_is_emptied_again(
-    tmp_path: Path, api: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    del api
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(tmp_path)],
         capture_output=True, check=False,

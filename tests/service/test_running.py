@@ -20,8 +20,6 @@ from microgrid_sync.service import Share, read_sites, running_sites
 from microgrid_sync.simulator import Fault, Simulator
 from tests.support.waiting import PATIENCE, eventually
 
-pytestmark = [pytest.mark.both_apis]
-
 
 @pytest.fixture
 def deaf() -> Iterator[str]:
@@ -66,6 +64,7 @@ def get(port: int, path: str) -> str:
             return error.read().decode()
 
 
+@pytest.mark.both_apis
 def test_trouble_of_one_site_is_not_another_ones(tmp_path: Path, api: str, deaf: str) -> None:
     with simulator(api) as one, simulator(api) as other:
         urls = {"one": one.url, "other": other.url, "deaf": deaf, "down": "grpc://127.0.0.1:9"}
@@ -125,8 +124,7 @@ def test_each_share_has_its_spool_and_its_port(tmp_path: Path, api: str) -> None
                 assert opened.sites == ["other"]
 
 
-def test_what_is_missing_is_said_before_anything_begins(tmp_path: Path, api: str) -> None:
-    del api
+def test_what_is_missing_is_said_before_anything_begins(tmp_path: Path) -> None:
     urls = {"one": "grpc://127.0.0.1:9", "other": "grpc://127.0.0.1:10"}
     config = read_sites(listed(urls))
     before = threading.active_count()
