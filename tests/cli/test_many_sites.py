@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_sites_are_recorded_and_read_back(
     assert process.stderr.readline().startswith("Recording 2 sites to ")
     folder = sites.parent / "data"
     assert eventually((folder / ".spool.sqlite").exists)
-    assert eventually(lambda: _rows(folder) > 100)
+    assert eventually(lambda: _knows_totals(folder) >= {"one", "other"})
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
@@ -139,8 +140,14 @@ def test_sites_are_recorded_and_read_back(
     assert "not recorded" in done("gaps", "data/")
 
 
-def _rows(folder: Path) -> int:
-    return len(rows_in(folder / ".spool.sqlite"))
+def _knows_totals(folder: Path) -> set[str]:
+    """Name the sites of which the power of the grid was recorded, twice at the least."""
+    counts = Counter(
+        row.site
+        for row in rows_in(folder / ".spool.sqlite")
+        if row.table == "total" and row.values[0] is not None
+    )
+    return {site for site, count in counts.items() if count > 1}
 
 
 def test_gateways_of_all_sites_run_in_one_process(sites: Path) -> None:
