@@ -107,7 +107,7 @@ class SiteTable:
     timeout: PositiveSeconds = 10.0
     """Seconds for each call."""
 
-    max_rate: Annotated[float, Meta(gt=0, le=1e6)] = 500.0
+    max_rate: Annotated[float, Meta(gt=0, le=1e6)] = 300.0
     """Samples a second that are read of it at the most, where it is one of several; the others wait
     at its server."""
 
