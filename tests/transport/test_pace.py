@@ -28,7 +28,7 @@ def test_who_sends_less_is_not_held_back() -> None:
 
 
 def test_a_client_reads_at_its_pace_and_ends_at_once() -> None:
-    with Simulator(sample_interval=0.005) as simulator, MicrogridApiClient(simulator.url) as client:
+    with Simulator(sample_interval=0.01) as simulator, MicrogridApiClient(simulator.url) as client:
         keep_pace(client, 20.0)
         receivers = [client.ev_charger_data(number) for number in (7, 8)]
         began = time.monotonic()
