@@ -315,7 +315,9 @@ def test_a_database_that_is_not_there_is_an_error_and_one_that_is_locked_is_wait
         assert code == 1
         assert 'database "postgresx" does not exist' in said
         assert said.count("\n") == 1
-        PostgresqlStore(database.url).check()
+        store = PostgresqlStore(database.url)
+        store.check()
+        store.close()
         with psycopg.connect(database.url) as other:
             # As VACUUM FULL has it.
             other.execute("LOCK TABLE microgrid.meter IN ACCESS EXCLUSIVE MODE")
