@@ -153,11 +153,7 @@ class Recording:
                 frame = _spread(frame)
                 columns = [one for one in frame.columns if one not in KEY]
             known |= {*columns}
-            chosen = [
-                one
-                for one in columns
-                if wanted is None or any(is_of_metric(one, m) for m in wanted)
-            ]
+            chosen = _chosen(columns, wanted)
             if not chosen:
                 continue
             if name != "telemetry":
@@ -197,9 +193,7 @@ class Recording:
         for one in wanted or ():
             if not any(is_of_metric(column, one) for column in columns):
                 raise ValueError(f"there is no total {one!r}; there are {', '.join(columns)}")
-        chosen = [
-            one for one in columns if wanted is None or any(is_of_metric(one, m) for m in wanted)
-        ]
+        chosen = _chosen(columns, wanted)
         found = self._read("total", chosen, site, start=start, end=end)
         if wanted is None:
             found = found.drop(columns=[one for one in chosen if found[one].isna().all()])
