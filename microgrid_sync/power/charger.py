@@ -317,7 +317,7 @@ class Charger:
             return True
         if answer is not Answer.CONFIRMED:
             self.health.fail(now)
-            self.dead_time.failed()
+            self.dead_time.failed(self.ledger.newest)
             return True
         self.health.succeed()
         limit = self.ledger.confirmed

@@ -26,8 +26,8 @@ class DeadTime:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
-        self._reduced: tuple[float, float] | None = None
-        """When a limit was lowered that it has not obeyed yet, and to what."""
+        self._reduced: list[tuple[float, float]] = []
+        """When limits were lowered that it has not obeyed yet, and to what; the oldest first."""
 
     @property
     def known(self) -> float | None:
@@ -36,25 +36,32 @@ class DeadTime:
 
     def sent(self, limit: float, draw: float, now: float) -> None:
         """Note a new limit, in W, and what is drawn."""
-        self._reduced = None if obeys(draw, limit) else (now, limit)
+        if obeys(draw, limit):
+            self._reduced = []
+            return
+        # Those on the way stay: else each new one would make a slow car look as fast as the last.
+        on_the_way = [(since, max(before, limit)) for since, before in self._reduced]
+        self._reduced = [*on_the_way, (now, limit)]
 
-    def failed(self) -> None:
-        """Note that the limit sent last was not taken, or may not have been."""
-        self._reduced = None
+    def failed(self, limit: float | None) -> None:
+        """Note that a limit, in W, was not taken, or may not have been."""
+        self._reduced = [waiting for waiting in self._reduced if waiting[1] != limit]
 
     def update(self, draw: float, now: float) -> None:
         """Take a draw, in W."""
-        if self._reduced is None:
-            return
-        since, limit = self._reduced
-        if obeys(draw, limit):
-            self._times.append(max(now - since, _LEAST))
-        if obeys(draw, limit) or now - since > _GIVEN_UP_AFTER:
-            self._reduced = None
+        obeyed = [max(now - since, _LEAST) for since, limit in self._reduced if obeys(draw, limit)]
+        if obeyed:
+            # One observation, however many limits it has passed: the first of them is the slowest.
+            self._times.append(obeyed[0])
+        self._reduced = [
+            (since, limit)
+            for since, limit in self._reduced
+            if not obeys(draw, limit) and now - since <= _GIVEN_UP_AFTER
+        ]
 
     def forget_car(self) -> None:
         """Begin with another car: what is known of the charger stays until more is known."""
-        self._reduced = None
+        self._reduced = []
         slowest = self.known
         self._times.clear()
         if slowest is not None:
