@@ -36,6 +36,7 @@ from microgrid_sync.simulator import Simulator
 from microgrid_sync.snapshot import has_data
 from tests.integration.broker import Broker, Listener
 from tests.integration.database import Database
+from tests.support.charger_server import ChargerServer
 
 SITES = 20
 CHARGERS = 19
@@ -58,13 +59,11 @@ def site() -> dict[str, Any]:
     return {"component": components, "connections": connections, "car": [{"chargers": chargers}]}
 
 
-def serve(count: int, port: int = 0, interval: float = 1.0) -> None:
+def serve(count: int) -> None:
     """Serve sites until the standard input is closed; at each line say how late clocks are."""
     with contextlib.ExitStack() as stack:
         simulators = [
-            stack.enter_context(
-                Simulator(site(), port=port, start=datetime.now(UTC), sample_interval=interval)
-            )
+            stack.enter_context(Simulator(site(), start=datetime.now(UTC), sample_interval=1.0))
             for _ in range(count)
         ]
         print(*(simulator.port for simulator in simulators), flush=True)
@@ -98,13 +97,26 @@ def read_bare(urls: list[str]) -> None:
     report(len(channels))
 
 
+def serve_flood(api: str) -> None:
+    """Serve a site that floods from the first line of the standard input on, until it is closed.
+
+    Making its samples takes little, so that the cores are there for those who read them.
+    """
+    with ChargerServer(24, interval=1.0) as server:
+        server.api = api
+        print(server.port, flush=True)
+        for _ in sys.stdin:
+            server.interval = 0.01
+            print(0.0, flush=True)
+
+
 class Server:
     """Sites in a process of their own."""
 
     def __init__(self, *arguments: object) -> None:
         """Start it."""
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "serve", *map(str, arguments)],
+            [sys.executable, __file__, *map(str, arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -179,7 +191,7 @@ class Ages:
 
 def measure(minutes: float, api: str, layout: str) -> None:
     """Print a line for each minute, then one for each trouble."""
-    servers = [Server(9), Server(8), Server(1), Server(1), Server(1)]
+    servers = [*(Server("serve", count) for count in (9, 8, 1, 1)), Server("flood", api)]
     ports = [port for server in servers for port in server.ports]
     urls = [f"grpc://127.0.0.1:{port}?api={api}" for port in ports]
     with contextlib.ExitStack() as stack:
@@ -224,10 +236,7 @@ def measure(minutes: float, api: str, layout: str) -> None:
         line("one hangs", 60)
         servers[3].process.kill()
         line("one is down, too", 60)
-        port = servers[4].ports[0]
-        servers[4].process.kill()
-        servers[4].process.wait(10)
-        servers.append(Server(1, port, 0.01))
+        servers[4].late()
         line("one floods, too", 60)
         for process in (sites.process, *(server.process for server in servers)):
             process.kill()
@@ -256,9 +265,10 @@ def _row(name: str, ours: Any, ages: Any, rate: float) -> str:
 def main() -> None:
     """Run."""
     match sys.argv[1:]:
-        case ["serve", *numbers]:
-            count, port, interval = (*numbers, *("1", "0", "1.0")[len(numbers) :])
-            serve(int(count), int(port), float(interval))
+        case ["serve", count]:
+            serve(int(count))
+        case ["flood", api]:
+            serve_flood(api)
         case ["sites", broker, database, layout, *urls]:
             serve_sites(urls, int(broker), database, layout)
         case ["bare", *urls]:

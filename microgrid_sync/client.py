@@ -27,6 +27,7 @@ from microgrid_sync.exceptions import (
     OperationTimedOut,
     ServiceUnavailable,
 )
+from microgrid_sync.listeners import Listeners
 from microgrid_sync.model import (
     BatteryData,
     Component,
@@ -187,8 +188,8 @@ class MicrogridApiClient:
         self._lock = threading.Lock()
         self._session: Session | None = None
         # Replaced as a whole, under the lock; read without it.
-        self._on_reconnect: tuple[Callable[[], None], ...] = ()
-        self._on_set_point: tuple[ToldOfSetPoint, ...] = ()
+        self._on_reconnect = Listeners[Callable[[], None]]()
+        self._on_set_point = Listeners[ToldOfSetPoint]()
         self._pace: Pace | None = None
         if connect:
             self.connect()
@@ -1075,14 +1076,7 @@ def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Ca
     Returns:
         What ends it.
     """
-
-    def stop() -> None:
-        with client._lock:
-            client._on_reconnect = tuple(c for c in client._on_reconnect if c is not callback)
-
-    with client._lock:
-        client._on_reconnect = (*client._on_reconnect, callback)
-    return stop
+    return client._on_reconnect.add(callback)
 
 
 def keep_pace(client: MicrogridApiClient, rate: float) -> None:
@@ -1107,14 +1101,7 @@ def on_set_point(client: MicrogridApiClient, callback: ToldOfSetPoint) -> Callab
     Returns:
         What ends it.
     """
-
-    def stop() -> None:
-        with client._lock:
-            client._on_set_point = tuple(c for c in client._on_set_point if c is not callback)
-
-    with client._lock:
-        client._on_set_point = (*client._on_set_point, callback)
-    return stop
+    return client._on_set_point.add(callback)
 
 
 def timezone_of(client: MicrogridApiClient) -> tzinfo | None:

@@ -14,6 +14,7 @@ from microgrid_sync.client import MicrogridApiClient
 from microgrid_sync.ev_charger_pool import EVChargerPool, EVChargerPoolReport
 from microgrid_sync.exceptions import ApiClientError
 from microgrid_sync.limit import Limit
+from microgrid_sync.listeners import Listeners
 from microgrid_sync.microgrid import Microgrid, subscriber
 from microgrid_sync.model import Component, ComponentCategory, Metadata
 from microgrid_sync.notebook.columns import Row
@@ -206,10 +207,10 @@ class LiveSite:
         self._heard: dict[str, Heard] = {}
         self._stamps: dict[str, datetime] = {}
         self._components: dict[int, Component] = {}
-        self._listeners: tuple[Callable[[], None], ...] = ()
-        self._taps: tuple[Tap, ...] = ()
+        self._listeners = Listeners[Callable[[], None]]()
+        self._taps = Listeners[Tap]()
         self._dropped = 0
-        # Protects the listeners, the taps and the limits, which are few.
+        # Protects the limits, which are few.
         self._lock = threading.Lock()
         self._totals: dict[str, Receiver[Any]] = {}
         self._changes: Receiver[str] | None = None
@@ -309,14 +310,7 @@ class LiveSite:
         Returns:
             What ends it.
         """
-
-        def stop() -> None:
-            with self._lock:
-                self._listeners = tuple(each for each in self._listeners if each is not listener)
-
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
-        return stop
+        return self._listeners.add(listener)
 
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Have somebody given all that comes, in the site's thread, and not the newest alone.
@@ -328,14 +322,7 @@ class LiveSite:
         Returns:
             What ends it.
         """
-
-        def stop() -> None:
-            with self._lock:
-                self._taps = tuple(each for each in self._taps if each is not tap)
-
-        with self._lock:
-            self._taps = (*self._taps, tap)
-        return stop
+        return self._taps.add(tap)
 
     @property
     def dropped(self) -> int:

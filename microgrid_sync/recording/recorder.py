@@ -7,9 +7,9 @@ import secrets
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -20,11 +20,11 @@ from microgrid_sync.microgrid import Microgrid
 from microgrid_sync.model import Component, ComponentCategory, Metadata
 from microgrid_sync.notebook.columns import jsonable
 from microgrid_sync.program_end import ends_with_program
+from microgrid_sync.recording.coverage import CoverageNotes
 from microgrid_sync.recording.destination import Destination, default_spool, destination_of
 from microgrid_sync.recording.files import FileRecording
 from microgrid_sync.recording.rows import (
     Sequences,
-    coverage_row,
     interval_of,
     report_rows,
     sample_row,
@@ -72,9 +72,6 @@ _CHECK_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 10.0
 """Seconds at the end for what is still to be delivered; the spool keeps the rest."""
 
-_COVERAGE_INTERVAL = 1.0
-"""Seconds between two notes that a site is being recorded."""
-
 _MOST_WAITING = 500_000
 """Rows that may be in memory while the spool cannot be written, of all sites together; then the
 oldest of those are lost that have more than their share."""
@@ -85,12 +82,7 @@ _MOST_OF_A_SITE = 20_000
 _SHORTEST = 0.001
 """Seconds of an interval that has one sample."""
 
-_CLOCK_STEP = 5.0
-"""Seconds by which the machine's clock is off the time that has gone by: it was set, or the machine
-slept."""
-
-_HOUR = timedelta(hours=1)
-"""So long a note of when a site was recorded is at the most."""
+_TOO_FAST = "they came faster than they were taken"
 
 _REPORT_INTERVAL = 60.0
 """Seconds after which a report is recorded that has not changed."""
@@ -146,7 +138,7 @@ class _Recorded:
     """A site that is recorded. The recorder's thread owns what changes in it."""
 
     site: LiveSite
-    since: datetime
+    notes: CoverageNotes
     began_at: float
     """On the monotonic clock."""
 
@@ -154,12 +146,8 @@ class _Recorded:
     given: int = 0
     """How many values have come since the last batch."""
 
-    silent_since: datetime | None = None
-    covered_at: float = -math.inf
-    covered_until: datetime | None = None
     dropped: int = 0
     lost: int = 0
-    lost_since: datetime | None = None
     why_lost: str = ""
     made_of: tuple[Topology | None, Metadata | None] = None, None
     """What was recorded last of what it is made of."""
@@ -291,7 +279,8 @@ class Recorder:
         """
         owns_site = not isinstance(site, LiveSite)
         live = site if isinstance(site, LiveSite) else LiveSite(site, name=name)
-        one = _Recorded(live, datetime.now(UTC), time.monotonic())
+        notes = CoverageNotes(live.name, self._run, datetime.now(UTC))
+        one = _Recorded(live, notes, time.monotonic())
         one.ends.append(live.tap(lambda source, values: self._take(one, source, values)))
         if "set-points" in self.what:
             one.ends.append(
@@ -520,66 +509,41 @@ class Recorder:
 
     def _about(self, one: _Recorded, now: float, *, is_last: bool) -> Iterable[Row]:
         """Say that a site is recorded, is silent, has lost something, and what it is made of."""
-        if now - one.covered_at < _COVERAGE_INTERVAL and not is_last:
+        if not is_last and not one.notes.is_due(now):
             return
-        name, moment = one.site.name, datetime.now(UTC)
-        if one.covered_until is None:
+        moment = datetime.now(UTC)
+        url = one.site.client.server_url
+        if not one.notes.has_begun:
             # That it is recorded is known, though it may never be heard.
-            yield site_row(name, one.site.client.server_url, None, None, fuse_a=None, now=moment)
-        else:
-            gone = timedelta(seconds=now - one.covered_at)
-            if abs(moment - one.covered_until - gone) > timedelta(seconds=_CLOCK_STEP):
-                # In between nothing was recorded, whatever the clock says.
-                one.since = moment
-                one.silent_since = one.silent_since and moment
-        one.covered_at, one.covered_until = now, moment
-        one.since = yield from self._pieces(one, "recorded", one.since, moment, one.ended)
-        silence = _silence(one, now)
-        if silence is None:
-            one.silent_since = None
-        else:
-            since = one.silent_since or moment - timedelta(seconds=silence)
-            one.silent_since = yield from self._pieces(
-                one, "silent", since, moment, "the site was not heard"
-            )
+            yield site_row(one.site.name, url, None, None, fuse_a=None, now=moment)
+        yield from one.notes.note(
+            moment, now, silence=_silence(one, now), lost=self._what_is_lost(one), ended=one.ended
+        )
+        microgrid = one.site.microgrid
+        if microgrid is None:
+            return
+        made_of = microgrid.topology, one.site.metadata
+        if one.made_of[0] is made_of[0] and one.made_of[1] is made_of[1]:
+            return
+        one.made_of = made_of
+        fuse = made_of[0].fuse()
+        yield site_row(
+            one.site.name,
+            url,
+            made_of[1],
+            made_of[0].components(),
+            fuse_a=None if fuse is None else fuse.max_current,
+            now=moment,
+        )
+
+    def _what_is_lost(self, one: _Recorded) -> str | None:
+        """Tell what of a site has been lost since it was asked last; ``None`` for nothing."""
         with self._lock:
             lost, why, one.lost, one.why_lost = one.lost, one.why_lost, 0, ""
         dropped = one.site.dropped
         lost, one.dropped = lost + dropped - one.dropped, dropped
-        if lost:
-            self._lost += lost
-            reason = f"{lost} values and more: {why or 'they came faster than they were taken'}"
-            since = one.lost_since or moment
-            one.lost_since = yield from self._pieces(one, "lost", since, moment, reason)
-        else:
-            one.lost_since = None
-        microgrid = one.site.microgrid
-        if microgrid is not None:
-            topology, metadata = microgrid.topology, one.site.metadata
-            if one.made_of[0] is topology and one.made_of[1] is metadata:
-                return
-            one.made_of = topology, metadata
-            fuse = topology.fuse()
-            yield site_row(
-                name,
-                one.site.client.server_url,
-                metadata,
-                topology.components(),
-                fuse_a=None if fuse is None else fuse.max_current,
-                now=moment,
-            )
-
-    def _pieces(
-        self, one: _Recorded, state: str, since: datetime, until: datetime, reason: str | None
-    ) -> Generator[Row, None, datetime]:
-        """Note a state in pieces of the clock's hours; give when the one that goes on began."""
-        name = one.site.name
-        while (end := since.replace(minute=0, second=0, microsecond=0) + _HOUR) <= until:
-            why = None if state == "recorded" else reason
-            yield coverage_row(name, self._run, state, since, end, reason=why)
-            since = end
-        yield coverage_row(name, self._run, state, since, until, reason=reason)
-        return since
+        self._lost += lost
+        return f"{lost} values and more: {why or _TOO_FAST}" if lost else None
 
     def _watch_delivery(self, now: float) -> None:
         began = self._call_began

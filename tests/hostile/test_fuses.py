@@ -17,6 +17,8 @@ from microgrid_sync.power.rotation import rotation_name
 from microgrid_sync.simulator import Car
 from tests.support.house import House, garage
 
+pytestmark = pytest.mark.computes
+
 MINUTE = 60
 TURNED = {11: (1, 2, 3), 12: (2, 3, 1), 13: (3, 1, 2)}
 """How three chargers are connected: each by one phase further than the one before."""

@@ -17,6 +17,8 @@ from microgrid_sync.power.stay import MOST_INTERRUPTIONS
 from tests.support.depot import FIRST, ONE_PHASE, Depot, Trouble, plugged
 from tests.support.site_model import RATING, SIX_AMPERES, Fault, ModelSite
 
+pytestmark = pytest.mark.computes
+
 MINIMUM = math.ceil(SIX_AMPERES * 1.03)
 ONE_PHASE_MINIMUM = math.ceil(SIX_AMPERES / 3 * 1.03)
 EQUAL = ChargingConfig(distribution="equal")

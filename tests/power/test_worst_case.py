@@ -13,6 +13,8 @@ from microgrid_sync.power.fuse_curve import LOST_SET_POINT
 from microgrid_sync.simulator import Car
 from tests.support.house import House, garage
 
+pytestmark = pytest.mark.computes
+
 CURVES = [
     FuseCurve.gG(25), FuseCurve.gG(35), FuseCurve.gG(63), FuseCurve.gG(100),
     FuseCurve.mcb("B", 32), FuseCurve.sls(35),

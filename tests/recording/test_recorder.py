@@ -1,7 +1,6 @@
 """A recorder, and what it has recorded, with simulated sites over TCP."""
 
 import csv
-import itertools
 import json
 import math
 import os
@@ -16,9 +15,9 @@ import pytest
 from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import LiveSite
 from microgrid_sync.recording.parquet import ParquetStore
-from microgrid_sync.recording.recorder import Only, _Recorded
+from microgrid_sync.recording.recorder import Only
 from microgrid_sync.recording.rows import sample_row
-from microgrid_sync.recording.schema import Row, moment_of
+from microgrid_sync.recording.schema import Row
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import StoreError
 from microgrid_sync.simulator import Simulator
@@ -321,47 +320,6 @@ def test_a_value_that_no_file_can_have_stops_no_other(tmp_path: Path) -> None:
     with recording.open(tmp_path) as opened:
         assert sorted(opened.allocations()["component_id"]) == [1, 2]
         assert len(opened.results()) == 1
-
-
-def test_states_are_noted_in_pieces_of_an_hour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        MicrogridApiClient("grpc://127.0.0.1:9") as client,
-        LiveSite(client, name="site") as live,
-        recording.Recorder(tmp_path / "data.parquet") as recorder,
-    ):
-        monkeypatch.setattr("microgrid_sync.recording.recorder.datetime", _Clock)
-        one = _Recorded(live, _Clock.there, 0.0)
-        noted: dict[tuple[int, int], Row] = {}
-
-        def note(now: float, step: float) -> None:
-            _Clock.there += timedelta(seconds=step)
-            for row in recorder._about(one, now, is_last=False):
-                if row.table == "coverage" and row.values[1] == "recorded":
-                    noted[row.timestamp, row.sequence] = row
-
-        for second in range(0, 9000, 10):
-            note(float(second), 10.0)
-        # The machine slept for three hours: its monotonic clock stood still.
-        note(9010.0, 10_800.0)
-        note(9020.0, 10.0)
-    spans = sorted((moment_of(row.timestamp), moment_of(row.values[0])) for row in noted.values())
-    assert all(end - start <= timedelta(hours=1) for start, end in spans)
-    steps = [after[0] - before[1] for before, after in itertools.pairwise(spans)]
-    assert [step for step in steps if step] == [timedelta(seconds=10_800)]
-
-
-class _Clock(datetime):
-    """A clock that a test sets."""
-
-    there = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
-
-    @classmethod
-    def now(cls, tz: Any = None) -> Any:
-        """Give its time."""
-        del tz
-        return cls.there
 
 
 def test_rows_of_a_spool_that_nobody_uses_are_told(
