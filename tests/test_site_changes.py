@@ -247,7 +247,7 @@ def test_microgrid_that_nobody_has_is_forgotten_by_its_client(client: MicrogridA
     with pytest.warns(ResourceWarning, match="was not closed"):
         _forget(receivers)
     assert eventually(lambda: not any("sum-loop" in t.name for t in threading.enumerate()))
-    assert eventually(lambda: not client._on_reconnect)
+    assert eventually(lambda: not [*client._on_reconnect])
 
 
 def test_many_refreshes_at_once_end_with_the_newest(

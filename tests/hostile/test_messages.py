@@ -98,6 +98,7 @@ def test_message_with_a_byte_changed_is_a_value_or_skipped(
     decode(category, bytes(payload))
 
 
+@pytest.mark.computes
 @settings(max_examples=60)
 @pytest.mark.parametrize("category", CATEGORIES)
 @given(draw=st.data())

@@ -49,6 +49,7 @@ def limits_of(made: House) -> list[float]:
     return [charger.ledger.newest or 0.0 for charger in made.known.values()]
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("given", [True, False])
 def test_charger_right_at_the_grid_counts_although_no_meter_reads_it(given: bool) -> None:
     made = house({"grid": amperes(40.0)}, direct=(12, 13), given=given)
@@ -171,6 +172,7 @@ def test_slow_meter_is_heard_for_three_of_its_intervals_but_not_longer_than_data
     assert made.circuits.circuits[2].stage(made.now) is Stage.OLD
 
 
+@pytest.mark.computes
 def test_feed_in_counts_with_its_sign_and_leaves_more_to_cars() -> None:
     made = house({2: amperes(25.0)})
     made.loads[2] = (-15.0, -15.0, -15.0)
@@ -184,6 +186,7 @@ def test_feed_in_counts_with_its_sign_and_leaves_more_to_cars() -> None:
     assert max(made.currents(2)) <= 25.0
 
 
+@pytest.mark.computes
 def test_deepest_of_nested_limits_binds_where_it_is_tightest() -> None:
     made = house({2: amperes(63.0), 3: amperes(20.0)}, nested=(12,))
     plug(made, 11, 12)

@@ -415,6 +415,7 @@ def test_new_car_takes_its_share_from_the_others() -> None:
     assert held(made) == [10_000.0, 10_000.0]
 
 
+@pytest.mark.computes
 def test_cars_take_turns_when_there_is_not_enough_for_all() -> None:
     made = site(11_000.0, 11_000.0, 11_000.0, config=EQUAL)
     made.propose(5000)
@@ -430,6 +431,7 @@ def test_car_that_takes_nothing_gives_way() -> None:
     assert made.chargers[2].received > 400 * MINIMUM
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("interval", [1.0, 0.1])
 def test_what_has_been_chosen_stays_chosen_while_its_set_point_is_under_way(
     interval: float,
@@ -680,5 +682,5 @@ class Distribution(RuleBasedStateMachine):
         assert all(c.received > before[id(c)] for c in hungry), "somebody starves"
 
 
-TestDistribution = Distribution.TestCase
+TestDistribution = pytest.mark.computes(Distribution.TestCase)
 TestDistribution.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)

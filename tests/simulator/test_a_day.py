@@ -67,6 +67,7 @@ def day_of_bytes(seed: int) -> dict[int, str]:
     return found
 
 
+@pytest.mark.computes
 def test_same_seed_gives_the_same_bytes() -> None:
     first = day_of_bytes(24)
     assert first == day_of_bytes(24)
@@ -125,6 +126,7 @@ def check_invariants(site: Site) -> None:
     assert 49.8 < site.line.frequency < 50.2
 
 
+@pytest.mark.computes
 @pytest.mark.microgrid(
     "depot",
     speed=0,

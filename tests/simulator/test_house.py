@@ -116,6 +116,7 @@ def appliance(**more: Any) -> dict[str, Any]:
     return {"at": 3, "power": 2000.0, "phases": [2], "times": 24.0, "lasts": 300.0, **more}
 
 
+@pytest.mark.computes
 def test_appliance_is_switched_on_as_often_and_as_long_as_it_says_on_its_phase() -> None:
     site = load_site(site_with(appliance=[appliance()]), seed=3)
     on = []
@@ -129,6 +130,7 @@ def test_appliance_is_switched_on_as_often_and_as_long_as_it_says_on_its_phase()
     assert {run for run in runs[:-1] if run <= 31} <= {29, 30, 31}
 
 
+@pytest.mark.computes
 def test_motor_begins_with_its_inrush_and_only_at_its_hours() -> None:
     pump = appliance(
         phases=[1, 2, 3], inrush=3.0, inrush_lasts=2.0, begins="08:00", ends="10:00", times=6.0

@@ -58,6 +58,7 @@ def test_clock_runs_faster_than_the_wall_s() -> None:
         assert time.monotonic() - began < 120
 
 
+@pytest.mark.computes
 def test_clock_stands_until_it_is_stepped() -> None:
     with (
         Simulator("depot", speed=0) as simulator,
@@ -78,6 +79,7 @@ def test_clock_stands_until_it_is_stepped() -> None:
         assert simulator.time == stamps[-1]
 
 
+@pytest.mark.computes
 def test_client_that_is_stuck_does_not_hold_up_the_clock_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

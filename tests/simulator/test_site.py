@@ -17,6 +17,7 @@ from tests.simulator.descriptions import CHARGER, METER, imbalance, small_site
 DAY = 86_400
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("name", shipped_sites())
 def test_power_balances_at_every_meter_for_a_day(name: str) -> None:
     site = load_site(name, start=datetime(2026, 6, 22, tzinfo=UTC))
