@@ -19,6 +19,7 @@ from microgrid_sync import (
     Microgrid,
     Power,
 )
+from microgrid_sync.client import on_set_point
 from microgrid_sync.receiver import Receiver, ReceiverStoppedError
 from microgrid_sync.simulator import Car, Simulator
 from tests.support.waiting import eventually
@@ -108,6 +109,20 @@ def test_fuse_of_the_grid_is_its_default(simulator: Simulator, microgrid: Microg
     assert limit.max_current == amperes(50.0)
     assert limit.max_power is None
     assert eventually(lambda: limit.house is not None)
+
+
+def test_limit_and_proposal_at_once_stop_no_car_that_charges(
+    simulator: Simulator, microgrid: Microgrid
+) -> None:
+    sent: list[float] = []
+    end = on_set_point(microgrid.client, lambda _, __, watts, ___: sent.append(watts))
+    # Before anything has been heard of a charger.
+    microgrid.limit(METER, max_current=amperes(32.0))
+    pool = microgrid.new_ev_charger_pool(priority=1000)
+    pool.propose_power(None, bounds=Bounds(None, Power.from_kilowatts(40.0)))
+    assert eventually(lambda: drawn(simulator) > 25.0, timeout=40)
+    end()
+    assert min(sent) > 4000.0
 
 
 def test_proposals_of_any_priority_loosen_nothing_and_stop_raises_no_further(

@@ -683,8 +683,9 @@ class ControlLoop:
         return commands
 
     def _commanded_now(self) -> frozenset[int]:
-        sets = [*self._watched.values(), self._limited]
-        active = (one.chargers.chargers for one in sets if one.chargers.is_active)
+        # Who is still waited for has got nothing yet: another set waits for him, too.
+        sets = (one.chargers for one in [*self._watched.values(), self._limited])
+        active = (one.chargers for one in sets if one.is_active and not one.waits_for_data)
         return frozenset[int]().union(*active)
 
     def _look_at_circuits(self, now: float) -> None:
