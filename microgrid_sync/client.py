@@ -1079,12 +1079,17 @@ def on_reconnect(client: MicrogridApiClient, callback: Callable[[], None]) -> Ca
     return client._on_reconnect.add(callback)
 
 
-def keep_pace(client: MicrogridApiClient, rate: float) -> None:
-    """Read no more than so many messages of all streams a second; the rest waits at the server.
+def keep_pace(client: MicrogridApiClient, rate: float, of_each: float = 0.0) -> None:
+    """Read no more than so many messages a second; the rest waits at the server.
 
     For programs that follow many sites: one that floods is not to delay the others.
+
+    Args:
+        client: The client.
+        rate: So many of all streams together.
+        of_each: So many of each stream, if that is more.
     """
-    client._pace = Pace(rate)
+    client._pace = Pace(rate, of_each)
     session = client._session
     if session is not None:
         session.keep_pace(client._pace)

@@ -108,10 +108,7 @@ def record(ctx: click.Context, /, **given: Any) -> None:
         _check_unused(ctx, asked)
         _record_file(ctx, Path(asked.arguments[0]), asked.arguments[1:], asked)
         return
-    kind = destination_of(to).kind
-    if kind == "file" and config is None and not _unused(asked):
-        _record_file(ctx, Path(to), asked.arguments, asked)
-        return
+    destination_of(to)
     for option, value in (("--samples", asked.samples), ("--telemetry", asked.telemetry)):
         if value:
             raise click.UsageError(f"{option} goes with a FILE, not with --to", ctx)
@@ -163,9 +160,11 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
     elif asked.name is not None:
         raise click.UsageError("--name is of one site; those of a list have theirs", ctx)
     record = config.record
-    if record is None or asked.to is not None:
-        record = RecordTable(asked.to or "")
-        config = replace(config, folder=Path())
+    if asked.to is not None:
+        # Relative to where the command is run, not to the list.
+        to = asked.to if "://" in asked.to else _absolute(asked.to)
+        record = RecordTable(to) if record is None else replace(record, to=to)
+    assert record is not None  # noqa: S101 - the caller has seen to it
     record = replace(
         record,
         what=asked.what or record.what,
@@ -191,6 +190,11 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
             is_over = time.monotonic() >= end
             recorder.close("its duration was over" if is_over else "it was stopped")
             _say_end(recorder)
+
+
+def _absolute(path: str) -> str:
+    """Give a path from the root on; the end of the name says that it is a folder."""
+    return f"{Path(path).expanduser().absolute()}{'/' if path.endswith('/') else ''}"
 
 
 def _counted(config: SitesConfig) -> str:

@@ -107,9 +107,9 @@ class SiteTable:
     timeout: PositiveSeconds = 10.0
     """Seconds for each call."""
 
-    max_rate: Annotated[float, Meta(gt=0, le=1e6)] = 300.0
+    max_rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     """Samples a second that are read of it at the most, where it is one of several; the others wait
-    at its server."""
+    at its server. Unless given two of each of its components, or its share of 1000."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ def destination_of(text: str | Path) -> Destination:
         raise ValueError(f"{str(path)!r} is a file, and no folder; a destination may be {_WAYS}")
     if path.is_dir() or str(text).endswith(("/", os.sep)) or suffix == ".parquet":
         return Destination("parquet", path, "")
-    raise ValueError(f"{str(text)!r} is no destination; it may be {_WAYS}")
+    # A URL that is not quite one may have a password in it.
+    what = "it" if "@" in str(text) else repr(str(text))
+    raise ValueError(f"{what} is no destination; it may be {_WAYS}")
 
 
 def default_spool(destination: Destination, share: str = "") -> Path:
@@ -72,9 +74,10 @@ def default_spool(destination: Destination, share: str = "") -> Path:
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(given) if given else Path(home) / "microgrid_sync"
     # Two databases have two spools.
-    return folder / f"{zlib.crc32(_without_password(destination.url).encode()):08x}-{name}"
+    return folder / f"{zlib.crc32(_where(destination.url).encode()):08x}-{name}"
 
 
-def _without_password(url: str) -> str:
-    url = re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1@", url)
-    return re.sub(r"(?<=[?&])password=[^&]*", "", url).rstrip("?&")
+def _where(url: str) -> str:
+    """Give which database a URL is of, however it is connected to."""
+    _, _, rest = url.partition("://")
+    return rest.partition("?")[0].rpartition("@")[2]

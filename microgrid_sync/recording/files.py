@@ -81,7 +81,7 @@ class FileRecording:
             for row in rows:
                 self._add(row)
             self._flush()
-        except OSError:
+        except BaseException:
             self.rows = before
             self._forget()
             raise

@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 KILLED = "the recorder was killed, or its machine stopped"
 
+UNKNOWN_END = "nothing is known since: it was killed, its machine stopped, or a spool has the rest"
+"""Of a recorder that has not said why it ended, and that no other came after."""
+
 EARLIER = "nobody recorded; that began earlier"
 
 
@@ -84,4 +87,4 @@ def _between(site: str, recorded: list[Coverage], end: datetime | None) -> Itera
         if last is None or one.until > last.until:
             last = one
     if last is not None and end is not None and end > last.until:
-        yield Gap(site, last.until, end, "not recorded", last.reason or KILLED)
+        yield Gap(site, last.until, end, "not recorded", last.reason or UNKNOWN_END)

@@ -125,21 +125,19 @@ class ParquetStore:
         newest = spool.newest()
         for place in [one for one in self._newest if one not in newest]:
             del self._newest[place]
-        failed: StoreError | None = None
+        failed: Exception | None = None
         for place, number in newest.items():
             known = self._newest.get(place)
             if known is None:
                 known = self._newest[place] = _Newest(number, now, now)
             elif known.number != number:
                 known = self._newest[place] = _Newest(number, now, known.began_at)
-            if all_of_it or self._is_over(place, now - known.changed_at, now - known.began_at):
-                try:
+            try:
+                if all_of_it or self._is_over(place, now - known.changed_at, now - known.began_at):
                     moved += self._write(spool, place, number)
-                except StoreError as error:
-                    # Others are not to wait for it.
-                    failed = error
-                else:
                     del self._newest[place]
+            except Exception as error:  # noqa: BLE001 - raised below: others do not wait for it
+                failed = error
         if failed is not None:
             raise failed
         return moved
@@ -147,8 +145,9 @@ class ParquetStore:
     def _is_over(self, place: str, idle: float, age: float) -> bool:
         """Tell whether all of a period has come: our clock, or a site's that is off, is past it."""
         length = SECONDS[self._period]
-        end = _start(place.partition("/")[2]) + timedelta(seconds=length)
-        if idle >= _GRACE and datetime.now(UTC) >= end:
+        # From the start, not to the end: the last hour of all has none.
+        begun = datetime.now(UTC) - _start(place.partition("/")[2])
+        if idle >= _GRACE and begun >= timedelta(seconds=length):
             return True
         # A clock that stands still, or is wrong, has files, too.
         return idle >= length or age >= length + _GRACE
@@ -229,8 +228,7 @@ def _write(path: Path, table: str, chunks: Iterable[list[Row]]) -> tuple[int, li
             with pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for rows in chunks:
                     count += len(rows)
-                    if TABLES[table].merge != "none":
-                        rows = merged(rows)  # noqa: PLW2901 - fewer of the same
+                    rows = merged(rows)  # noqa: PLW2901 - fewer of the same
                     rows.sort(key=lambda row: row[1:5])
                     for found, bad in _tables(rows, schema):
                         refused += bad

@@ -70,6 +70,12 @@ _DEFAULTS = {
 _logger = logging.getLogger(__name__)
 
 
+_NO_URL = (
+    "no URL of a PostgreSQL database such as postgresql://user@host:5432/database; in a name or "
+    "password / is written %2F, @ is %40, : is %3A and % is %25"
+)
+
+
 class PostgresqlStore:
     """A database. See `Store`."""
 
@@ -85,8 +91,11 @@ class PostgresqlStore:
         """
         try:
             given = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise ValueError(f"no URL of a PostgreSQL database: {_first_line(error)}") from None
+        except psycopg.ProgrammingError:
+            # The library's words may be a part of the password.
+            raise ValueError(_NO_URL) from None
+        if any("@" in str(given.get(name, "")) for name in ("host", "port", "dbname")):
+            raise ValueError(_NO_URL)
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         host, database = given.get("host"), given.get("dbname")
         port = f":{given['port']}" if "port" in given else ""
@@ -185,7 +194,9 @@ class PostgresqlStore:
         with self._lock:
             self._preparing = connection
         try:
-            for name, value in _LIMITS.items():
+            # Who reads a year may take as long as it takes.
+            limits = _LIMITS if self._makes_schema else {}
+            for name, value in limits.items():
                 connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
             _prepare(connection, self._name, makes_schema=self._makes_schema)
         except BaseException:

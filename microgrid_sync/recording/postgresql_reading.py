@@ -78,8 +78,13 @@ def read(store: PostgresqlStore, wanted: Wanted) -> pd.DataFrame:
             sql.Identifier(column), sql.SQL(_COMPARISONS[comparison])
         )
         arguments.append(moment_of(value) if KEY.get(column) == "time" else value)
+    groups: list[sql.Composable] = []
     if wanted.start is None or wanted.end is None or wanted.end - wanted.start > _AT_ONCE:
-        query += sql.SQL(" GROUP BY date_trunc('day', timestamp)")
+        groups.append(sql.SQL("date_trunc('day', timestamp)"))
+    if wanted.sites is None:
+        groups.append(sql.Identifier("site"))
+    if groups:
+        query += sql.SQL(" GROUP BY ") + sql.SQL(", ").join(groups)
     else:
         # An array of no rows would be NULL.
         query += sql.SQL(" HAVING count(*) > 0")

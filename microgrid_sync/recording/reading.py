@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from microgrid_sync.recording.destination import Destination, default_spool, destination_of
-from microgrid_sync.recording.gaps import EARLIER, KILLED, Coverage, Gap, gaps_of
+from microgrid_sync.recording.gaps import EARLIER, UNKNOWN_END, Coverage, Gap, gaps_of
 from microgrid_sync.recording.schema import (
     KEY,
     SAMPLE_TABLES,
@@ -104,14 +104,19 @@ class Recording:
         columns = ["site", "component_id", "category", "name"]
         return pd.DataFrame([found[key] for key in sorted(found)], columns=columns)
 
-    def fuse(self, site: str) -> float | None:
-        """Give the rating of a site's main fuse in A, as told last; ``None`` if it was not."""
-        found = self._last(site, "fuse_a")
+    def fuse(self, site: str, at: datetime | None = None) -> float | None:
+        """Give the rating of a site's main fuse in A; ``None`` if it is not known.
+
+        Args:
+            site: The site.
+            at: When; what was told last unless given.
+        """
+        found = self._last(site, "fuse_a", at)
         return None if found is None else float(found)
 
-    def timezone(self, site: str) -> str | None:
-        """Give the name of a site's time zone; ``None`` if it is not known."""
-        found = self._last(site, "timezone")
+    def timezone(self, site: str, at: datetime | None = None) -> str | None:
+        """Give the name of a site's time zone; ``None`` if it is not known. See `fuse`."""
+        found = self._last(site, "timezone", at)
         return None if found is None else str(found)
 
     def samples(
@@ -268,6 +273,11 @@ class Recording:
         """Give the same as values: see `gaps`."""
         before = None if start is None else start - _PIECE
         columns = ["until", "state", "reason"]
+        if not self.sites:
+            raise ValueError(
+                f"{self._name} does not say when it was recorded: it has samples alone, as "
+                "'record FILE' writes them; 'record --to' notes it"
+            )
         rows = self._read("coverage", columns, site, start=before, end=end)
         now = datetime.now(UTC)
         coverage = [
@@ -280,6 +290,7 @@ class Recording:
             )
             for row in rows.itertuples()
         ]
+        is_until_now = end is None or end >= now
         latest = now if end is None else min(end, now)
         if before is not None:
             # Who has been recorded before is there with what he had last, however long ago.
@@ -291,7 +302,7 @@ class Recording:
         return [
             gap
             for gap in gaps_of(coverage, start, latest)
-            if not (gap.reason == KILLED and now - gap.start < _NOW)
+            if not (is_until_now and gap.reason == UNKNOWN_END and now - gap.start < _NOW)
         ]
 
     def _begun(self, site: str | None) -> dict[str, datetime]:
@@ -347,10 +358,12 @@ class Recording:
             self._sites_at = now
         return self._sites
 
-    def _last(self, site: str, column: str) -> Any:
+    def _last(self, site: str, column: str, at: datetime | None) -> Any:
         rows = self._site_rows()
-        found = rows[rows["site"] == site][column].dropna()
-        return found.iloc[-1] if len(found) else None
+        found = rows[rows["site"] == site].dropna(subset=[column])
+        if at is not None and len(before := found[found["timestamp"] < micros(at)]):
+            found = before
+        return found[column].iloc[-1] if len(found) else None
 
     def _read(
         self,
@@ -480,6 +493,14 @@ class _Folder:
         """See `_Source.close`."""
 
 
+_TEXTS = {
+    name
+    for one in TABLES.values()
+    for name, kind in one.columns.items()
+    if kind in {"text", "json"}
+} | {"table"}
+
+
 class _File:
     """A file of CSV or JSON Lines, whole or a part."""
 
@@ -492,7 +513,15 @@ class _File:
             raise FileNotFoundError(f"there is no file {str(path)!r}")
         try:
             if path.suffix.lower() == ".csv":
-                self._all = pd.read_csv(there, low_memory=False, on_bad_lines="error")
+                # A site may be called 12, or NA.
+                self._all = pd.read_csv(
+                    there,
+                    low_memory=False,
+                    on_bad_lines="error",
+                    dtype=dict.fromkeys(_TEXTS, "object"),
+                    keep_default_na=False,
+                    na_values=[""],
+                )
             else:
                 self._all = pd.DataFrame(_lines(there))
         except (ValueError, OSError) as error:

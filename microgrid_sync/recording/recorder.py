@@ -72,7 +72,7 @@ _CHECK_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 10.0
 """Seconds at the end for what is still to be delivered; the spool keeps the rest."""
 
-_MOST_WAITING = 500_000
+_MOST_WAITING = 200_000
 """Rows that may be in memory while the spool cannot be written, of all sites together; then the
 oldest of those are lost that have more than their share."""
 
@@ -81,6 +81,15 @@ _MOST_OF_A_SITE = 20_000
 
 _SHORTEST = 0.001
 """Seconds of an interval that has one sample."""
+
+_FULL_INTERVAL = 5.0
+"""Seconds between two attempts to write what could not be written."""
+
+_SITE_INTERVAL = 86_400.0
+"""Seconds after which it is recorded again what a site is made of: old rows may be deleted."""
+
+_ALWAYS_KEPT = frozenset({"site", "coverage"})
+"""Tables whose rows are few, and without which the others say little."""
 
 _TOO_FAST = "they came faster than they were taken"
 
@@ -152,6 +161,8 @@ class _Recorded:
     made_of: tuple[Topology | None, Metadata | None] = None, None
     """What was recorded last of what it is made of."""
 
+    made_of_at: float = -math.inf
+
     ended: str | None = None
     """Why it is recorded no more."""
 
@@ -219,6 +230,8 @@ class Recorder:
         self._reported: dict[tuple[str, str, int], tuple[float, Any]] = {}
         self._waiting: list[Row] = []
         self._recorded = self._lost = self._waited = 0
+        self._write_at = -math.inf
+        self._why_kept = ""
         self._told: dict[str, float] = {}
         # The deliverer's own, but for reading.
         self._delivered = 0
@@ -319,6 +332,14 @@ class Recorder:
             if current not in {self._thread, self._deliverer}:
                 self._closed.wait(_CLOSE_TIMEOUT)
             return
+        try:
+            self._end(sites, deadline)
+        finally:
+            # Also when it was interrupted: a second time nobody waits.
+            self._closed.set()
+
+    def _end(self, sites: Iterable[_Recorded], deadline: float) -> None:
+        """Take no more, and see what there is to where it belongs."""
         for one in sites:
             for end in one.ends:
                 end()
@@ -336,7 +357,6 @@ class Recorder:
             with contextlib.suppress(SpoolError):
                 self._waited = self._spool.waiting()
             self._spool.close()
-        self._closed.set()
 
     def __enter__(self) -> Self:
         return self
@@ -381,7 +401,7 @@ class Recorder:
                 self._note(what.site, self._rows(what, now))
             for one in self._sites:
                 self._note(one, self._about(one, now, is_last=is_closing))
-            self._write(now)
+            self._write(now, is_last=is_closing)
             self._watch_delivery(time.monotonic())
             if is_closing:
                 self._end_sink()
@@ -398,7 +418,10 @@ class Recorder:
             if self._is_due("defect", time.monotonic()):
                 _logger.exception("%s: something cannot be recorded; it goes on", one.site.name)
 
-    def _write(self, now: float) -> None:
+    def _write(self, now: float, *, is_last: bool) -> None:
+        if now < self._write_at and not is_last:
+            self._drop_some()
+            return
         # Totals of the same second are one row.
         self._waiting = _merged(self._waiting)
         if not self._waiting:
@@ -449,19 +472,33 @@ class Recorder:
 
     def _keep(self, why: str, now: float) -> None:
         """Keep what could not be written, as much as there is room for."""
-        if len(self._waiting) > _MOST_WAITING:
-            share = _MOST_WAITING // max(1, len(self._sites))
-            counts = Counter(row.site for row in self._waiting)
-            kept = []
-            for row in self._waiting:
-                if counts[row.site] > share:
-                    counts[row.site] -= 1
-                    self._note_lost(row.site, 1, why)
-                else:
-                    kept.append(row)
-            self._waiting = kept
+        self._write_at = now + _FULL_INTERVAL
+        self._why_kept = why
+        self._drop_some()
         if self._is_due("sink", now):
             _logger.error("%s; %d rows wait in memory", why, len(self._waiting))
+
+    def _drop_some(self) -> None:
+        """Drop the oldest rows of those sites that have more than their share of the memory."""
+        if len(self._waiting) <= _MOST_WAITING:
+            return
+        # Some more than must be: it is not done again for each row that comes.
+        share = int(_MOST_WAITING * 0.9) // max(1, len(self._sites))
+        over = {
+            site: count - share
+            for site, count in Counter(row.site for row in self._waiting).items()
+            if count > share
+        }
+        left = dict(over)
+        kept = []
+        for row in self._waiting:
+            if left.get(row.site, 0) > 0 and row.table not in _ALWAYS_KEPT:
+                left[row.site] -= 1
+            else:
+                kept.append(row)
+        self._waiting = kept
+        for site, count in over.items():
+            self._note_lost(site, count - left[site], self._why_kept)
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
         """Give the rows of what has come."""
@@ -523,9 +560,10 @@ class Recorder:
         if microgrid is None:
             return
         made_of = microgrid.topology, one.site.metadata
-        if one.made_of[0] is made_of[0] and one.made_of[1] is made_of[1]:
+        is_known = one.made_of[0] is made_of[0] and one.made_of[1] is made_of[1]
+        if is_known and now - one.made_of_at < _SITE_INTERVAL:
             return
-        one.made_of = made_of
+        one.made_of, one.made_of_at = made_of, now
         fuse = made_of[0].fuse()
         yield site_row(
             one.site.name,
@@ -701,6 +739,8 @@ class _SpoolSink:
 
     def add(self, rows: Sequence[Row]) -> None:
         """See `_Sink.add`."""
+        # First: what cannot be written is not sorted, either.
+        self._spool.check_room()
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             groups[self._store.place(row.table, row.timestamp)].append(row)
@@ -732,7 +772,9 @@ class _FileSink:
 def _shown(row: Row) -> dict[str, Any]:
     columns = TABLES[row.table].columns
     return {
-        name: moment_of(cell) if kind == "time" and cell is not None else cell
+        name: moment_of(cell).isoformat().replace("+00:00", "Z")
+        if kind == "time" and cell is not None
+        else cell
         for (name, kind), cell in zip(columns.items(), row.cells(), strict=True)
     }
 
@@ -758,8 +800,8 @@ def store_of(destination: Destination, period: str) -> Store:
 
 
 def _merged(rows: list[Row]) -> list[Row]:
-    """Make one row of totals of the same second."""
-    totals = [row for row in rows if row.table == "total"]
-    if not totals:
+    """Make one row of totals of the same second, and of notes of the same time."""
+    some = [row for row in rows if TABLES[row.table].merge != "none"]
+    if not some:
         return rows
-    return [row for row in rows if row.table != "total"] + merged(totals)
+    return [row for row in rows if TABLES[row.table].merge == "none"] + merged(some)

@@ -3,9 +3,8 @@
 What it is made of is read before; the rest is pure. It needs the extra ``notebook``.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from microgrid_sync.recording.gaps import Gap
@@ -27,7 +26,7 @@ _LEAST_POWER = 100.0
 """W: who draws less does not charge."""
 
 _UNKNOWN_FOR = 5
-"""Samples without the state of the cable, in which it is what it was."""
+"""Samples without the state of the cable, or the power, in which it is what it was."""
 
 _WAS_PLUGGED = ("ev_plugged", "ev_locked")
 
@@ -118,13 +117,20 @@ def day_report(
     """
     known = recording.sites
     if site is None:
+        if not known:
+            raise ValueError(
+                f"{recording.name} does not say of which site it is: it has samples alone, as "
+                "'record FILE' writes them; 'record --to' notes it"
+            )
         if len(known) != 1:
             listed = ", ".join(known) or "none"
             raise ValueError(f"say which site; there are {listed}")
         site = known[0]
     elif site not in known:
         raise ValueError(f"there is no site {site!r}; there are {', '.join(known) or 'none'}")
-    zone = timezone or recording.timezone(site)
+    # As things were on that day.
+    noon = datetime.combine(day, time(12), UTC)
+    zone = timezone or recording.timezone(site, noon)
     start, end = recording.day(day, zone)
     totals = recording.totals([*_KINDS, *_CURRENTS], start, end, site=site).dropna(
         axis=1, how="all"
@@ -154,7 +160,7 @@ def day_report(
                     idle += 1
         if "chargers_power_w" not in totals and len(data):
             energies += _energies_of_chargers(data)
-    fuse = recording.fuse(site)
+    fuse = recording.fuse(site, end)
     return DayReport(
         site,
         day,
@@ -227,7 +233,8 @@ def _charges(number: int, name: str, rows: "DataFrame") -> Iterator[Charge]:
     # A sample without a state does not make two cars of one.
     cables = rows["cable_state"].replace("unspecified", None).ffill(limit=_UNKNOWN_FOR)
     plugged = cables.isin(_WAS_PLUGGED).to_numpy()
-    watts = rows["active_power_w"].fillna(0.0).to_numpy()
+    # A sample without its power is no pause, and no end of one.
+    watts = rows["active_power_w"].ffill(limit=_UNKNOWN_FOR).fillna(0.0).to_numpy()
     if not plugged.any() and (watts >= _LEAST_POWER).any():
         # A server that says nothing of the cable: who draws is there.
         plugged = watts >= _LEAST_POWER
@@ -298,4 +305,4 @@ def as_json(report: DayReport) -> dict[str, Any]:
 
 def known_seconds(report: DayReport) -> float:
     """Give for how much of the day powers are known."""
-    return max((one.known_s for one in report.energies), default=math.nan)
+    return max((one.known_s for one in report.energies), default=0.0)

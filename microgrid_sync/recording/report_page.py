@@ -79,7 +79,7 @@ def page(report: DayReport) -> str:
 
 def _known(report: DayReport) -> str:
     known = known_seconds(report)
-    if math.isnan(known):
+    if not report.energies:
         return f"All times in {report.timezone}. No totals were recorded on this day."
     whole = (report.end - report.start).total_seconds()
     return (

@@ -87,7 +87,7 @@ class Spool:
         except sqlite3.Error as error:
             self.close()
             raise SpoolError(f"the spool {path} cannot be used: {error}") from error
-        except SpoolError:
+        except BaseException:
             self.close()
             raise
 
@@ -110,18 +110,19 @@ class Spool:
                 raise SpoolError(f"{self.path} is no spool, but another database")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
+            # All of it or nothing: the program may be killed in between.
             connection.executescript(
-                "BEGIN;"
+                "BEGIN;"  # noqa: S608 - nothing in it is from outside
                 "CREATE TABLE batch (number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL,"
                 " rows INTEGER NOT NULL, body BLOB NOT NULL);"
                 "CREATE INDEX batch_place ON batch (place, number);"
                 "CREATE TABLE refused (number INTEGER PRIMARY KEY, why TEXT NOT NULL,"
                 " body BLOB NOT NULL);"
                 "CREATE TABLE name (name TEXT NOT NULL);"
+                f"INSERT INTO name VALUES ('{os.urandom(4).hex()}');"
                 f"PRAGMA user_version = {_FORMAT};"
                 "COMMIT;"
             )
-            connection.execute("INSERT INTO name VALUES (?)", (os.urandom(4).hex(),))
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found != _FORMAT:
             raise SpoolError(f"{self.path} is a spool of format {found}; format {_FORMAT} is known")
@@ -139,13 +140,13 @@ class Spool:
         Raises:
             SpoolError: If they cannot be written; then none of them is.
         """
+        self.check_room()
         batches = [(place, len(rows), _packed(rows)) for place, rows in groups.items()]
-        self._keep_reserve()
         with self._adding, self._transaction(self._writer) as writer:
             writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
 
-    def _keep_reserve(self) -> None:
-        """Leave room on the disk for what removes rows, which needs some itself.
+    def check_room(self) -> None:
+        """See that there is room on the disk, also for what removes rows, which needs some itself.
 
         Raises:
             SpoolError: If there is too little.
@@ -310,13 +311,8 @@ def rows_in(path: Path, wants: Callable[[str], bool] = lambda place: True) -> li
     Raises:
         SpoolError: If it cannot be read.
     """
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    log = path.with_name(f"{path.name}-wal")
-    if not log.exists() and not os.access(path.parent, os.W_OK):
-        # Who may not write there cannot read it otherwise; without its log nobody writes.
-        uri += "&immutable=1"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        with contextlib.closing(_to_read(path)) as connection:
             places = [one for (one,) in connection.execute("SELECT DISTINCT place FROM batch")]
             bodies = [
                 body
@@ -344,11 +340,30 @@ def left_behind(path: Path, pattern: str) -> Iterator[tuple[Path, int]]:
             descriptor = os.open(f"{other}.lock", os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                count = len(rows_in(other))
+                count = _count_in(other)
                 if count:
                     yield other, count
             finally:
                 os.close(descriptor)
+
+
+def _count_in(path: Path) -> int:
+    """Count the rows in a spool."""
+    try:
+        with contextlib.closing(_to_read(path)) as connection:
+            return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM batch").fetchone()[0])
+    except sqlite3.Error as error:
+        raise SpoolError(f"the spool {path} cannot be read: {error}") from error
+
+
+def _to_read(path: Path) -> sqlite3.Connection:
+    """Connect to a spool that another process may be writing to."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() and not os.access(path.parent, os.W_OK):
+        # Who may not write there cannot read it otherwise; without its log nobody writes.
+        uri += "&immutable=1"
+    return sqlite3.connect(uri, uri=True)
 
 
 def _locked(path: Path) -> int:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 KINDS = ("modbus", "mqtt", "prometheus", "record")
 """What can be done with many sites."""
 
+_SAMPLES = 1000.0
+"""Samples a second that one process has room for; each site may have its share of them."""
+
+_SAMPLES_OF_EACH = 2.0
+"""Samples a second of each component that a site may have in any case."""
+
 _END_TIMEOUT = 15.0
 """Seconds in which all sites end, at the same time."""
 
@@ -84,7 +90,10 @@ def running_sites(
             _run(one, own, running, ends)
             if len(config.sites) > 1:
                 # One that floods is not to delay the others.
-                keep_pace(running.sites[one.name].client, one.table.max_rate)
+                rate, of_each = one.table.max_rate, 0.0
+                if rate is None:
+                    rate, of_each = _SAMPLES / len(config.sites), _SAMPLES_OF_EACH
+                keep_pace(running.sites[one.name].client, rate, of_each)
         if prometheus is not None and recorder is not None:
             prometheus.show(lambda: _figures(recorder))
         yield running

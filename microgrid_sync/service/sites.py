@@ -15,6 +15,7 @@ from microgrid_sync.gateways.config import (
     read_gateways,
 )
 from microgrid_sync.recording.destination import destination_of
+from microgrid_sync.recording.files import SUFFIXES
 from microgrid_sync.recording.schema import WHAT, What
 from microgrid_sync.tables import (
     Mistakes,
@@ -37,8 +38,12 @@ _SHARE = re.compile(r"\s*(\d{1,6})\s*(?:/|of)\s*(\d{1,6})\s*")
 def _destination(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"must be a folder or a database, not {shown(value)}")
-    if destination_of(value).kind == "file":
-        raise ValueError(f"must be a folder or a database, and no file such as {shown(value)}")
+    if "://" not in value:
+        if Path(value).suffix.lower() in SUFFIXES:
+            raise ValueError(f"must be a folder or a database, and no file such as {shown(value)}")
+        # Where it is, is known later; that it is a folder is said by the end of its name.
+        return f"{value.rstrip('/')}/"
+    destination_of(value)
     return value
 
 

@@ -405,8 +405,18 @@ class ComponentStream:
         return failure
 
     def _hold_back(self, pace: Pace | None) -> None:
-        pause = 0.0 if pace is None else pace.pause(time.monotonic())
+        if pace is None:
+            return
+        now = time.monotonic()
+        pause = pace.pause(self.component_id, now)
         if pause > 0.0:
+            if pace.is_news(now):
+                _logger.warning(
+                    "%s sends more than %.0f samples a second, which are read of it at the most "
+                    "(max_rate): its values are late",
+                    self._connection.server_url,
+                    pace.rate,
+                )
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped, pause)
 

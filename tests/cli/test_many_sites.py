@@ -166,6 +166,20 @@ def test_gateways_of_all_sites_run_in_one_process(sites: Path) -> None:
     assert "Traceback" not in text
 
 
+def test_to_says_where_else_and_changes_nothing_else(
+    sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = sites.read_text()
+    sites.write_text(text.replace("[record]\n", '[record]\nwhat = ["totals"]\nperiod = "day"\n'))
+    options = ["--to", "other/", "--duration", "4", "--site", "one"]
+    result = run("record", "--sites", str(sites), *options)
+    assert result.exit_code == 0, result.output
+    files = {path.relative_to(tmp_path / "other") for path in tmp_path.glob("other/*/*.parquet")}
+    assert {str(path.parent) for path in files} == {"total", "site", "coverage"}
+    assert not any("T" in path.name for path in files)
+
+
 def test_a_site_is_recorded_into_files(
     sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +188,9 @@ def test_a_site_is_recorded_into_files(
     for options in (["--to", "a.csv"], ["--to", "b.jsonl", "--what", "totals"]):
         result = run("record", *options, "--duration", "3", url)
         assert result.exit_code == 0, result.output
-    assert (tmp_path / "a.csv").read_text().startswith("component_id,timestamp,")
+    # With --to it is said when it was recorded, into whatever.
+    assert "its duration was over" in done("gaps", "a.csv")
+    assert "drawn from the grid" in done("report", "a.csv", "--day", "today")
     tables = {json.loads(line)["table"] for line in (tmp_path / "b.jsonl").read_text().splitlines()}
     assert tables == {"total", "site", "coverage"}
     result = run("record", "--to", "b.jsonl", "--what", "totals", "--duration", "1", url)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import hypothesis.strategies as st
 from hypothesis import given
 
-from microgrid_sync.recording.gaps import KILLED, Coverage, gaps_of
+from microgrid_sync.recording.gaps import KILLED, UNKNOWN_END, Coverage, gaps_of
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def test_a_recorder_that_was_killed_and_one_that_was_stopped() -> None:
     assert [(gap.start, gap.end, gap.reason) for gap in found] == [
         (at(10), at(12), KILLED),
         (at(20), at(21), "it was stopped"),
-        (at(30), at(33), KILLED),
+        (at(30), at(33), UNKNOWN_END),
     ]
     assert {gap.what for gap in found} == {"not recorded"}
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import LiveSite
+from microgrid_sync.recording.destination import default_spool, destination_of
 from microgrid_sync.recording.parquet import ParquetStore
 from microgrid_sync.recording.recorder import Only
 from microgrid_sync.recording.rows import sample_row
-from microgrid_sync.recording.schema import Row
+from microgrid_sync.recording.schema import Row, micros
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import StoreError
 from microgrid_sync.simulator import Simulator
@@ -218,16 +220,114 @@ def test_what_cannot_be_written_waits_and_is_told_when_it_is_lost(
             patched.setattr("microgrid_sync.recording.spool.shutil.disk_usage", _full)
             assert eventually(lambda: "database or disk is full" in caplog.text)
             assert eventually(lambda: recorder.stats.lost > 0)
+            with MicrogridApiClient(url_of_another(site)) as late:
+                # What a site is made of comes once, and is not among what is lost.
+                recorder.record(late, name="late")
+                lost = recorder.stats.lost
+                assert eventually(lambda: recorder.stats.lost > lost + 300)
         assert eventually(lambda: "rows can be written again" in caplog.text)
     assert caplog.text.count("database or disk is full") == 1
     with recording.open(folder) as opened:
-        lost = [gap for gap in opened.gaps_between(None, None) if gap.what == "lost"]
-    assert lost
-    assert "database or disk is full" in lost[0].reason
+        gaps = [gap for gap in opened.gaps_between(None, None) if gap.what == "lost"]
+        assert set(opened.sites) == {"site", "late"}
+        assert len(opened.components(site="late"))
+    assert gaps
+    assert "database or disk is full" in gaps[0].reason
+
+
+def url_of_another(site: Simulator) -> str:
+    """Give a URL of the same site that is written otherwise."""
+    return site.url.replace("127.0.0.1", "localhost")
 
 
 def _full(_: object) -> Any:
     return SimpleNamespace(total=10**9, free=1000)
+
+
+def test_a_second_close_does_not_wait_for_one_that_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = recording.Recorder(tmp_path / "data.parquet")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder._thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.close()
+    assert recorder._closed.is_set()
+    recorder.close()
+    recorder._thread.join()
+
+
+@pytest.mark.parametrize("name", ["12", "NA", "0042"])
+def test_a_site_may_be_called_as_numbers_are(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "site.csv"
+    with (
+        simulator("v1alpha18") as site,
+        MicrogridApiClient(site.url) as client,
+        recording.Recorder(path) as recorder,
+    ):
+        recorder.record(client, name=name)
+        assert eventually(lambda: recorder.stats.recorded > 100)
+    with recording.open(path) as opened:
+        assert opened.sites == [name]
+        samples = opened.samples(site=name)
+        assert len(samples)
+        # In microseconds, as the site has sent them.
+        assert any(stamp.microsecond % 1000 for stamp in samples.index)
+
+
+def test_a_sample_that_comes_once_more_is_in_a_file_once(tmp_path: Path) -> None:
+    store = ParquetStore(tmp_path, "hour")
+    store.check()
+    stamp = 1_795_608_000_000_000
+    rows = [Row("allocation", "s", 7, stamp, 5, [1.0, "working", "why"])]
+    place = store.place("allocation", stamp)
+    with Spool(tmp_path / "spool.sqlite") as spool:
+        spool.add({place: rows})
+        spool.add({place: rows})
+        store.deliver(spool, all_of_it=True)
+        assert spool.waiting() == 0
+    (path,) = tmp_path.glob("allocation/*.parquet")
+    assert pq.ParquetFile(path).metadata.num_rows == 1
+
+
+def test_a_time_that_ends_all_times_holds_up_no_other_place(tmp_path: Path) -> None:
+    store = ParquetStore(tmp_path, "hour")
+    store.check()
+    last = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
+    with Spool(tmp_path / "spool.sqlite") as spool:
+        for moment in (last, datetime(2026, 11, 25, 12, tzinfo=UTC)):
+            row = Row("allocation", "s", 7, micros(moment), 0, [1.0, "working", "why"])
+            spool.add({store.place("allocation", row.timestamp): [row]})
+        assert store.deliver(spool, all_of_it=False) == 0
+        assert store.deliver(spool, all_of_it=True) == 2
+
+
+def test_no_password_is_in_a_name_or_an_error(tmp_path: Path) -> None:
+    for url in (
+        "postgresql://user:secret/x@host/db",
+        "postgresql://user:secret%zz@host/db",
+        "postgresql:/user:secret@host/db",
+    ):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
+            recording.Recorder(url, spool=tmp_path / "spool.sqlite")
+        assert "secret" not in str(caught.value)
+
+
+def test_a_spool_is_the_same_however_its_database_is_connected_to() -> None:
+    names = {
+        default_spool(destination_of(url), "1-of-2")
+        for url in (
+            "postgresql://host/db",
+            "postgresql://user:secret@host/db",
+            "postgresql://user@host/db?sslmode=verify-full",
+        )
+    }
+    assert len(names) == 1
+    assert default_spool(destination_of("postgresql://host/other"), "1-of-2") not in names
 
 
 def test_wrong_arguments_are_errors_before_anything_is_opened(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ def total(second: float, **values: float) -> Row:
     return Row("total", "site", 0, stamp, 0, [values.get(name) for name in TABLES["total"].values])
 
 
-def charger(second: float, number: int, power: float, cable: str) -> Row:
+def charger(second: float, number: int, power: float | None, cable: str) -> Row:
     """Make a row of a charger."""
     stamp = micros(START + timedelta(seconds=second))
-    known = {"active_power_w": power, "cable_state": cable}
+    known: dict[str, float | str | None] = {"active_power_w": power, "cable_state": cable}
     cells = [known.get(name) for name in TABLES["ev_charger"].values]
     return Row("ev_charger", "site", number, stamp, 0, cells)
 
@@ -120,6 +120,34 @@ def test_cars_are_counted_with_their_energy_and_pauses(tmp_path: Path) -> None:
     assert json.loads(json.dumps(as_json(found)))["charges"][0]["pauses"] == 1
 
 
+def test_a_sample_without_its_power_is_no_pause(tmp_path: Path) -> None:
+    unknown = {40, 41, 90}
+    rows = [charger(10 * n, 7, None if n in unknown else 11_000.0, "ev_locked") for n in range(200)]
+    with recording.open(recorded(tmp_path, rows)) as opened:
+        (car,) = recording.day_report(opened, DAY).charges
+    assert car.pauses == 0
+    assert car.kwh == pytest.approx(11.0 * 2000 / 3600)
+
+
+def test_a_day_is_reported_as_the_site_was_then(tmp_path: Path) -> None:
+    later = site_row("site", "grpc://x", None, [], fuse_a=63.0, now=START + timedelta(days=9))
+    later.values[1] = "Asia/Tokyo"  # type: ignore[index] # a list
+    with recording.open(recorded(tmp_path, [later])) as opened:
+        found = recording.day_report(opened, DAY)
+        assert (found.fuse_a, found.timezone) == (35.0, "Europe/Berlin")
+        assert (opened.fuse("site"), opened.timezone("site")) == (63.0, "Asia/Tokyo")
+
+
+def test_samples_alone_do_not_say_when_they_were_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("component_id,timestamp,active_power_w\n2,2026-11-25T12:00:00.000Z,5.0\n")
+    with recording.open(path) as opened:
+        with pytest.raises(ValueError, match="does not say when it was recorded"):
+            opened.gaps()
+        with pytest.raises(ValueError, match="does not say of which site it is"):
+            recording.day_report(opened, DAY)
+
+
 def test_the_page_has_it_all_and_nothing_acts(tmp_path: Path) -> None:
     rows = [total(60 * n, grid_power_w=1000.0 * math.sin(n / 99), pv_power_w=-5.0,
                   **{f"grid_current_phase_{p}_a": 1.0 * p for p in (1, 2, 3)})
@@ -142,7 +170,8 @@ def test_a_day_without_anything_says_so(tmp_path: Path) -> None:
         found = recording.day_report(opened, DAY)
         assert found.energies == []
         text = page(found)
-        assert "No powers were recorded" in text
+        assert "No totals were recorded" in text
+        assert as_json(found)["known_s"] == 0
         assert "0 cars were charged" in text
         with pytest.raises(ValueError, match="there is no site 'other'; there are site"):
             recording.day_report(opened, DAY, site="other")

@@ -86,6 +86,24 @@ def test_a_file_that_is_no_spool_is_left_as_it_is(tmp_path: Path) -> None:
         Spool(other)
 
 
+def test_a_spool_whose_making_was_broken_off_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool.sqlite"
+
+    def fail(_: int) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("microgrid_sync.recording.spool.os.urandom", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Spool(path)
+    with Spool(path) as spool:
+        spool.add({"a": [row(1)]})
+        assert spool.name
+        assert spool.waiting() == 1
+
+
 def test_a_closed_spool_says_so(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.sqlite")
     spool.close()

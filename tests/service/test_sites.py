@@ -63,7 +63,7 @@ def test_what_is_no_share(text: str) -> None:
         (listed(2, sites=[]), r"\[sites\]: is unknown.*did you mean 'site'"),
         (listed(2, record={}), r"\[record\].*to"),
         (listed(2, record={"to": "x.csv"}), "and no file such as 'x.csv'"),
-        (listed(2, record={"to": "nope"}), "is no destination"),
+        (listed(2, record={"to": "mysql://h/d"}), "is no destination"),
         (listed(2, record={"to": "d/", "what": ["all"]}), "'all' is none of samples, totals"),
         (listed(2, modbus={"port": 5020}), "port 5020 is that of the site 'site-0', too"),
         (listed(2, mqtt={"intervall": 5}), "did you mean 'interval'"),
@@ -73,6 +73,13 @@ def test_what_is_no_share(text: str) -> None:
 def test_what_is_wrong_is_said(values: dict[str, Any], words: str) -> None:
     with pytest.raises(SiteError, match=words):
         read_sites(values)
+
+
+def test_a_path_to_record_to_is_a_folder_wherever_it_is_run() -> None:
+    for to in ("data", "data/", "~/data"):
+        record = read_sites(listed(1, record={"to": to})).record
+        assert record is not None
+        assert record.to == f"{to.rstrip('/')}/"
 
 
 def test_two_sites_of_one_url_are_a_mistake() -> None:
