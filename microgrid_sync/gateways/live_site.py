@@ -478,13 +478,16 @@ class LiveSite:
             values = receiver.drain()
             if not values:
                 continue
-            self._tell(source, values)
-            if source == "chargers:report":
+            is_report = source == "chargers:report"
+            is_partial = source in _OF_CHARGERS and not is_report and self._is_coming_back(now)
+            if not is_partial:
+                self._tell(source, values)
+            if is_report:
                 self._report = values[-1]
                 self._reported_at = datetime.now(UTC)
                 self._note_report(now)
             else:
-                self._note_total(source, values[-1], now)
+                self._note_total(source, values[-1], now, is_partial=is_partial)
 
     def _tell(self, source: str, values: list[Any]) -> None:
         for tap in self._taps:
@@ -501,10 +504,11 @@ class LiveSite:
             return
         self._heard[source] = Heard(subject, stamp, now, self.max_age, lambda: read(value))
 
-    def _note_total(self, source: str, sample: Sample[Any] | Sample3Phase[Any], now: float) -> None:
+    def _note_total(
+        self, source: str, sample: Sample[Any] | Sample3Phase[Any], now: float, *, is_partial: bool
+    ) -> None:
         values = _named(TOTALS[source], sample)
         subject = source.partition(":")[0]
-        is_partial = source in _OF_CHARGERS and self._is_coming_back(now)
         if any(value is not None for value in values.values()) and not is_partial:
             self._note(source, subject, sample, now, lambda _: values)
             return

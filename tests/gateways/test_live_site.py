@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -119,6 +120,13 @@ def test_total_of_chargers_waits_for_all_of_them_when_the_site_comes_back(
             return site.sources()["chargers:power"].valid("power_w", time.monotonic())
 
         assert eventually(lambda: power() is None)
+        told: list[object] = []
+
+        def tap(source: str, values: list[Any]) -> None:
+            if source == "chargers:power":
+                told.extend(one.value for one in values)
+
+        site.tap(tap)
         microgrid.faults.add(Fault(kind="silent", components=[7]))
         microgrid.faults.end(everything)
         assert eventually(lambda: site.sources()["component:8"].is_fresh(time.monotonic()))
@@ -126,9 +134,11 @@ def test_total_of_chargers_waits_for_all_of_them_when_the_site_comes_back(
         back_at = time.monotonic()
         while time.monotonic() < back_at + 1.0:
             assert power() is None
+            assert {*told} <= {None}
             time.sleep(0.01)
         # One that stays silent does not count after a while, as elsewhere.
         assert eventually(lambda: power() is not None)
+        assert told[-1] is not None
     assert "the site is not heard any more; nothing is valid" in caplog.text
     assert "the site is heard again" in caplog.text
 
