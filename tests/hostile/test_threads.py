@@ -1,5 +1,6 @@
 """Eight threads that do anything at any time, with the interpreter switching all the time."""
 
+import os
 import random
 import sys
 import threading
@@ -26,7 +27,8 @@ from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.both_apis
 
-SECONDS = 30.0
+SECONDS = float(os.environ.get("STRESS_SECONDS", "12"))
+"""How long each goes on; before a release half a minute."""
 
 
 @pytest.mark.slow
