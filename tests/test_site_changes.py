@@ -294,11 +294,13 @@ def test_pool_of_all_that_there_were_goes_on_with_those_of_every_one(
     """Its limit holds for the new charger, too, and withdrawing it releases that one."""
     named = microgrid.new_ev_charger_pool(priority=5, component_ids=[11, 12])
     every = microgrid.new_ev_charger_pool(priority=1)
-    every.power_status.new_receiver()
+    # As long as somebody receives it, they are followed for the pool of every one.
+    status = every.power_status.new_receiver()
     named.propose_power(None, Bounds(None, Power.from_watts(12_000.0)))
     assert eventually(lambda: site.total() > 8000.0)
     add_charger(site, 13)
     microgrid.refresh()
+    assert status.receive(PATIENCE)
     assert eventually(lambda: site.chargers[13].held is not None)
     named.propose_power(None, Bounds(None, Power.from_watts(13_000.0)))
     assert max(sum(held.values()) for held in site.holds) <= 13_000.0
