@@ -1,7 +1,7 @@
 """Our descriptors beside the official ones: each field has the same number, type and label.
 
 Runs in environments of its own, each with another version of the official bindings:
-``tox -e conformance-0.15.6`` and so on.
+``tox -e protobuf-7`` and so on.
 """
 
 import enum
