@@ -85,7 +85,7 @@ _SHORTEST = 0.001
 _FULL_INTERVAL = 5.0
 """Seconds between two attempts to write what could not be written."""
 
-_SITE_INTERVAL = 86_400.0
+_SITE_INTERVAL = 7 * 86_400.0
 """Seconds after which it is recorded again what a site is made of: old rows may be deleted."""
 
 _ALWAYS_KEPT = frozenset({"site", "coverage"})
