@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.both_apis
 
-SECONDS = float(os.environ.get("STRESS_SECONDS", "12"))
+SECONDS = float(os.environ.get("STRESS_SECONDS", "8"))
 """How long each goes on; before a release half a minute."""
 
 

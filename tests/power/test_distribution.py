@@ -683,4 +683,4 @@ class Distribution(RuleBasedStateMachine):
 
 
 TestDistribution = pytest.mark.computes(Distribution.TestCase)
-TestDistribution.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestDistribution.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
