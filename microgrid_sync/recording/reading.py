@@ -36,6 +36,9 @@ _KNOWN_FOR = 10.0
 _PIECE = timedelta(hours=2)
 """A note of a recorder is of an hour at the most; one that began so long ago has ended."""
 
+NO_NOTES = ": it has no notes of a site; 'record FILE' writes samples alone, 'record --to' both"
+"""Why a recording does not say something."""
+
 _NOW = timedelta(seconds=5)
 """What was recorded so short a time ago is being recorded."""
 
@@ -274,10 +277,7 @@ class Recording:
         before = None if start is None else start - _PIECE
         columns = ["until", "state", "reason"]
         if not self.sites:
-            raise ValueError(
-                f"{self._name} does not say when it was recorded: it has samples alone, as "
-                "'record FILE' writes them; 'record --to' notes it"
-            )
+            raise ValueError(f"{self._name} does not say when it was recorded{NO_NOTES}")
         rows = self._read("coverage", columns, site, start=before, end=end)
         now = datetime.now(UTC)
         coverage = [

@@ -484,21 +484,9 @@ class Recorder:
             return
         # Some more than must be: it is not done again for each row that comes.
         share = int(_MOST_WAITING * 0.9) // max(1, len(self._sites))
-        over = {
-            site: count - share
-            for site, count in Counter(row.site for row in self._waiting).items()
-            if count > share
-        }
-        left = dict(over)
-        kept = []
-        for row in self._waiting:
-            if left.get(row.site, 0) > 0 and row.table not in _ALWAYS_KEPT:
-                left[row.site] -= 1
-            else:
-                kept.append(row)
-        self._waiting = kept
-        for site, count in over.items():
-            self._note_lost(site, count - left[site], self._why_kept)
+        self._waiting, dropped = shortened(self._waiting, share)
+        for site, count in dropped.items():
+            self._note_lost(site, count, self._why_kept)
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
         """Give the rows of what has come."""
@@ -739,8 +727,6 @@ class _SpoolSink:
 
     def add(self, rows: Sequence[Row]) -> None:
         """See `_Sink.add`."""
-        # First: what cannot be written is not sorted, either.
-        self._spool.check_room()
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             groups[self._store.place(row.table, row.timestamp)].append(row)
@@ -797,6 +783,25 @@ def store_of(destination: Destination, period: str) -> Store:
     from microgrid_sync.recording.parquet import ParquetStore  # noqa: PLC0415
 
     return ParquetStore(destination.path, "day" if period == "day" else "hour")
+
+
+def shortened(rows: Iterable[Row], share: int) -> tuple[list[Row], Counter[str]]:
+    """Leave out the oldest rows of sites that have more than their share.
+
+    Returns:
+        The other rows, and how many were left out, by site.
+    """
+    rows = list(rows)
+    left = Counter(row.site for row in rows)
+    kept: list[Row] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        if left[row.site] > share and row.table not in _ALWAYS_KEPT:
+            left[row.site] -= 1
+            dropped[row.site] += 1
+        else:
+            kept.append(row)
+    return kept, dropped
 
 
 def _merged(rows: list[Row]) -> list[Row]:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from microgrid_sync.recording.gaps import Gap
-from microgrid_sync.recording.reading import Recording
+from microgrid_sync.recording.reading import NO_NOTES, Recording
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -118,10 +118,7 @@ def day_report(
     known = recording.sites
     if site is None:
         if not known:
-            raise ValueError(
-                f"{recording.name} does not say of which site it is: it has samples alone, as "
-                "'record FILE' writes them; 'record --to' notes it"
-            )
+            raise ValueError(f"{recording.name} does not say of which site it is{NO_NOTES}")
         if len(known) != 1:
             listed = ", ".join(known) or "none"
             raise ValueError(f"say which site; there are {listed}")

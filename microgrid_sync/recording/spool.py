@@ -140,12 +140,12 @@ class Spool:
         Raises:
             SpoolError: If they cannot be written; then none of them is.
         """
-        self.check_room()
+        self._check_room()
         batches = [(place, len(rows), _packed(rows)) for place, rows in groups.items()]
         with self._adding, self._transaction(self._writer) as writer:
             writer.executemany("INSERT INTO batch (place, rows, body) VALUES (?, ?, ?)", batches)
 
-    def check_room(self) -> None:
+    def _check_room(self) -> None:
         """See that there is room on the disk, also for what removes rows, which needs some itself.
 
         Raises:

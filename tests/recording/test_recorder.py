@@ -17,7 +17,7 @@ from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import LiveSite
 from microgrid_sync.recording.destination import default_spool, destination_of
 from microgrid_sync.recording.parquet import ParquetStore
-from microgrid_sync.recording.recorder import Only
+from microgrid_sync.recording.recorder import Only, shortened
 from microgrid_sync.recording.rows import sample_row
 from microgrid_sync.recording.schema import Row, micros
 from microgrid_sync.recording.spool import Spool, SpoolError
@@ -238,6 +238,18 @@ def url_of_another(site: Simulator) -> str:
 
 def _full(_: object) -> Any:
     return SimpleNamespace(total=10**9, free=1000)
+
+
+def test_the_oldest_of_those_who_have_more_than_their_share_are_left_out() -> None:
+    rows = [Row("site", "a", 0, 0, 0, [])]
+    rows += [Row("meter", site, 0, number, 0, []) for number in range(5) for site in "ab"]
+    rows.append(Row("meter", "c", 0, 9, 0, []))
+    kept, dropped = shortened(rows, 3)
+    assert dropped == {"a": 3, "b": 2}
+    assert [row.timestamp for row in kept if row.site == "a"] == [0, 3, 4]
+    assert [row.timestamp for row in kept if row.site == "b"] == [2, 3, 4]
+    assert kept[0].table == "site"
+    assert kept[-1].site == "c"
 
 
 def test_a_second_close_does_not_wait_for_one_that_was_interrupted(
