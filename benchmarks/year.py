@@ -22,9 +22,9 @@ import numpy as np
 
 from microgrid_sync.model import Component, ComponentCategory
 from microgrid_sync.recording.destination import destination_of
-from microgrid_sync.recording.recorder import store_of
 from microgrid_sync.recording.rows import coverage_row, site_row
 from microgrid_sync.recording.schema import TABLES, Row, micros
+from microgrid_sync.recording.sinks import store_of
 from microgrid_sync.recording.spool import Spool
 from microgrid_sync.recording.store import Store
 

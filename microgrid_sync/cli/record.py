@@ -27,8 +27,9 @@ from microgrid_sync.cli.site import (
 from microgrid_sync.gateways.config import GatewayConfig, LimitTable, SiteTable
 from microgrid_sync.recording.destination import destination_of
 from microgrid_sync.recording.files import FileRecording, check_suffix
-from microgrid_sync.recording.recorder import Only, Recorder
+from microgrid_sync.recording.recorder import Recorder
 from microgrid_sync.recording.schema import WHAT, What
+from microgrid_sync.recording.selection import Only
 from microgrid_sync.service import RecordTable, SiteConfig, SitesConfig, running_sites
 from microgrid_sync.transport.channel import site_of
 

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from microgrid_sync.recording.destination import destination_of
     from microgrid_sync.recording.gaps import Gap
     from microgrid_sync.recording.reading import Recording, open  # noqa: A004 - its name
-    from microgrid_sync.recording.recorder import Only, Recorder, RecorderStats
+    from microgrid_sync.recording.recorder import Recorder, RecorderStats
     from microgrid_sync.recording.report import DayReport, day_report
     from microgrid_sync.recording.report_page import page
+    from microgrid_sync.recording.selection import Only
 else:
     _MODULES = {
         "DayReport": "report",
         "Gap": "gaps",
-        "Only": "recorder",
+        "Only": "selection",
         "Recorder": "recorder",
         "RecorderStats": "recorder",
         "Recording": "reading",

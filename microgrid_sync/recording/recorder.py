@@ -1,73 +1,35 @@
 """Records sites for as long as it is asked to: what they say is on disk within a second."""
 
-import contextlib
 import logging
 import math
 import secrets
 import threading
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
-from microgrid_sync.arguments import check_timeout
 from microgrid_sync.client import MicrogridApiClient, on_set_point
 from microgrid_sync.gateways.live_site import LiveSite, is_of_site
 from microgrid_sync.microgrid import Microgrid
-from microgrid_sync.model import Component, ComponentCategory, Metadata
-from microgrid_sync.notebook.columns import jsonable
+from microgrid_sync.model import Metadata
 from microgrid_sync.program_end import ends_with_program
 from microgrid_sync.recording.coverage import CoverageNotes
-from microgrid_sync.recording.destination import Destination, default_spool, destination_of
-from microgrid_sync.recording.files import FileRecording
-from microgrid_sync.recording.rows import (
-    Sequences,
-    interval_of,
-    report_rows,
-    sample_row,
-    set_point_row,
-    site_row,
-    total_row,
-)
-from microgrid_sync.recording.schema import (
-    KEY,
-    SAMPLE_TABLES,
-    TABLES,
-    TOTAL_COLUMNS,
-    WHAT,
-    Row,
-    What,
-    is_of_metric,
-    merged,
-    micros,
-    moment_of,
-    tables_of,
-)
-from microgrid_sync.recording.spool import Spool, SpoolError, left_behind
-from microgrid_sync.recording.store import Store, StoreError
-from microgrid_sync.tables import none_of
+from microgrid_sync.recording.destination import destination_of
+from microgrid_sync.recording.rows import site_row
+from microgrid_sync.recording.schema import TABLES, WHAT, Row, What, merged
+from microgrid_sync.recording.selection import Only, Selection
+from microgrid_sync.recording.sinks import opened
 from microgrid_sync.topology import Topology
 
 _BATCH_INTERVAL = 0.5
 """Seconds between two batches: what is lost when the program is killed came after the last one."""
 
-_DELIVERY_INTERVAL = 0.5
-"""Seconds between two looks at the spool, where nothing has failed."""
-
-_RETRY_INTERVALS = (1.0, 5.0)
-"""Seconds until what has failed is tried again: at first, and at the most."""
-
 _LOG_INTERVAL = 60.0
 """Seconds between two lines that say the same."""
-
-_CALL_TIMEOUT = 60.0
-"""Seconds for one delivery; then it is broken off, and tried again."""
-
-_CHECK_TIMEOUT = 5.0
-"""Seconds in which most destinations tell whether they can be used."""
 
 _CLOSE_TIMEOUT = 10.0
 """Seconds at the end for what is still to be delivered; the spool keeps the rest."""
@@ -78,9 +40,6 @@ oldest of those are lost that have more than their share."""
 
 _MOST_OF_A_SITE = 20_000
 """Values of a site between two batches: who sends more delays no other."""
-
-_SHORTEST = 0.001
-"""Seconds of an interval that has one sample."""
 
 _FULL_INTERVAL = 5.0
 """Seconds between two attempts to write what could not be written."""
@@ -93,24 +52,7 @@ _ALWAYS_KEPT = frozenset({"site", "coverage"})
 
 _TOO_FAST = "they came faster than they were taken"
 
-_REPORT_INTERVAL = 60.0
-"""Seconds after which a report is recorded that has not changed."""
-
 _logger = logging.getLogger(__name__)
-
-
-class _Sink(Protocol):
-    """What takes rows from the recorder's thread."""
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Write rows down for good.
-
-        Raises:
-            OSError: If that fails; then none of them is written.
-        """
-
-    def close(self) -> None:
-        """End it."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +126,7 @@ class Recorder:
         spool: str | Path | None = None,
         period: str = "hour",
         share: str = "",
-        only: "Only | None" = None,
+        only: Only | None = None,
         replace: bool = False,
     ) -> None:
         """Open the destination. A database that is away is waited for.
@@ -207,15 +149,11 @@ class Recorder:
             OSError: If the destination or the spool cannot be used.
             ImportError: If an extra is not installed; the text names it.
         """
-        self.what = _checked(what)
-        if every is not None and check_timeout(every, "every") < _SHORTEST:
-            raise ValueError(f"every must be at least {_SHORTEST:g} s, not {every!r}")
-        self._only = only or Only()
-        self._every = None if every is None else check_timeout(every, "every")
+        self._selection = selection = Selection(what, every, only)
         if period not in {"hour", "day"}:
             raise ValueError(f"period must be 'hour' or 'day', not {period!r}")
-        self._name, self._sink, self._spool, self._store = _opened(
-            destination_of(destination), self.what, spool, period, share=share, replace=replace
+        self._name, self._sink, self._delivery = opened(
+            destination_of(destination), selection.what, spool, period, share=share, replace=replace
         )
         self._run = secrets.randbits(31)
         self._given: deque[_Given] = deque()
@@ -225,38 +163,23 @@ class Recorder:
         self._sites: tuple[_Recorded, ...] = ()
         self._is_closing = False
         # The recorder's thread's own.
-        self._sequences = Sequences()
-        self._buckets: dict[tuple[str, int], int] = {}
-        self._reported: dict[tuple[str, str, int], tuple[float, Any]] = {}
         self._waiting: list[Row] = []
-        self._recorded = self._lost = self._waited = 0
+        self._recorded = self._lost = 0
         self._write_at = -math.inf
         self._why_kept = ""
         self._told: dict[str, float] = {}
-        # The deliverer's own, but for reading.
-        self._delivered = 0
         self._error: str | None = None
-        self._call_began: float | None = None
-        self._refused: BaseException | None = None
-        self._checked = threading.Event()
         self._wake = threading.Event()
         self._closed = threading.Event()
-        self._end_delivery = threading.Event()
         self._thread = threading.Thread(target=self._work, name="microgrid-recorder", daemon=True)
-        self._deliverer: threading.Thread | None = None
-        if self._store is not None:
-            self._deliverer = threading.Thread(
-                target=self._deliver, name="microgrid-recorder-delivery", daemon=True
-            )
         ends_with_program(self)
         self._thread.start()
-        if self._deliverer is not None:
-            self._deliverer.start()
-            # A destination that does not answer is waited for later.
-            self._checked.wait(_CHECK_TIMEOUT)
-            if self._refused is not None:
+        if self._delivery is not None:
+            try:
+                self._delivery.start()
+            except BaseException:
                 self.close()
-                raise self._refused
+                raise
 
     def __repr__(self) -> str:
         """Say where it records to."""
@@ -270,11 +193,12 @@ class Recorder:
     @property
     def stats(self) -> RecorderStats:
         """What it has done so far."""
-        delivered = self._recorded if self._store is None else self._delivered
-        if self._spool is not None:
-            with contextlib.suppress(SpoolError):
-                self._waited = self._spool.waiting()
-        return RecorderStats(self._recorded, delivered, self._lost, self._error, self._waited)
+        recorded, lost, delivery = self._recorded, self._lost, self._delivery
+        if delivery is None:
+            return RecorderStats(recorded, recorded, lost, self._error, waiting=0)
+        return RecorderStats(
+            recorded, delivery.delivered, lost, delivery.error, delivery.count_waiting()
+        )
 
     def record(
         self, site: LiveSite | Microgrid | MicrogridApiClient, *, name: str | None = None
@@ -295,7 +219,7 @@ class Recorder:
         notes = CoverageNotes(live.name, self._run, datetime.now(UTC))
         one = _Recorded(live, notes, time.monotonic())
         one.ends.append(live.tap(lambda source, values: self._take(one, source, values)))
-        if "set-points" in self.what:
+        if "set-points" in self._selection.what:
             one.ends.append(
                 on_set_point(live.client, lambda *told: self._take(one, "set-point", [told]))
             )
@@ -326,16 +250,20 @@ class Recorder:
                     one.ended = reason
             self._is_closing = True
         deadline = time.monotonic() + _CLOSE_TIMEOUT
-        current = threading.current_thread()
-        if not is_first or current in {self._thread, self._deliverer}:
+        is_one_of_ours = threading.current_thread() is self._thread or (
+            self._delivery is not None and self._delivery.is_own_thread
+        )
+        if not is_first or is_one_of_ours:
             # Somebody else sees to it.
-            if current not in {self._thread, self._deliverer}:
+            if not is_one_of_ours:
                 self._closed.wait(_CLOSE_TIMEOUT)
             return
         try:
             self._end(sites, deadline)
         finally:
             # Also when it was interrupted: a second time nobody waits.
+            if self._delivery is not None:
+                self._delivery.give_up()
             self._closed.set()
 
     def _end(self, sites: Iterable[_Recorded], deadline: float) -> None:
@@ -345,18 +273,8 @@ class Recorder:
                 end()
         self._wake.set()
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        self._end_delivery.set()
-        if self._deliverer is not None and self._store is not None:
-            self._deliverer.join(max(1.0, deadline - time.monotonic()))
-            if self._deliverer.is_alive():
-                self._store.hurry()
-                self._deliverer.join(1.0)
-            self._store.close()
-        if self._spool is not None:
-            # What is left is told to the end.
-            with contextlib.suppress(SpoolError):
-                self._waited = self._spool.waiting()
-            self._spool.close()
+        if self._delivery is not None:
+            self._delivery.end(deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -402,7 +320,8 @@ class Recorder:
             for one in self._sites:
                 self._note(one, self._about(one, now, is_last=is_closing))
             self._write(now, is_last=is_closing)
-            self._watch_delivery(time.monotonic())
+            if self._delivery is not None:
+                self._delivery.watch(time.monotonic())
             if is_closing:
                 self._end_sink()
                 return
@@ -489,48 +408,9 @@ class Recorder:
             self._note_lost(site, count, self._why_kept)
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
-        """Give the rows of what has come."""
-        name, source = given.site.site.name, given.source
-        if source == "set-point":
-            for told in given.values:
-                row = self._sequences.next(set_point_row(name, *told, now=given.at))
-                if row is not None:
-                    yield row
-        elif source.startswith("component:"):
-            if "samples" in self.what:
-                yield from self._samples(given.site, given.values)
-        elif source in TOTAL_COLUMNS:
-            if "totals" in self.what:
-                yield from filter(None, (total_row(name, source, one) for one in given.values))
-        elif source == "chargers:report" and "results" in self.what:
-            for report in given.values:
-                yield from self._changed(report_rows(name, report, given.at), now)
-
-    def _samples(self, one: _Recorded, values: list[Any]) -> Iterable[Row]:
-        name = one.site.name
-        for value in values:
-            if not self._only.takes(one.site.components.get(value.component_id)):
-                continue
-            if self._every is not None:
-                key = name, int(value.component_id)
-                number = interval_of(micros(value.timestamp), self._every)
-                if self._buckets.get(key) == number:
-                    continue
-                self._buckets[key] = number
-            row = self._sequences.next(self._only.cut(sample_row(name, value)))
-            if row is not None:
-                yield row
-
-    def _changed(self, rows: Iterable[Row], now: float) -> Iterable[Row]:
-        """Give those that say something new, and others now and then."""
-        for row in rows:
-            key = row.table, row.site, row.component_id
-            at, before = self._reported.get(key, (-math.inf, None))
-            if before != row.values or now - at >= _REPORT_INTERVAL:
-                self._reported[key] = now, row.values
-                numbered = self._sequences.next(row)
-                if numbered is not None:
-                    yield numbered
+        return self._selection.rows(
+            given.site.site, given.source, given.values, at=given.at, now=now
+        )
 
     def _about(self, one: _Recorded, now: float, *, is_last: bool) -> Iterable[Row]:
         """Say that a site is recorded, is silent, has lost something, and what it is made of."""
@@ -571,53 +451,6 @@ class Recorder:
         self._lost += lost
         return f"{lost} values and more: {why or _TOO_FAST}" if lost else None
 
-    def _watch_delivery(self, now: float) -> None:
-        began = self._call_began
-        if self._store is not None and began is not None and now - began >= _CALL_TIMEOUT:
-            self._call_began = now
-            self._store.hurry()
-
-    # The thread that delivers
-
-    def _deliver(self) -> None:
-        assert self._store is not None and self._spool is not None  # noqa: PT018, S101 - for the types alone
-        pause = _DELIVERY_INTERVAL
-        told_at = -math.inf
-        self._call_began = time.monotonic()
-        try:
-            self._store.check()
-        except Exception as error:  # noqa: BLE001 - whoever makes the recorder is told
-            self._refused = error
-        finally:
-            self._checked.set()
-        while not self._closed.is_set():
-            is_end = self._end_delivery.wait(pause)
-            self._call_began = time.monotonic()
-            try:
-                moved = self._store.deliver(self._spool, all_of_it=is_end)
-            except Exception as error:
-                now = time.monotonic()
-                said = str(error)
-                is_news = said != self._error or now - told_at >= _LOG_INTERVAL
-                # At the end it is told how much is left.
-                if is_news and not is_end:
-                    told_at = now
-                    is_known = isinstance(error, StoreError | SpoolError)
-                    _logger.warning("%s; the spool keeps what comes", said, exc_info=not is_known)
-                pause = min(max(pause * 2, _RETRY_INTERVALS[0]), _RETRY_INTERVALS[1])
-                self._error = said
-                moved = 0
-            else:
-                if self._error is not None:
-                    self._error = None
-                    _logger.warning("%s takes rows again", self._name)
-                pause = 0.0 if moved else _DELIVERY_INTERVAL
-                self._delivered += moved
-            finally:
-                self._call_began = None
-            if is_end and not moved:
-                return
-
 
 def _silence(one: _Recorded, now: float) -> float | None:
     """Give for how many seconds a site has been silent; ``None`` if it is heard."""
@@ -628,161 +461,6 @@ def _silence(one: _Recorded, now: float) -> float | None:
     ]
     silence = min([now - one.began_at, *ages])
     return silence if silence > one.site.max_age else None
-
-
-class Only:
-    """Says which samples are recorded."""
-
-    def __init__(self, components: Iterable[int | str] = (), metrics: Iterable[str] = ()) -> None:
-        """Name them.
-
-        Args:
-            components: IDs and categories, such as ``7`` and ``"ev-charger"``; none for all.
-            metrics: Such as ``"active_power"`` and ``"current"``; none for all. Of telemetry all
-                is recorded.
-
-        Raises:
-            ValueError: If no component has such a metric, or there is no such category.
-        """
-        words = [str(one).strip().lower().replace("-", "_") for one in components]
-        self._numbers = {int(word) for word in words if word.isdecimal()}
-        self._categories = {word for word in words if not word.isdecimal()}
-        known = {category.name.lower() for category in ComponentCategory}
-        for word in self._categories - known:
-            raise ValueError(none_of(word.replace("_", "-"), sorted(known)))
-        wanted = [*metrics]
-        self._places: dict[str, list[bool]] = {}
-        for name in SAMPLE_TABLES if wanted else ():
-            columns = TABLES[name].values
-            self._places[name] = [
-                name == "telemetry" or any(is_of_metric(column, one) for one in wanted)
-                for column in columns
-            ]
-        for one in wanted:
-            columns_of_all = [c for name in SAMPLE_TABLES for c in TABLES[name].values]
-            if not any(is_of_metric(column, one) for column in columns_of_all):
-                raise ValueError(f"no component has a metric {one!r}; active_power is one")
-
-    def takes(self, component: Component | None) -> bool:
-        """Tell whether a component is recorded."""
-        if not self._numbers and not self._categories:
-            return True
-        if component is None:
-            return False
-        return (
-            component.component_id in self._numbers
-            or component.category.name.lower() in self._categories
-        )
-
-    def cut(self, row: Row) -> Row:
-        """Leave the metrics out of a row that are not recorded."""
-        places = self._places.get(row.table)
-        if places is None:
-            return row
-        cells = [cell if is_in else None for cell, is_in in zip(row.values, places, strict=True)]
-        return row._replace(values=cells)
-
-
-class _Opened(NamedTuple):
-    """What a recorder writes to."""
-
-    name: str
-    sink: _Sink
-    spool: Spool | None
-    store: Store | None
-
-
-def _opened(
-    found: Destination,
-    what: Iterable[What],
-    spool: str | Path | None,
-    period: str,
-    *,
-    share: str,
-    replace: bool,
-) -> _Opened:
-    """Open a file, or a spool for a destination that is still to be looked at."""
-    if found.kind == "file":
-        sink = _FileSink(found.path, what, replace=replace)
-        return _Opened(str(found.path), sink, None, None)
-    store = store_of(found, period)
-    path = default_spool(found, share) if spool is None else Path(spool)
-    opened = Spool(path)
-    pattern = default_spool(found, "*").name.replace("-*", "*")
-    for other, count in left_behind(path, pattern):
-        _logger.warning(
-            "%d rows wait in the spool %s, which nobody uses: record to %s with --spool %s for a "
-            "moment",
-            count, other, store.name, other,
-        )  # fmt: skip
-    return _Opened(store.name, _SpoolSink(opened, store), opened, store)
-
-
-class _SpoolSink:
-    """Rows that go into the spool."""
-
-    def __init__(self, spool: Spool, store: Store) -> None:
-        self._spool = spool
-        self._store = store
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """See `_Sink.add`."""
-        groups: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            groups[self._store.place(row.table, row.timestamp)].append(row)
-        self._spool.add(groups)
-
-    def close(self) -> None:
-        """See `_Sink.close`; what is delivered is taken from the spool until the very end."""
-
-
-class _FileSink:
-    """Rows that go into a file of CSV or JSON Lines."""
-
-    def __init__(self, path: Path, what: Iterable[What], *, replace: bool) -> None:
-        columns: dict[str, None] = dict.fromkeys(["table", *KEY])
-        for table in tables_of(what):
-            columns |= dict.fromkeys(table.columns)
-        self._file = FileRecording(path, list(columns), replace=replace)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """See `_Sink.add`."""
-        self._file.write_all({"table": row.table} | jsonable(_shown(row)) for row in rows)
-
-    def close(self) -> None:
-        """See `_Sink.close`."""
-        with self._file:
-            self._file.finish()
-
-
-def _shown(row: Row) -> dict[str, Any]:
-    columns = TABLES[row.table].columns
-    return {
-        name: moment_of(cell).isoformat().replace("+00:00", "Z")
-        if kind == "time" and cell is not None
-        else cell
-        for (name, kind), cell in zip(columns.items(), row.cells(), strict=True)
-    }
-
-
-def _checked(what: Iterable[What]) -> frozenset[What]:
-    wanted = frozenset[Any]({what} if isinstance(what, str) else what)
-    if not wanted or not wanted <= set(WHAT):
-        wrong = ", ".join(sorted(map(repr, wanted - set(WHAT)))) or "nothing"
-        raise ValueError(f"what is recorded may be {', '.join(WHAT)}, not {wrong}")
-    return wanted
-
-
-def store_of(destination: Destination, period: str) -> Store:
-    """Give what stores rows at a destination that has a spool."""
-    # What they need is installed where they are wanted.
-    if destination.kind == "postgresql":
-        from microgrid_sync.recording.postgresql import PostgresqlStore  # noqa: PLC0415
-
-        return PostgresqlStore(destination.url)
-    from microgrid_sync.recording.parquet import ParquetStore  # noqa: PLC0415
-
-    return ParquetStore(destination.path, "day" if period == "day" else "hour")
 
 
 def shortened(rows: Iterable[Row], share: int) -> tuple[list[Row], Counter[str]]:

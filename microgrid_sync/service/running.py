@@ -14,7 +14,8 @@ from microgrid_sync.client import MicrogridApiClient, keep_pace
 from microgrid_sync.gateways.config import PrometheusTable
 from microgrid_sync.gateways.live_site import LiveSite
 from microgrid_sync.gateways.service import RunningGateways, running_gateways
-from microgrid_sync.recording.recorder import Only, Recorder
+from microgrid_sync.recording.recorder import Recorder
+from microgrid_sync.recording.selection import Only
 from microgrid_sync.service.sites import RecordTable, SiteConfig, SitesConfig
 
 # It needs its extra, and is loaded where it is wanted.

@@ -17,9 +17,10 @@ from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import LiveSite
 from microgrid_sync.recording.destination import default_spool, destination_of
 from microgrid_sync.recording.parquet import ParquetStore
-from microgrid_sync.recording.recorder import Only, shortened
+from microgrid_sync.recording.recorder import shortened
 from microgrid_sync.recording.rows import sample_row
 from microgrid_sync.recording.schema import Row, micros
+from microgrid_sync.recording.selection import Only
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import StoreError
 from microgrid_sync.simulator import Simulator
@@ -390,7 +391,7 @@ def test_what_one_site_sends_does_not_stop_another(
             raise ArithmeticError("nobody has thought of this")
         return sample_row(site, value)
 
-    monkeypatch.setattr("microgrid_sync.recording.recorder.sample_row", fail_sometimes)
+    monkeypatch.setattr("microgrid_sync.recording.selection.sample_row", fail_sometimes)
     folder = tmp_path / "odd # folder?"
     folder.mkdir()
     with (
