@@ -22,6 +22,8 @@ from microgrid_sync.recording.report_page import (
     duration,
     energy_rows,
     gap_rows,
+    gaps_in_words,
+    known_in_words,
     page,
     peak_rows,
 )
@@ -117,14 +119,12 @@ def _relative(word: str, zone: str | None) -> date:
 
 
 def _show(found: DayReport) -> None:
-    show(Text(f"{found.site}, {found.day:%A, %d %B %Y}, {found.timezone}\n"))
+    show(Text(f"{found.site}, {found.day:%A, %d %B %Y}\n{known_in_words(found)}\n"))
     energy = new_table("energy", "", right=[""])
     for kind, text in energy_rows(found):
         energy.add_row(kind, text)
     if found.energies:
         show(energy)
-    else:
-        say("No powers were recorded on this day.")
     if found.peaks:
         peaks = new_table("peak", "current", "at", "fuse", right=["current"])
         for row in peak_rows(found):
@@ -139,11 +139,9 @@ def _show(found: DayReport) -> None:
             cars.add_row(*cells)
         show(cars)
     say("")
+    say(gaps_in_words(found))
     if not found.gaps:
-        say("No interruptions.")
         return
-    whole = sum((gap.end - gap.start).total_seconds() for gap in found.gaps)
-    say(f"{len(found.gaps)} interruptions, {duration(whole)}:")
     gaps = new_table(*GAP_HEADINGS)
     for interruption in gap_rows(found):
         gaps.add_row(*interruption)

@@ -10,6 +10,8 @@ KILLED = "the recorder was killed, or its machine stopped"
 UNKNOWN_END = "nothing is known since: it was killed, its machine stopped, or a spool has the rest"
 """Of a recorder that has not said why it ended, and that no other came after."""
 
+BEFORE = "nothing from before is there"
+
 EARLIER = "nobody recorded; that began earlier"
 
 
@@ -39,7 +41,10 @@ _OTHERS: dict[str, Literal["silent", "lost"]] = {"silent": "silent", "lost": "lo
 
 
 def gaps_of(
-    coverage: Iterable[Coverage], start: datetime | None = None, end: datetime | None = None
+    coverage: Iterable[Coverage],
+    start: datetime | None = None,
+    end: datetime | None = None,
+    sites: Iterable[str] = (),
 ) -> list[Gap]:
     """Find the gaps.
 
@@ -47,16 +52,22 @@ def gaps_of(
         coverage: What recorders have noted.
         start: Gaps before are left out, and what is before of others; unless it is ``None``.
         end: Likewise for what is after it. A recording that ends before has a gap up to it.
+        sites: Sites that there may be no note of in that time.
 
     Returns:
-        The gaps by their start. Before a site was recorded for the first time there is none.
+        The gaps by their start. Before a site was recorded for the first time there is one if a
+            start is given.
     """
-    by_site: dict[str, list[Coverage]] = defaultdict(list)
+    by_site: dict[str, list[Coverage]] = defaultdict(list, {site: [] for site in sites})
     for one in coverage:
         by_site[one.site].append(one)
     found: list[Gap] = []
     for site, ones in by_site.items():
-        found += _between(site, [one for one in ones if one.state == "recorded"], end)
+        recorded = [one for one in ones if one.state == "recorded"]
+        found += _between(site, recorded, end)
+        first = min((one.since for one in recorded), default=end)
+        if start is not None and first is not None:
+            found.append(Gap(site, start, first, "not recorded", BEFORE))
         found += [
             Gap(site, one.since, one.until, _OTHERS[one.state], one.reason or "")
             for one in ones

@@ -274,6 +274,8 @@ class Recording:
         self, start: datetime | None, end: datetime | None, *, site: str | None = None
     ) -> list[Gap]:
         """Give the same as values: see `gaps`."""
+        if start is not None and end is not None and end < start:
+            raise ValueError(f"the end, {end}, is before the start, {start}")
         before = None if start is None else start - _PIECE
         columns = ["until", "state", "reason"]
         if not self.sites:
@@ -292,16 +294,17 @@ class Recording:
         ]
         is_until_now = end is None or end >= now
         latest = now if end is None else min(end, now)
+        begun = self._begun(site)
         if before is not None:
             # Who has been recorded before is there with what he had last, however long ago.
             coverage += [
                 Coverage(name, "recorded", first, before, EARLIER)
-                for name, first in self._begun(site).items()
+                for name, first in begun.items()
                 if first < before
             ]
         return [
             gap
-            for gap in gaps_of(coverage, start, latest)
+            for gap in gaps_of(coverage, start, latest, begun)
             if not (is_until_now and gap.reason == UNKNOWN_END and now - gap.start < _NOW)
         ]
 

@@ -86,6 +86,9 @@ class DayReport(NamedTuple):
     timezone: str
     start: datetime
     end: datetime
+    until: datetime
+    """As far as the day has come: its end, or now; its start if it has not begun."""
+
     fuse_a: float | None
     energies: list[Energy]
     peaks: list[Peak]
@@ -93,7 +96,7 @@ class DayReport(NamedTuple):
     """The cars that were charged, by charger and time."""
 
     idle_cars: int
-    """Cars that were plugged in, and not charged."""
+    """Cars that were plugged in, and took less than 0.1 kWh."""
 
     gaps: list[Gap]
     totals: "DataFrame"
@@ -164,6 +167,7 @@ def day_report(
         zone or "UTC",
         start,
         end,
+        max(start, min(end, datetime.now(UTC))),
         fuse,
         energies,
         [*_peaks(totals, fuse)],

@@ -55,7 +55,7 @@ def page(report: DayReport) -> str:
     title = f"{report.site}, {report.day:%A, %d %B %Y}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f'<p class="note">{html.escape(_known(report))}</p>',
+        f'<p class="note">{html.escape(known_in_words(report))}</p>',
         "<h2>Energy</h2>",
         energy_table(report),
         _powers(report),
@@ -77,14 +77,16 @@ def page(report: DayReport) -> str:
     )
 
 
-def _known(report: DayReport) -> str:
+def known_in_words(report: DayReport) -> str:
+    """Say how much of the day is known."""
     known = known_seconds(report)
     if not report.energies:
-        return f"All times in {report.timezone}. No totals were recorded on this day."
-    whole = (report.end - report.start).total_seconds()
+        return f"All times in {report.timezone}. No powers were recorded on this day."
+    whole = (report.until - report.start).total_seconds()
+    so_far = "" if report.until == report.end else " so far"
     return (
         f"All times in {report.timezone}. Powers are known for {duration(known)} of "
-        f"{duration(whole)}; what is not known is in no sum."
+        f"{duration(whole)}{so_far}; what is not known is in no sum."
     )
 
 
@@ -171,8 +173,19 @@ def charge_table(report: DayReport) -> str:
 def gap_table(report: DayReport) -> str:
     """Write the interruptions."""
     if not report.gaps:
-        return "<p>None.</p>"
+        return f"<p>{gaps_in_words(report)}</p>"
     return table(GAP_HEADINGS, gap_rows(report))
+
+
+def gaps_in_words(report: DayReport) -> str:
+    """Say how many interruptions there were."""
+    if not report.gaps:
+        if report.until == report.start:
+            return "This day has not begun."
+        return "No interruptions." if report.until == report.end else "No interruptions so far."
+    whole = sum((gap.end - gap.start).total_seconds() for gap in report.gaps)
+    count = len(report.gaps)
+    return f"{count} interruption{'s' if count > 1 else ''}, {duration(whole)}:"
 
 
 def cars_in_words(report: DayReport) -> str:
@@ -180,7 +193,7 @@ def cars_in_words(report: DayReport) -> str:
     count = len(report.charges)
     energy = sum(one.kwh for one in report.charges)
     cars = "1 car was charged" if count == 1 else f"{count} cars were charged"
-    idle = f"; {report.idle_cars} more plugged in and not charged" if report.idle_cars else ""
+    idle = f"; {report.idle_cars} more took less than 0.1 kWh each" if report.idle_cars else ""
     return f"{cars} with {energy:,.1f} kWh{idle}."
 
 

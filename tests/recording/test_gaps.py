@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import hypothesis.strategies as st
 from hypothesis import given
 
-from microgrid_sync.recording.gaps import KILLED, UNKNOWN_END, Coverage, gaps_of
+from microgrid_sync.recording.gaps import BEFORE, KILLED, UNKNOWN_END, Coverage, gaps_of
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -68,9 +68,22 @@ def test_every_minute_is_covered_or_in_a_gap(
 ) -> None:
     coverage = [covered(begin, begin + long) for begin, long in spans]
     found = gaps_of(coverage, at(start), at(start + length))
-    first = min(begin for begin, _ in spans)
     for minute in range(start, start + length):
         moment = at(minute + 0.5)
         is_covered = any(one.since <= moment < one.until for one in coverage)
         in_gap = sum(gap.start <= moment < gap.end for gap in found)
-        assert in_gap == int(not is_covered and minute >= first)
+        assert in_gap == int(not is_covered)
+    assert gaps_of(coverage, None, at(start + length)) == [
+        gap for gap in gaps_of(coverage, at(0), at(start + length)) if gap.reason != BEFORE
+    ]
+
+
+def test_a_time_before_a_site_was_recorded_is_a_gap_if_it_is_asked_for() -> None:
+    notes = [covered(10, 30)]
+    assert gaps_of(notes, None, at(30)) == []
+    (gap,) = gaps_of(notes, at(0), at(30))
+    assert (gap.start, gap.end, gap.reason) == (at(0), at(10), BEFORE)
+    (gap,) = gaps_of([], at(0), at(5), ["site"])
+    assert (gap.site, gap.start, gap.end, gap.reason) == ("site", at(0), at(5), BEFORE)
+    # Of a time that is to come nothing is said.
+    assert gaps_of(notes, at(40), at(35), ["site"]) == []

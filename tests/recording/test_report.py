@@ -11,9 +11,10 @@ import pytest
 
 from microgrid_sync import recording
 from microgrid_sync.model import Component, ComponentCategory
+from microgrid_sync.recording.gaps import BEFORE
 from microgrid_sync.recording.parquet import ParquetStore
-from microgrid_sync.recording.report import as_json
-from microgrid_sync.recording.report_page import page
+from microgrid_sync.recording.report import Energy, as_json
+from microgrid_sync.recording.report_page import duration, gaps_in_words, known_in_words, page
 from microgrid_sync.recording.rows import coverage_row, site_row
 from microgrid_sync.recording.schema import TABLES, Row, micros
 from microgrid_sync.recording.spool import Spool
@@ -170,8 +171,32 @@ def test_a_day_without_anything_says_so(tmp_path: Path) -> None:
         found = recording.day_report(opened, DAY)
         assert found.energies == []
         text = page(found)
-        assert "No totals were recorded" in text
+        assert "No powers were recorded" in text
         assert as_json(found)["known_s"] == 0
         assert "0 cars were charged" in text
         with pytest.raises(ValueError, match="there is no site 'other'; there are site"):
             recording.day_report(opened, DAY, site="other")
+
+
+def test_a_day_that_nobody_recorded_is_no_day_without_interruptions(tmp_path: Path) -> None:
+    with recording.open(recorded(tmp_path, [])) as opened:
+        before = recording.day_report(opened, DAY - timedelta(days=1))
+        (gap,) = before.gaps
+        assert (gap.start, gap.end, gap.reason) == (before.start, before.end, BEFORE)
+        assert gaps_in_words(before) == "1 interruption, 24 h 00 min:"
+        ahead = recording.day_report(opened, datetime.now(BERLIN).date() + timedelta(days=2))
+        assert (ahead.gaps, ahead.until) == ([], ahead.start)
+        assert gaps_in_words(ahead) == "This day has not begun."
+        with pytest.raises(ValueError, match="is before the start"):
+            opened.gaps("2026-12-01", "2026-11-01")
+
+
+def test_of_today_it_is_said_how_much_of_it_is_known_so_far(tmp_path: Path) -> None:
+    with recording.open(recorded(tmp_path, [])) as opened:
+        found = recording.day_report(opened, datetime.now(BERLIN).date())
+    assert found.start <= found.until < found.end
+    known = found._replace(energies=[Energy("consumers", 1.0, 29.0)])
+    assert f"29 s of {duration((found.until - found.start).total_seconds())} so far" in (
+        known_in_words(known)
+    )
+    assert gaps_in_words(found._replace(gaps=[])) == "No interruptions so far."
