@@ -98,6 +98,9 @@ def test_command_of_a_page_runs(
         assert process.returncode in ({0, 1, 130} if words.startswith("record") else {0}), output
         assert "Traceback" not in output
         return
+    if words == "trouble end 1":
+        # Another worker's site may have got the one that the line before adds.
+        click.testing.CliRunner().invoke(cli, ["trouble", "add", "silent"])
     if set(command) & set("|>"):
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         result = subprocess.run(

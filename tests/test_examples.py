@@ -288,17 +288,19 @@ def test_cap_from_modbus() -> None:
 
 def test_alarm_on_silence() -> None:
     with Simulator(sample_interval=0.2) as simulator:
-        process = started("alarm_on_silence.py", simulator.url, "1.5")
+        process = started("alarm_on_silence.py", simulator.url, "2.5")
         assert process.stdout is not None
         assert process.stdout.readline() == "watching 8 components\n"
-        time.sleep(1.0)
-        number = simulator.faults.add(Fault(kind="silent", components=[7]))
-        assert process.stdout.readline().endswith("component 7: ALARM: silent\n")
-        simulator.faults.end(number)
-        assert process.stdout.readline().endswith("component 7: heard again\n")
+        simulator.faults.add(Fault(kind="silent", components=[7]))
+        # On a busy machine others may be late, too.
+        for words in ("component 7: ALARM: silent\n", "component 7: heard again\n"):
+            while not (line := process.stdout.readline()).endswith(words):
+                assert line
+            simulator.faults.clear()
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (0, "ended\n")
+    assert process.returncode == 0
+    assert out.endswith("ended\n")
 
 
 def test_configuration_for_gateways_is_one() -> None:

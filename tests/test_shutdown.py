@@ -49,7 +49,7 @@ def test_disconnect_gets_everybody_out(server: ScriptedServer) -> None:
     # Generous: a second on a machine of one's own.
     assert time.monotonic() - started < 10
     assert ends == [None] * 50
-    assert not _microgrid_threads()
+    assert eventually(lambda: not _microgrid_threads())
     assert not client.is_connected
 
 

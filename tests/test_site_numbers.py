@@ -1,6 +1,7 @@
 """A site's numbers and formulas of anything, over a real connection."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -163,15 +164,22 @@ def test_what_is_silent_has_no_value_until_it_is_back(
 
 
 def test_battery_that_is_silent_leaves_the_average(
-    microgrid: Simulator, site: Microgrid, caplog: pytest.LogCaptureFixture
+    microgrid: Simulator,
+    site: Microgrid,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("microgrid_sync.formulas.sum_loop._LEFT_OUT_INTERVAL", 0.0)
+    one, other = (
+        value(site.formula(f"#{n}", ComponentMetricId.SOC).new_receiver()).as_percent()
+        for n in (22, 32)
+    )
     soc = site.battery.soc.new_receiver()
-    both = value(soc)
+    # On a busy machine either may be late, too.
+    both = value(soc, lambda found: other + 0.5 < found.as_percent() < one - 0.5)
     microgrid.faults.add(Fault(kind="silent", components=(32,)))
-    alone = site.formula("#22", ComponentMetricId.SOC).new_receiver()
-    rest = value(alone)
-    assert eventually(lambda: "goes on without components 32" in caplog.text)
-    assert value(soc, lambda found: abs(found.as_percent() - rest.as_percent()) < 0.5) > both
+    assert eventually(lambda: re.search(r"goes on without components (\d+, )*32\b", caplog.text))
+    assert value(soc, lambda found: abs(found.as_percent() - one) < 0.5) > both
 
 
 def test_values_may_be_older_if_that_is_chosen(microgrid: Simulator) -> None:

@@ -82,10 +82,10 @@ def limit(
             "grid" if where == "grid" else int(where), max_current=FUSES[curve](rating)
         )
         view = _View(microgrid, held, as_json=as_json)
-        say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with "
-            f"{counted(len(held.chargers), 'charger')}; Ctrl-C ends it", err=True)  # fmt: skip
         # An output that nobody takes any more is an end as Ctrl-C is.
         with until_written(ctx), until_interrupted():
+            say(f"Holding {repr(held)[1:-1].removeprefix('Limit of ')} with "
+                f"{counted(len(held.chargers), 'charger')}; Ctrl-C ends it", err=True)  # fmt: skip
             follow(
                 interval,
                 duration,

@@ -141,11 +141,6 @@ def cap(
         view = _View(microgrid, chosen, as_json=as_json)
         most = Power.from_watts(power)
         end = "leaves the set-points" if keep else "withdraws it, which releases the cars"
-        say(
-            f"Holding {counted(len(chosen.component_ids), 'charger')} at {power_words(power)} at "
-            f"the most; Ctrl-C {end}",
-            err=True,
-        )
 
         def propose() -> None:
             chosen.propose_power(most, Bounds(None, most))
@@ -153,6 +148,11 @@ def cap(
         how_long = "for a minute" if client.api != "v0.15" else "as long as the server keeps them"
         # An output that nobody takes any more is an end as Ctrl-C is.
         with until_written(ctx), until_interrupted():
+            say(
+                f"Holding {counted(len(chosen.component_ids), 'charger')} at {power_words(power)} "
+                f"at the most; Ctrl-C {end}",
+                err=True,
+            )
             view.follow(interval, duration, each=propose)
         if keep:
             say(f"The chargers keep their set-points {how_long}.", err=True)

@@ -24,7 +24,7 @@ class ReaderThreads:
             site: What the threads' names call the site.
         """
         self._site = site
-        # Protects the two below.
+        # Protects the two below. To put something into a queue of these never waits.
         self._lock = threading.Lock()
         self._idle: list[queue.SimpleQueue[tuple[int, Task] | None]] = []
         self._closed = False
@@ -40,10 +40,9 @@ class ReaderThreads:
             RuntimeError: If there is no thread to be had.
         """
         with self._lock:
-            inbox = self._idle.pop() if self._idle else None
-        if inbox is not None:
-            inbox.put((component_id, task))
-            return
+            if self._idle:
+                self._idle.pop().put((component_id, task))
+                return
         threading.Thread(
             target=self._run,
             args=(task,),
@@ -55,9 +54,8 @@ class ReaderThreads:
         """End those that have nothing to do, and the others when they have done it."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for inbox in idle:
-            inbox.put(None)
+            while self._idle:
+                self._idle.pop().put(None)
 
     def _name(self, component_id: int) -> str:
         return f"microgrid-set-point-{component_id} {self._site}"
@@ -87,5 +85,5 @@ class ReaderThreads:
                 if inbox in self._idle:
                     self._idle.remove(inbox)
                     return None
-        # It has been given something just now.
-        return inbox.get(timeout=_IDLE_TIME)
+        # Who takes it off the list gives it something under the same lock.
+        return inbox.get(block=False)

@@ -154,14 +154,15 @@ def test_gateways_of_all_sites_run_in_one_process(sites: Path) -> None:
     sites.write_text(sites.read_text() + "\n[prometheus]\nport = 0\n")
     process = start("gateway", "all", "--sites", str(sites), "--share", "1/1")
     assert process.stderr is not None
-    lines = [process.stderr.readline() for _ in range(3)]
+    lines: list[str] = []
+    expected = "3 sites, share 1/1", "/metrics and /healthz, of all sites", "recording to "
+    while not all(words in "".join(lines) for words in expected):
+        lines.append(process.stderr.readline())
+        assert lines[-1], "".join(lines)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     text = "".join(lines) + said
-    assert "3 sites, share 1/1" in text
-    assert "/metrics and /healthz, of all sites" in text
-    assert "recording to " in text
     assert text.endswith("Ended.\n")
     assert "Traceback" not in text
 
@@ -172,7 +173,7 @@ def test_to_says_where_else_and_changes_nothing_else(
     monkeypatch.chdir(tmp_path)
     text = sites.read_text()
     sites.write_text(text.replace("[record]\n", '[record]\nwhat = ["totals"]\nperiod = "day"\n'))
-    options = ["--to", "other/", "--duration", "4", "--site", "one"]
+    options = ["--to", "other/", "--duration", "8", "--site", "one"]
     result = run("record", "--sites", str(sites), *options)
     assert result.exit_code == 0, result.output
     files = {path.relative_to(tmp_path / "other") for path in tmp_path.glob("other/*/*.parquet")}
@@ -186,7 +187,7 @@ def test_a_site_is_recorded_into_files(
     monkeypatch.chdir(tmp_path)
     url = sites.read_text().split('url = "')[1].partition('"')[0]
     for options in (["--to", "a.csv"], ["--to", "b.jsonl", "--what", "totals"]):
-        result = run("record", *options, "--duration", "3", url)
+        result = run("record", *options, "--duration", "6", url)
         assert result.exit_code == 0, result.output
     # With --to it is said when it was recorded, into whatever.
     assert "its duration was over" in done("gaps", "a.csv")

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,7 +176,7 @@ def test_stream_of_telemetry(site: str) -> None:
 
 
 def test_stream_ends_with_its_time_and_says_if_nothing_came(site: str) -> None:
-    assert objects(done("stream", "2", "--json", "--duration", "1", site))
+    assert objects(done("stream", "2", "--json", "--duration", "3", site))
     with ScriptedServer(component(1, "meter")) as server:
         server.stream = server.silent_stream
         result = run("stream", "1", "--duration", "0.3", server.url)
@@ -195,7 +194,8 @@ def test_watch_shows_the_whole_site(url: str) -> None:
     )
     assert {c["component_id"] for c in found["chargers"]} == {7, 8}
     assert found["chargers"][0]["cable_state"].startswith("ev_")
-    assert len(objects(done("watch", "--json", "-d", "0.5", "--interval", "0.25", url))) == 3
+    # A busy machine leaves lines out that are late.
+    assert len(objects(done("watch", "--json", "-d", "0.5", "--interval", "0.25", url))) in {2, 3}
 
 
 # Commanding
@@ -300,7 +300,7 @@ def test_pool_cap_holds_and_releases(url: str) -> None:
 
 
 def test_options_before_cap_are_its_own(site: str) -> None:
-    arguments = ("pool", "--charger", "7", "--json", "cap", "11kW", "--for", "0.5", "--keep")
+    arguments = ("pool", "--charger", "7", "--json", "cap", "11kW", "--for", "2", "--keep")
     result = run(*arguments, site)
     assert result.exit_code == 0, result.stderr
     assert "Holding 1 charger at" in result.stderr
@@ -321,8 +321,7 @@ def test_pool_cap_may_keep_the_set_points(url: str) -> None:
     result = run("pool", "cap", "5kW", "--keep", "--for", "4", url)
     assert (result.exit_code, "keep their set-points" in result.stderr) == (0, True)
     with MicrogridApiClient(url) as client, client.ev_charger_data(7) as data:
-        time.sleep(1.0)
-        assert data.drain()[-1].active_power < 5100
+        assert data.receive(PATIENCE).active_power < 5100
     done("pool", "cap", "100kW", "--for", "1", url)
 
 
@@ -351,9 +350,9 @@ def test_limit_is_held_and_shown(url: str) -> None:
 
 def test_record_writes_whole_files(url: str, tmp_path: Path) -> None:
     path = tmp_path / "cars.csv"
-    assert "2 components" in done("record", str(path), "ev-charger", "-n", "4", url)
+    assert "2 components" in done("record", str(path), "ev-charger", "-n", "60", url)
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert len(rows) == 4
+    assert len(rows) == 60
     assert {row["component_id"] for row in rows} == {"7", "8"}
     assert not list(tmp_path.glob("*.part"))
     # It is not written over.
@@ -364,7 +363,7 @@ def test_record_writes_whole_files(url: str, tmp_path: Path) -> None:
         "component_id,timestamp,active_power_w"
     )
     lines = tmp_path / "all.jsonl"
-    done("record", str(lines), "--duration", "1", url)
+    done("record", str(lines), "--duration", "3", url)
     found = objects(lines.read_text(encoding="utf-8"))
     assert {row["component_id"] for row in found} == {2, 3, 4, 5, 6, 7, 8, 9}
 
@@ -630,8 +629,8 @@ def test_stream_goes_on_when_the_server_comes_back() -> None:
 
 def test_tables_are_live_on_a_terminal(site: str) -> None:
     for arguments, words in (
-        (["stream", "7", "-d", "1"], "sample of"),
-        (["watch", "-d", "1.5"], "consumers"),
+        (["stream", "7", "-d", "3"], "sample of"),
+        (["watch", "-d", "3"], "consumers"),
         (["pool", "cap", "50kW", "--for", "1.5"], "may draw"),
         (["limit", "grid", "--for", "1.5"], "thermal state"),
         (["tree"], "EV charger"),
@@ -693,4 +692,5 @@ def test_doctor_says_why_it_cannot_be_used() -> None:
         assert "the server speaks TLS, and the URL does not" in words(secure.url.partition("?")[0])
         address = secure.url.partition("?")[0]
         assert "certificate is refused" in words(f"{address}?ssl=on")
-        assert "All is well" in done("doctor", "--listen", "1", secure.url)
+        # A busy machine may have it note that answers are slow.
+        assert "problem" not in done("doctor", "--listen", "1", secure.url)

@@ -24,12 +24,12 @@ class Source:
 
     def __init__(self) -> None:
         self.receivers: dict[int, list[FedReceiver[Any]]] = {}
-        self.fails = False
+        self.fails: set[int] = set()
 
     def subscribe(
         self, component_id: int, deliver: Callable[[Receiver[Any] | Exception], None]
     ) -> None:
-        if self.fails:
+        if component_id in self.fails:
             deliver(ApiClientError(server_url="u", operation="o", description="d", retryable=True))
             return
         receiver: FedReceiver[Any] = FedReceiver(maxsize=1000)
@@ -106,10 +106,10 @@ def test_stream_that_has_ended_is_subscribed_to_again(
     formula = Recorder(Metric(1))
     loop.start(formula)
     assert eventually(lambda: source.is_followed(1))
-    source.fails = True
+    source.fails = {1}
     source.receivers[1][0].end(ConnectionError("gone"))
     time.sleep(0.2)  # for an attempt that fails; without one this shows less
-    source.fails = False
+    source.fails = set()
     assert eventually(lambda: len(source.receivers[1]) == 2)
     source.put(1, 9.0)
     assert eventually(lambda: formula.has_been(9.0))
@@ -120,12 +120,12 @@ def test_fallback_that_cannot_be_subscribed_to_is_tried_again(
 ) -> None:
     formula = Recorder(Coalesce((Metric(1), Metric(2))))
     monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
+    source.fails = {2}
     loop.start(formula)
     assert eventually(lambda: source.is_followed(1))
-    source.fails = True
     assert eventually(lambda: len(formula.found) > 8)
     assert set(source.receivers) == {1}
-    source.fails = False
+    source.fails = set()
     assert eventually(lambda: 2 in source.receivers)
     source.put(2, 5.0)
     assert eventually(lambda: formula.has_been(5.0))
@@ -229,8 +229,9 @@ def test_values_of_one_instant_are_in_one_window(source: Source) -> None:
     """A window that is due waits as long as values are just coming."""
     loop = SumLoop(source.subscribe, timedelta(seconds=1), "a site")
     formula = Recorder(total([Metric(1), Metric(2)]))
-    loop._work([_Start(formula)], time.monotonic())
-    loop._work(loop.worker._next_messages(0.0), time.monotonic())
+    now = time.monotonic()
+    loop._work([_Start(formula)], now)
+    loop._work(loop.worker._next_messages(0.0), now)
     assert loop._clock is not None
     due = loop._clock.due
     source.put(1, 1.0)

@@ -80,7 +80,7 @@ def test_back_off_keeps_its_pace(server: ScriptedServer, set_clock: SetClock, ju
         receiver.drain()
         server.start()
         receiver.receive(PATIENCE)
-        assert client.stats().streams[0].reconnects >= 1
+        assert eventually(lambda: client.stats().streams[0].reconnects >= 1)
 
 
 @pytest.mark.microgrid("depot", sample_interval=0.05)

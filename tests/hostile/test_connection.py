@@ -54,6 +54,10 @@ def test_server_is_killed_and_comes_back(pause: float) -> None:
             receiver.receive(PATIENCE)
         server.stop()
         time.sleep(pause)
+        # All that the old connection has had is there.
+        assert eventually(
+            lambda: all(stream.state.name == "FAILING" for stream in client.stats().streams)
+        )
         for receiver in receivers:
             receiver.drain()
         server.start()
@@ -71,9 +75,12 @@ def test_server_is_killed_twenty_times_in_a_row() -> None:
     ):
         receivers = [client.meter_data(number, 10_000) for number in range(1, 4)]
         threads = None
-        for _ in range(20):
+        for number in range(20):
             for receiver in receivers:
                 receiver.receive(PATIENCE)
+            assert eventually(
+                lambda n=number: all(s.reconnects >= n for s in client.stats().streams)  # type: ignore[misc] # mypy cannot infer a lambda's default
+            )
             streams = [
                 thread
                 for thread in threading.enumerate()
@@ -85,9 +92,9 @@ def test_server_is_killed_twenty_times_in_a_row() -> None:
             for receiver in receivers:
                 receiver.drain()
             server.start()
+        assert eventually(lambda: all(s.reconnects >= 20 for s in client.stats().streams))
         for receiver in receivers:
             receiver.receive(PATIENCE)
-        assert [stream.reconnects >= 20 for stream in client.stats().streams] == [True] * 3
 
 
 def test_connection_that_is_cut_is_made_again(proxy: Proxy) -> None:
@@ -111,7 +118,8 @@ def test_connection_that_stalls_is_noticed_and_made_again(proxy: Proxy) -> None:
         assert eventually(lambda: client.stats().streams[0].reconnects > 0)
         proxy.stalled.clear()
         receiver.drain()
-        assert powers_rise(receiver, 20) or powers_rise(receiver, 20)
+        # A busy proxy may be taken for a stalled one once more.
+        assert eventually(lambda: powers_rise(receiver, 20))
 
 
 def test_slow_connection_delays_values_and_loses_none(proxy: Proxy) -> None:

@@ -190,8 +190,8 @@ receiver = client.meter_data(1)
 receiver.receive()
 print("ready", flush=True)
 inside.wait(20)
-print("stuck", flush=True)
 try:
+    print("stuck", flush=True)
     while True:
         client.disconnect()
         time.sleep(0.01)

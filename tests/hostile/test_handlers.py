@@ -130,8 +130,8 @@ def read():
 threads = [threading.Thread(target=read) for _ in range(2)]
 for thread in threads:
     thread.start()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     client.meter_data(1)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -236,6 +236,8 @@ def test_signal_to_the_group_ends_it_within_moments(
     microgrid: Simulator, broker: Broker, tmp_path: Path
 ) -> None:
     gateways = Gateways(tmp_path, microgrid.url, broker)
+    with Listener(broker.port) as listener:
+        assert eventually(lambda: "microgrid/depot/status" in listener.newest)
     os.killpg(gateways.process.pid, signal.SIGINT)
     assert gateways.wait() == 0
     assert "Traceback" not in gateways.log()

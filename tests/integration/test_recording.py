@@ -1,6 +1,5 @@
 """Recorders as processes, with Debian's PostgreSQL, and what is killed."""
 
-import itertools
 import json
 import os
 import random
@@ -32,6 +31,9 @@ pytestmark = [pytest.mark.microgrid(sample_interval=0.1)]
 KILLS = int(os.environ.get("KILLS", "3"))
 """How often something is killed."""
 
+WITH_POWER = {2, 3, 4, 6, 7, 8, 9}
+"""The components of the site ``demo`` that measure an active power."""
+
 
 class RecorderProcess:
     """``microgrid-sync record`` of a site, which is killed and started again."""
@@ -55,6 +57,10 @@ class RecorderProcess:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stderr=log)
+
+    def count_starts(self) -> int:
+        """Count how often it has said that it records."""
+        return self.log.read_text().count("Recording site to")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -138,7 +144,10 @@ def test_nothing_is_lost_or_twice_whatever_is_killed(
                 if victim != "recorder":
                     database.start()
                 if victim != "database":
+                    begun = recorder.count_starts()
                     recorder.start()
+                    # A busy machine may take longer to start it than it is until the next kill.
+                    assert eventually(lambda n=begun: recorder.count_starts() > n)  # type: ignore[misc] # mypy cannot infer a lambda's default
             time.sleep(2.0)
         newest = max(heard.samples.values())
         assert newest > 0
@@ -190,8 +199,9 @@ def test_what_came_while_the_database_was_away_is_there_in_order(
         assert recorder.end() == 0
     assert "Traceback" not in recorder.log.read_text()
     rows = recorded(database)
-    begun = min(time_ for _, time_ in rows)
-    expected = {key: [v] for key, v in heard.samples.items() if key[1] > begun}
+    # Streams are opened one after the other.
+    begun = {number: min(t for n, t in rows if n == number) for number in {n for n, _ in rows}}
+    expected = {key: [v] for key, v in heard.samples.items() if key[1] > begun[key[0]]}
     assert len(expected) > 100
     assert {key: rows.get(key) for key in expected} == expected
     with recording.open(database.url) as opened:
@@ -199,6 +209,16 @@ def test_what_came_while_the_database_was_away_is_there_in_order(
         frame = opened.samples(7, "active_power_w")
     assert frame.index.is_monotonic_increasing
     assert set(frame["component_id"]) == {7}
+
+
+def _has_totals(database: Database) -> bool:
+    return bool(
+        database.ask("SELECT to_regclass('microgrid.total')")[0][0]
+        and database.ask(
+            "SELECT 1 FROM microgrid.total WHERE grid_power_w IS NOT NULL"
+            " AND consumers_power_w IS NOT NULL AND chargers_power_w IS NOT NULL"
+        )
+    )
 
 
 @pytest.mark.both_apis
@@ -212,15 +232,7 @@ def test_totals_and_set_points_are_recorded(database: Database, api: str) -> Non
         client.set_power(7, 2000.0)
         with pytest.raises(Exception, match="12345"):
             client.set_power(12345, 1.0)
-        assert eventually(
-            lambda: bool(
-                database.ask("SELECT to_regclass('microgrid.total')")[0][0]
-                and database.ask(
-                    "SELECT 1 FROM microgrid.total WHERE grid_power_w IS NOT NULL"
-                    " AND consumers_power_w IS NOT NULL AND chargers_power_w IS NOT NULL"
-                )
-            )
-        )
+        assert eventually(lambda: _has_totals(database))
     assert recorder.stats.waiting == 0
     assert recorder.stats.lost == 0
     with recording.open(database.url) as opened:
@@ -255,18 +267,24 @@ def test_a_table_that_is_changed_meanwhile_loses_nothing(
         Simulator("demo", api=[api], sample_interval=0.1, start=datetime.now(UTC)) as simulator,
         RecorderProcess(tmp_path, simulator.url, database.url) as recorder,
     ):
-        assert eventually(lambda: _has_rows(database))
-        database.ask("ALTER TABLE microgrid.ev_charger RENAME TO other")
-        assert eventually(lambda: "microgrid" in recorder.log.read_text().partition("\n")[2])
-        assert "the spool keeps what comes" in recorder.log.read_text()
-        database.ask("ALTER TABLE microgrid.other RENAME TO ev_charger")
-        assert eventually(lambda: "takes rows again" in recorder.log.read_text())
+        assert eventually(lambda: {number for number, _ in recorded(database)} == WITH_POWER)
+        with Heard(simulator.url) as heard:
+            database.ask("ALTER TABLE microgrid.ev_charger RENAME TO other")
+            assert eventually(lambda: "microgrid" in recorder.log.read_text().partition("\n")[2])
+            assert "the spool keeps what comes" in recorder.log.read_text()
+            database.ask("ALTER TABLE microgrid.other RENAME TO ev_charger")
+            assert eventually(lambda: "takes rows again" in recorder.log.read_text())
+            assert eventually(lambda: len(heard.samples) > 100)
+        last = max(time_ for _, time_ in heard.samples)
+        assert eventually(lambda: max(t for _, t in recorded(database)) >= last)
         assert recorder.end() == 0
     log = recorder.log.read_text()
     assert "Traceback" not in log
-    times = sorted(t for n, t in recorded(database) if n == 7)
-    steps = [b - a for a, b in itertools.pairwise(times)]
-    assert max(steps) < timedelta(seconds=0.5)
+    rows = recorded(database)
+    assert len(heard.samples) > 100
+    assert {key: rows.get(key) for key in heard.samples} == {
+        key: [value] for key, value in heard.samples.items()
+    }
 
 
 def test_a_value_that_the_database_refuses_stops_no_other(
@@ -293,7 +311,7 @@ def test_commands_read_the_database(database: Database, api: str) -> None:
         recording.Recorder(database.url) as recorder,
     ):
         recorder.record(client, name="site")
-        assert eventually(lambda: recorder.stats.delivered > 100)
+        assert eventually(lambda: _has_totals(database))
     command = [sys.executable, "-m", "microgrid_sync"]
     day = subprocess.run(
         [*command, "report", database.url, "--day", "today", "--timezone", "UTC", "--json"],

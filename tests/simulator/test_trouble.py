@@ -223,7 +223,7 @@ def test_delayed_set_point_takes_effect_although_its_client_gave_up(
 ) -> None:
     begin(microgrid, "delayed", seconds=10.0)
     with pytest.raises(OperationTimedOut):
-        client.set_power(7, 5000.0, timeout=0.3)
+        client.set_power(7, 5000.0, timeout=2.0)
     microgrid.faults.clear()
     client.set_power(7, 6000.0)
     assert set_point(microgrid) == 6000.0

@@ -23,7 +23,6 @@ from microgrid_sync import (
     ApiClientError,
     ClientNotConnected,
     EntityNotFound,
-    GrpcError,
     InternalError,
     InvalidArgument,
     MicrogridApiClient,
@@ -263,23 +262,26 @@ def test_server_that_never_answers_ends_by_the_timeout(server: ScriptedServer) -
         with pytest.raises(OperationTimedOut, match=r"\(1 attempt\)"):
             client.set_power(1, 5.0, timeout=0.3)
         assert 0.29 < time.monotonic() - started < 10
-        assert server.count("SetPowerActive") == 1
+        # A busy machine may not even have sent it.
+        assert server.count("SetPowerActive") <= 1
 
 
 def test_timeout_spans_all_attempts(server: ScriptedServer) -> None:
-    def slow_failure(_: Any, context: grpc.ServicerContext) -> Any:
-        server.silence(context, 0.2)
-        context.abort(grpc.StatusCode.ABORTED, "slowly")
+    attempts = itertools.count(1)
 
-    server.answers["SetPowerActive"] = slow_failure
+    def fail_twice(request: Any, context: grpc.ServicerContext) -> Any:
+        if next(attempts) <= 2:
+            context.abort(grpc.StatusCode.ABORTED, "not now")
+        return server.never(request, context)
+
+    server.answers["SetPowerActive"] = fail_twice
     policy = tenacity.Retrying(wait=tenacity.wait_none())
-    with _client(server, call_retry=policy, timeout=1.0) as client:
+    with _client(server, call_retry=policy, timeout=3.0) as client:
         started = time.monotonic()
-        with pytest.raises(GrpcError) as raised:
+        with pytest.raises(OperationTimedOut) as raised:
             client.set_power(1, 5.0)
-        assert time.monotonic() - started < 10
-        assert isinstance(raised.value, OperationTimedOut)
-        assert 2 <= (raised.value.attempts or 0) <= 6
+        assert 2.9 < time.monotonic() - started < PATIENCE
+        assert raised.value.attempts == 3
 
 
 def test_deadline_of_the_servers_own_is_tried_again(server: ScriptedServer) -> None:

@@ -253,9 +253,14 @@ def test_accepted_and_nothing_more_within_the_timeout(
     server: ScriptedServer, client: MicrogridApiClient
 ) -> None:
     slow = SlowWords(server)
-    with pytest.raises(OperationTimedOut):
-        client.set_power(1, 1.0, timeout=0.3)
-    assert eventually(lambda: slow.ended == [1.0])
+    timeout = 0.3
+    # A busy machine may not even have sent it.
+    while server.count("SetPowerActive") == 0 and timeout < PATIENCE:
+        with pytest.raises(OperationTimedOut):
+            client.set_power(1, 1.0, timeout=timeout)
+        timeout *= 2
+    assert eventually(lambda: slow.ended)
+    assert set(slow.ended) == {1.0}
 
 
 def test_disconnecting_ends_what_is_read_on(server: ScriptedServer) -> None:
@@ -374,7 +379,6 @@ def test_pool_waits_for_the_last_word_and_is_not_uncertain(site: SlowSite) -> No
 def test_pool_whose_set_points_never_get_a_last_word(
     site: SlowSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgrid_sync.power.set_point_ledger.TIMEOUTS", (0.5, 0.5, 1.0, 2.0))
     monkeypatch.setattr("microgrid_sync.power.set_point_ledger.ACCEPTED_REFRESH", 1.0)
     monkeypatch.setattr("microgrid_sync.transport.set_points.READ_ON", 3.0)
     site.last_word = None
@@ -451,10 +455,11 @@ def test_outcome_of_an_earlier_attempt_is_not_taken_for_that_of_the_next(
     slow.words |= {2.0: SUCCESS}
     with MicrogridApiClient(server.url) as client:
         older = Background(lambda: client.set_power(1, 1.0))
-        assert eventually(lambda: len(tries) == 2)
-        name = "microgrid-set-point-1"
-        assert eventually(lambda: any(t.name.startswith(name) for t in threading.enumerate()))
-        time.sleep(0.05)
+        assert client._session is not None
+        newest = client._session._set_points._newest
+        assert eventually(
+            lambda: len(tries) == 2 and any(one.is_accepted for one in newest.values())
+        )
         client.set_power(1, 2.0)
         assert isinstance(older.wait(), SetPointSuperseded)
         # It goes on, and is reckoned with.
@@ -486,10 +491,10 @@ def test_other_controllers_set_point_is_not_replaced_by_an_older_one_of_ours(
 ) -> None:
     monkeypatch.setattr("microgrid_sync.transport.resend.LANDING_TIME", 0.3)
     monkeypatch.setattr("microgrid_sync.transport.set_points.LANDING_TIME", 0.3)
-    words = iter([None, SUCCESS, OVERRIDDEN])
+    words = {1000.0: None, 2000.0: SUCCESS, 3000.0: OVERRIDDEN}
 
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        word = next(words)
+        word = words[request.power]
         if word is None:
             server.silence(context)
             return
@@ -502,8 +507,9 @@ def test_other_controllers_set_point_is_not_replaced_by_an_older_one_of_ours(
     client.set_power(1, 2000.0)
     with pytest.raises(SetPointSuperseded):
         client.set_power(1, 3000.0)
+    count = server.count("SetPowerActive")
     time.sleep(1.0)
-    assert server.count("SetPowerActive") == 3
+    assert server.count("SetPowerActive") == count
 
 
 def test_refusals_leave_nothing_behind(server: ScriptedServer, client: MicrogridApiClient) -> None:

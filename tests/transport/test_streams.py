@@ -144,7 +144,7 @@ def test_receiver_survives_a_restart_of_the_server(
     receiver = client.meter_data(1)
     _powers(receiver, 3)
     server.stop()
-    time.sleep(0.1)
+    assert eventually(lambda: client.stats().streams[0].reconnects >= 1)
     receiver.drain()
     server.start()
     assert receiver.receive(PATIENCE).active_power == 0.0
@@ -198,7 +198,10 @@ def test_exhausted_stream_is_opened_again(
 def test_used_up_strategy_ends_the_stream_and_every_reader_learns_why(
     server: ScriptedServer, how: str
 ) -> None:
+    have_subscribed = threading.Event()
+
     def stream(_: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        have_subscribed.wait(PATIENCE)
         if how == "error":
             context.abort(grpc.StatusCode.UNAVAILABLE, "closed today")
         return iter([])
@@ -207,6 +210,7 @@ def test_used_up_strategy_ends_the_stream_and_every_reader_learns_why(
     strategy = LinearBackoff(0.01, 0.0, limit=2)
     with MicrogridApiClient(server.url, retry_strategy=strategy) as client:
         receivers = [client.meter_data(1) for _ in range(3)]
+        have_subscribed.set()
         for receiver in receivers:
             with pytest.raises(ReceiverStoppedError) as stopped:
                 receiver.receive(PATIENCE)
@@ -252,8 +256,8 @@ def test_outage_is_logged_once_and_so_is_its_end(
     receiver = client.meter_data(1)
     receiver.receive(PATIENCE)
     server.stop()
-    receiver.drain()
     assert eventually(lambda: client.stats().streams[0].reconnects > 5)
+    receiver.drain()
     server.start()
     receiver.receive(PATIENCE)
     lines = [r.levelname for r in caplog.records if r.name.endswith("streams")]
@@ -298,7 +302,10 @@ def test_message_that_turns_out_to_be_broken_when_it_is_taken_is_skipped(
         asked = family._DATA_OF_CATEGORY[kind][0]
         monkeypatch.setitem(family._DATA_OF_CATEGORY, kind, (asked, broken))
 
+    have_subscribed = threading.Event()
+
     def stream(component_id: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+        have_subscribed.wait(PATIENCE)
         for number in range(10):
             yield data(component_id, "meter", number).SerializeToString()
         server.silence(context)
@@ -306,7 +313,8 @@ def test_message_that_turns_out_to_be_broken_when_it_is_taken_is_skipped(
     server.stream = stream
     with MicrogridApiClient(server.url) as client:
         one, two = client.meter_data(1), client.meter_data(1)
-        assert eventually(lambda: client.stats().streams[0].messages == 10)
+        have_subscribed.set()
+        assert eventually(lambda: two._writer.queue.qsize() == 10)
         assert client.stats().streams[0].undecodable == 0
         values: list[MeterData] = []
         if how == "receive":
@@ -334,7 +342,7 @@ def test_reader_that_stops_reading_costs_nothing_but_its_values(
     started = time.monotonic()
     lazy = client.meter_data(1, maxsize=7)
     assert eventually(lambda: client.stats().streams[0].messages == 10_000, 60)
-    assert lazy.dropped == client.stats().streams[0].dropped == 9993
+    assert eventually(lambda: lazy.dropped == client.stats().streams[0].dropped == 9993)
     assert [value.active_power for value in lazy.drain()] == [9993.0 + n for n in range(7)]
     lines = sum("nobody reads" in r.getMessage() for r in caplog.records)
     assert 1 <= lines <= 1 + (time.monotonic() - started) / 10
