@@ -267,6 +267,7 @@ def test_a_table_that_is_changed_meanwhile_loses_nothing(
         Simulator("demo", api=[api], sample_interval=0.1, start=datetime.now(UTC)) as simulator,
         RecorderProcess(tmp_path, simulator.url, database.url) as recorder,
     ):
+        assert eventually(lambda: _has_rows(database))
         assert eventually(lambda: {number for number, _ in recorded(database)} == WITH_POWER)
         with Heard(simulator.url) as heard:
             database.ask("ALTER TABLE microgrid.ev_charger RENAME TO other")
