@@ -197,7 +197,7 @@ def measure(minutes: float, api: str, layout: str) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = stack.enter_context(Broker(folder))
-        database = stack.enter_context(Database(folder))
+        database = stack.enter_context(Database())
         # First, and alone: two cores have not room for both.
         bare = Figures("bare", *urls, script=__file__)
         time.sleep(10)

@@ -101,7 +101,7 @@ def measure(api: str, sites: int, shares: int) -> None:
     """Record, kill, and look."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        database = stack.enter_context(Database(folder))
+        database = stack.enter_context(Database())
         servers = [start_server(sites // SERVERS) for _ in range(SERVERS)]
         stack.callback(kill_all, servers)
         ports = [port for one in servers if one.stdout for port in one.stdout.readline().split()]

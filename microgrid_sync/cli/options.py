@@ -12,12 +12,19 @@ class Finite(click.FloatRange):
     unit = ""
     """What may stand behind it."""
 
+    example = ""
+    """What is said of it to who has given no number."""
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Read a number."""
         if isinstance(value, str) and self.unit and value.lower().endswith(self.unit.lower()):
             value = value[: -len(self.unit)].strip()
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number{self.example}", param, ctx)
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number", param, ctx)
@@ -30,7 +37,14 @@ class Amperes(Finite):
     unit = "A"
 
 
-SECONDS = Finite(0.0, 1e8, min_open=True)
+class Seconds(Finite):
+    """A time in s; the unit may stand behind it."""
+
+    unit = "s"
+    example = " of seconds, such as 60"
+
+
+SECONDS = Seconds(0.0, 1e8, min_open=True)
 
 json_object = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -40,7 +54,7 @@ interval = click.option(
     "--interval",
     default=1.0,
     show_default=True,
-    type=Finite(0.1, 3600.0),
+    type=Seconds(0.1, 3600.0),
     metavar="SECONDS",
     help="Between two looks.",
 )

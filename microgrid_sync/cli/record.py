@@ -25,6 +25,7 @@ from microgrid_sync.cli.site import (
     until_interrupted,
 )
 from microgrid_sync.gateways.config import GatewayConfig, LimitTable, SiteTable
+from microgrid_sync.gateways.live_site import is_of_site
 from microgrid_sync.recording.destination import destination_of
 from microgrid_sync.recording.files import FileRecording, check_suffix
 from microgrid_sync.recording.recorder import Recorder
@@ -191,6 +192,15 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
             is_over = time.monotonic() >= end
             recorder.close("its duration was over" if is_over else "it was stopped")
             _say_end(recorder)
+            silent = [
+                name
+                for name, site in running.sites.items()
+                if not any(is_of_site(source) for source in site.sources())
+            ]
+            if silent:
+                say(f"Nothing has come from {', '.join(silent)}.", err=True)
+    if asked.duration is not None and len(silent) == len(config.sites):
+        ctx.exit(1)
 
 
 def _absolute(path: str) -> str:
@@ -210,8 +220,8 @@ def _say_end(recorder: Recorder) -> None:
     text = f"{stats.recorded:,} rows were recorded"
     waiting = stats.waiting
     if waiting:
-        text += f"; {waiting:,} wait in the spool until it is recorded to {recorder.destination}"
-        text += " again"
+        text += f"; {waiting:,} of these wait in {recorder.spool}, and go to {recorder.destination}"
+        text += " when it is recorded to next"
     if stats.lost:
         text += f"; {stats.lost:,} values were lost"
     say(f"{text}.", err=True)

@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 import time
+from pathlib import Path
 
 from microgrid_sync.recording.spool import Spool, SpoolError
 from microgrid_sync.recording.store import Store, StoreError
@@ -47,6 +48,11 @@ class Delivery:
         self._thread = threading.Thread(
             target=self._work, name="microgrid-recorder-delivery", daemon=True
         )
+
+    @property
+    def spool(self) -> Path:
+        """The spool's file."""
+        return self._spool.path
 
     def start(self) -> None:
         """Begin; a destination that does not answer is waited for later.

@@ -325,6 +325,12 @@ class Recording:
         end = datetime.combine(day + timedelta(days=1), time(), here)
         return start.astimezone(UTC), end.astimezone(UTC)
 
+    def _check(self, site: str | None) -> None:
+        """See whether there is a site of that name, where names are known."""
+        known = self.sites
+        if site is not None and known and site not in known:
+            raise ValueError(f"there is no site {site!r}; there are {', '.join(known)}")
+
     def _plain(
         self, table: str, start: datetime | str | None, end: datetime | str | None, site: str | None
     ) -> "DataFrame":
@@ -337,6 +343,7 @@ class Recording:
     ) -> list[int] | None:
         if component is None:
             return None
+        self._check(site)
         known = self.components(site=site)
         if isinstance(component, str):
             category = component.strip().lower().replace("-", "_")
@@ -380,6 +387,7 @@ class Recording:
     ) -> "DataFrame":
         import pandas as pd  # noqa: PLC0415 - an extra
 
+        self._check(site)
         begin, until = _moment(start), _moment(end)
         found = self._source.read(
             Wanted(

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -44,11 +44,17 @@ _MOST_OF_A_SITE = 20_000
 _FULL_INTERVAL = 5.0
 """Seconds between two attempts to write what could not be written."""
 
-_SITE_INTERVAL = 7 * 86_400.0
+_DAY = 86_400.0
+"""Seconds."""
+
+_SITE_INTERVAL = 7 * _DAY
 """Seconds after which it is recorded again what a site is made of: old rows may be deleted."""
 
 _ALWAYS_KEPT = frozenset({"site", "coverage"})
 """Tables whose rows are few, and without which the others say little."""
+
+_OTHER_CLOCK = timedelta(minutes=1)
+"""So far samples are stamped from this machine's time before the log says so, once a day."""
 
 _TOO_FAST = "they came faster than they were taken"
 
@@ -104,6 +110,9 @@ class _Recorded:
     """What was recorded last of what it is made of."""
 
     made_of_at: float = -math.inf
+
+    told_of_clock_at: float = -math.inf
+    """When the log was told that its clock is another one."""
 
     ended: str | None = None
     """Why it is recorded no more."""
@@ -189,6 +198,11 @@ class Recorder:
     def destination(self) -> str:
         """Where it records to, without secrets."""
         return self._name
+
+    @property
+    def spool(self) -> Path | None:
+        """The file that has what is not yet there; ``None`` if it is written there at once."""
+        return None if self._delivery is None else self._delivery.spool
 
     @property
     def stats(self) -> RecorderStats:
@@ -408,6 +422,8 @@ class Recorder:
             self._note_lost(site, count, self._why_kept)
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
+        if given.source.startswith("component:") and given.values:
+            _tell_of_clock(given, now)
         return self._selection.rows(
             given.site.site, given.source, given.values, at=given.at, now=now
         )
@@ -431,13 +447,22 @@ class Recorder:
         is_known = one.made_of[0] is made_of[0] and one.made_of[1] is made_of[1]
         if is_known and now - one.made_of_at < _SITE_INTERVAL:
             return
+        components = made_of[0].components()
+        if not is_known and (missing := self._selection.missing(components)):
+            there = ", ".join(map(str, sorted(component.component_id for component in components)))
+            _logger.warning(
+                "%s: there is no component %s to record; there are %s",
+                one.site.name,
+                ", ".join(map(str, missing)),
+                there,
+            )
         one.made_of, one.made_of_at = made_of, now
         fuse = made_of[0].fuse()
         yield site_row(
             one.site.name,
             url,
             made_of[1],
-            made_of[0].components(),
+            components,
             fuse_a=None if fuse is None else fuse.max_current,
             now=moment,
         )
@@ -450,6 +475,20 @@ class Recorder:
         lost, one.dropped = lost + dropped - one.dropped, dropped
         self._lost += lost
         return f"{lost} values and more: {why or _TOO_FAST}" if lost else None
+
+
+def _tell_of_clock(given: _Given, now: float) -> None:
+    """Tell the log once a day of a site whose clock is another one than this machine's."""
+    ahead = given.values[-1].timestamp - given.at
+    if abs(ahead) > _OTHER_CLOCK and now - given.site.told_of_clock_at >= _DAY:
+        given.site.told_of_clock_at = now
+        _logger.warning(
+            "%s: its samples are stamped %s %s this machine's clock; totals go by that one, and a "
+            "day's report has them of another time",
+            given.site.site.name,
+            timedelta(seconds=round(abs(ahead.total_seconds()))),
+            "ahead of" if ahead > timedelta(0) else "behind",
+        )
 
 
 def _silence(one: _Recorded, now: float) -> float | None:

@@ -79,6 +79,10 @@ class Only:
             or component.category.name.lower() in self._categories
         )
 
+    def missing(self, components: Iterable[Component]) -> list[int]:
+        """Give the IDs that are to be recorded and that are not of these components."""
+        return sorted(self._numbers - {component.component_id for component in components})
+
     def cut(self, row: Row) -> Row:
         """Leave the metrics out of a row that are not recorded."""
         places = self._places.get(row.table)
@@ -140,6 +144,10 @@ class Selection:
         elif source == "chargers:report" and "results" in self.what:
             for report in values:
                 yield from self._changed(report_rows(name, report, at), now)
+
+    def missing(self, components: Iterable[Component]) -> list[int]:
+        """Give the IDs that are to be recorded, and that a site of these components has not."""
+        return self._only.missing(components)
 
     def _samples(self, site: LiveSite, values: Sequence[Any]) -> Iterable[Row]:
         for value in values:

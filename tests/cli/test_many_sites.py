@@ -197,3 +197,9 @@ def test_a_site_is_recorded_into_files(
     result = run("record", "--to", "b.jsonl", "--what", "totals", "--duration", "1", url)
     assert result.exit_code == 1
     assert "b.jsonl exists already" in result.stderr
+    result = run("record", "--to", "c.csv", "--duration", "1", "grpc://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "Nothing has come from 127.0.0.1:1." in result.stderr
+    result = run("record", "--to", "c.csv", "--every", "1m", url)
+    assert result.exit_code == 2
+    assert "'1m' is no number of seconds, such as 60" in result.stderr

@@ -28,8 +28,11 @@ def postgresql_folder() -> Path | None:
 class Database:
     """A server that a test can kill and start again on the same port."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "database"
+    def __init__(self) -> None:
+        # Not in pytest's folders, which another run closes for all but root.
+        self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self._data = self._folder / "data"
+        self._log = self._folder / "log"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._programs = postgresql_folder()
@@ -43,12 +46,7 @@ class Database:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Self:
-        self._folder.mkdir()
         if self._user is not None:
-            for folder in (self._folder, *self._folder.parents):
-                # Others of the test's folders are for root alone.
-                if Path(tempfile.gettempdir()) in folder.parents:
-                    folder.chmod(0o755)
             shutil.chown(self._folder, self._user)
         self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
         self.start()
@@ -56,10 +54,12 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        # Children of one that was killed may still write for a moment.
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _command(self, name: str, *arguments: str) -> list[str]:
         assert self._programs is not None
-        return [str(self._programs / name), "-D", str(self._folder), *arguments]
+        return [str(self._programs / name), "-D", str(self._data), *arguments]
 
     def _options(self) -> dict[str, Any]:
         if self._user is None:
@@ -83,14 +83,14 @@ class Database:
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         deadline = time.monotonic() + PATIENCE
         while True:
-            with (self._folder.parent / "database.log").open("ab") as log:
+            with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command("postgres", *arguments), stdout=log, stderr=log, **self._options()
                 )
             # One that was killed leaves children that end in a moment; until then none can start.
             if eventually(lambda: self._answers() or self._process_ended()) and self._answers():
                 return
-            assert time.monotonic() < deadline, (self._folder.parent / "database.log").read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
 
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None

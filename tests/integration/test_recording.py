@@ -76,9 +76,9 @@ class RecorderProcess:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database() -> Iterator[Database]:
     """A database."""
-    with Database(tmp_path) as database:
+    with Database() as database:
         yield database
 
 

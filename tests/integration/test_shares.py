@@ -33,7 +33,7 @@ def test_every_site_is_recorded_by_one_process_which_may_be_killed(
     tmp_path: Path, api: str
 ) -> None:
     with contextlib.ExitStack() as stack:
-        database = stack.enter_context(Database(tmp_path))
+        database = stack.enter_context(Database())
         sites = [
             stack.enter_context(
                 Simulator("demo", api=[api], sample_interval=0.2, start=datetime.now(UTC))

@@ -160,6 +160,23 @@ def test_some_of_it_alone(tmp_path: Path, api: str) -> None:
     assert timedelta(seconds=0.15) < steps.median() < timedelta(seconds=0.25)
 
 
+def test_a_clock_and_an_id_that_are_other_ones_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Simulator("demo", sample_interval=0.05, start=datetime(2020, 6, 21, tzinfo=UTC)) as site,
+        MicrogridApiClient(site.url) as client,
+        recording.Recorder(tmp_path / "data.parquet", only=Only([7, 999])) as recorder,
+    ):
+        recorder.record(client, name="site")
+        assert recorder.spool == tmp_path / "data.parquet" / ".spool.sqlite"
+        assert eventually(lambda: "behind this machine's clock" in caplog.text)
+        assert eventually(lambda: "site: there is no component 999 to record" in caplog.text)
+        assert eventually(lambda: recorder.stats.recorded > 50)
+    assert caplog.text.count("this machine's clock") == 1
+    assert caplog.text.count("999") == 1
+
+
 @pytest.mark.both_apis
 def test_a_site_that_goes_away_is_silent_in_the_gaps(tmp_path: Path, api: str) -> None:
     folder = tmp_path / "data.parquet"

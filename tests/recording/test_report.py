@@ -176,6 +176,11 @@ def test_a_day_without_anything_says_so(tmp_path: Path) -> None:
         assert "0 cars were charged" in text
         with pytest.raises(ValueError, match="there is no site 'other'; there are site"):
             recording.day_report(opened, DAY, site="other")
+        for read in (opened.samples, opened.totals, opened.gaps):
+            with pytest.raises(ValueError, match="there is no site 'depott'; there are site"):
+                read(site="depott")
+        with pytest.raises(ValueError, match="there is no site 'depott'; there are site"):
+            opened.samples("ev-charger", site="depott")
 
 
 def test_a_day_that_nobody_recorded_is_no_day_without_interruptions(tmp_path: Path) -> None:
