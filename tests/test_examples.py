@@ -20,12 +20,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from microgrid_sync import MicrogridApiClient
+from microgrid_sync import MicrogridApiClient, recording
 from microgrid_sync.gateways import Commands, LiveSite, load_gateways, read_gateways
 from microgrid_sync.gateways.modbus import ModbusGateway
 from microgrid_sync.gateways.mqtt import MqttGateway
 from microgrid_sync.gateways.prometheus import PrometheusGateway
-from microgrid_sync.service import load_sites, read_sites, share_of
+from microgrid_sync.service import load_sites, read_sites, running_sites, share_of
 from microgrid_sync.simulator import Fault, Simulator, load_site
 from tests.gateways.masters import Master, registers_of
 from tests.support.waiting import PATIENCE, eventually
@@ -319,16 +319,30 @@ def test_configuration_for_gateways_is_one() -> None:
 
 
 def test_unit_of_the_gateways_is_one() -> None:
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign] # names keep their letters
-    unit.read(ROOT / "examples" / "deploy" / "microgrid-gateway.service")
+    unit = read_unit((ROOT / "examples" / "deploy" / "microgrid-gateway.service").read_text())
     program, *arguments = unit["Service"]["ExecStart"].split()
     assert program.endswith("/microgrid-sync")
     assert arguments[:2] == ["gateway", "all"]
     assert unit["Service"]["Restart"] == "always"
 
 
-def test_dashboard_asks_for_metrics_that_there_are() -> None:
+def test_unit_of_the_recorder_is_one(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "deploy" / "microgrid-record.service"
+    service = read_unit(path.read_text())["Service"]
+    program, *arguments = service["ExecStart"].replace("%S", str(tmp_path)).split()
+    assert program.endswith("/microgrid-sync")
+    with Simulator(sample_interval=0.1) as site:
+        done = subprocess.run(
+            [sys.executable, "-m", "microgrid_sync", *arguments[:-1], site.url, "--duration", "5"],
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with recording.open(tmp_path / "microgrid" / "depot") as opened:
+        assert opened.sites == ["depot"]
+    verify_unit(path, tmp_path, program)
+
+
+def test_dashboard_asks_for_metrics_that_there_are(tmp_path: Path) -> None:
     dashboard = json.loads((ROOT / "examples" / "deploy" / "grafana-dashboard.json").read_text())
     asked = {
         name
@@ -349,10 +363,23 @@ def test_dashboard_asks_for_metrics_that_there_are() -> None:
             # There is no broker, which is a value, too.
             MqttGateway(site, port=1) as mqtt,
             PrometheusGateway(site, port=0, commands=commands, modbus=modbus, mqtt=mqtt) as gateway,
+            # The recorder's are of the process, and no site's.
+            running_sites(
+                read_sites(
+                    {
+                        "record": {"to": f"{tmp_path}/data/"},
+                        "prometheus": {"port": 0},
+                        "site": [{"name": "one", "url": simulator.url}],
+                    }
+                ),
+                ["prometheus", "record"],
+            ) as running,
         ):
+            recorders = running.prometheus
+            assert recorders is not None
 
             def missing() -> set[str]:
-                text, _ = gateway.metrics("")
+                text = gateway.metrics("")[0] + recorders.metrics("")[0]
                 return asked - set(re.findall(r"^(microgrid_\w+)", text.decode(), re.MULTILINE))
 
             assert eventually(lambda: not missing()), missing()
@@ -395,33 +422,53 @@ def test_list_of_sites_is_one() -> None:
     assert not any(site.gateways.mqtt.commands for site in config.sites if site.gateways.mqtt)
 
 
-def test_template_of_systemd_is_one(tmp_path: Path) -> None:
-    path = ROOT / "examples" / "deploy" / "microgrid-sites@.service"
+def read_unit(text: str) -> configparser.ConfigParser:
+    """Read a unit of systemd."""
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign] # names keep their letters
-    # Environment stands there twice.
-    unit.read_string(re.sub(r"^Environment=SHARES.*\n", "", path.read_text(), flags=re.M))
-    arguments = unit["Service"]["ExecStart"].split()
-    assert arguments[1:3] == ["gateway", "all"]
-    assert share_of(arguments[-1].replace("%i", "3").replace("${SHARES}", "8")) == (3, 8)
+    unit.read_string(text)
+    return unit
+
+
+def verify_unit(path: Path, folder: Path, program: str) -> None:
+    """Have systemd's own validator look at a unit, where there is one."""
     if shutil.which("systemd-analyze") is None:
         return
-    # systemd's own validator wants the program to be there.
-    instance = tmp_path / "microgrid-sites@.service"
-    instance.write_text(path.read_text().replace(arguments[0], "/bin/true"))
+    # It wants the program to be there.
+    (folder / path.name).write_text(path.read_text().replace(program, "/bin/true"))
+    name = path.name.replace("@.", "@3.")
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(tmp_path / "microgrid-sites@3.service")],
+        ["systemd-analyze", "verify", str(folder / name)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, "microgrid" in done.stderr) == (0, False), done.stderr
 
 
+def test_template_of_systemd_is_one(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "deploy" / "microgrid-sites@.service"
+    # Environment stands there twice.
+    unit = read_unit(re.sub(r"^Environment=SHARES.*\n", "", path.read_text(), flags=re.M))
+    arguments = unit["Service"]["ExecStart"].split()
+    assert arguments[1:3] == ["gateway", "all"]
+    assert share_of(arguments[-1].replace("%i", "3").replace("${SHARES}", "8")) == (3, 8)
+    verify_unit(path, tmp_path, arguments[0])
+
+
 def test_manifest_of_kubernetes_is_one() -> None:
     path = ROOT / "examples" / "deploy" / "kubernetes.yaml"
-    service, stateful = yaml.safe_load_all(path.read_text())
-    for found in (service, stateful):
+    listed, service, stateful = yaml.safe_load_all(path.read_text())
+    for found in (listed, service, stateful):
         kubernetes_validate.validate(found, "1.33", strict=True)
     (container,) = stateful["spec"]["template"]["spec"]["containers"]
     shares = re.search(r"--share \$\(\(POD_INDEX \+ 1\)\)/(\d+)", container["command"][-1])
     assert shares is not None
     assert int(shares[1]) == stateful["spec"]["replicas"]
+    config = read_sites(tomllib.loads(listed["data"]["sites.toml"]))
+    # All pods have the port that the service names, open to others.
+    assert config.prometheus is not None
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert [config.prometheus.port] == ports == [service["spec"]["ports"][0]["port"]]
+    assert config.prometheus.host == "0.0.0.0"
+    assert not config.prometheus.each_share_has_its_port
+    # What the image has installed is all that is asked for.
+    assert all(site.gateways.modbus is None for site in config.sites)
