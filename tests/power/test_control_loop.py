@@ -114,7 +114,8 @@ def test_loop_outlives_the_connection(
     monkeypatch.setattr("microgrid_sync.worker._RESUBSCRIBE_AFTER", 0.1)
     results = microgrid.new_ev_charger_pool(priority=3).power_distribution_results.new_receiver()
     _cap(microgrid, 20_000)
-    assert eventually(lambda: site.set_points(CHARGER)[-1:] == [6900.0])
+    # A start that is cut off is taken back, and its car rests: whether it has come is not known.
+    assert eventually(lambda: microgrid._control_loop._chargers[CHARGER].ledger.confirmed == 6900.0)
     microgrid.client.disconnect()
     results.drain()
     _cap_again = microgrid.new_ev_charger_pool(priority=4)
