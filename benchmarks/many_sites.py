@@ -237,7 +237,9 @@ def measure(minutes: float, api: str, layout: str) -> None:
         servers[3].process.kill()
         line("one is down, too", 60)
         servers[4].late()
+        # Until what is on its way is full, its server takes most of a core, too.
         line("one floods, too", 60)
+        line("and goes on", 60)
         for process in (sites.process, *(server.process for server in servers)):
             process.kill()
             process.wait(10)
