@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ from microgrid_sync.transport.channel import site_of
 
 _SLICE = 1.0
 """Seconds of one wait."""
+
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 
 _LONG_GAP = 5.0
 """Seconds without anything from any component that are told of."""
@@ -163,6 +166,9 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
         raise click.UsageError("--name is of one site; those of a list have theirs", ctx)
     record = config.record
     if asked.to is not None:
+        if _PASSWORD.search(asked.to):
+            say("Every user of this machine can see the password in the URL; ~/.pgpass and "
+                "$PGPASSFILE hide it.", err=True)  # fmt: skip
         # Relative to where the command is run, not to the list.
         to = asked.to if "://" in asked.to else _absolute(asked.to)
         record = RecordTable(to) if record is None else replace(record, to=to)

@@ -200,6 +200,13 @@ def test_a_site_is_recorded_into_files(
     result = run("record", "--to", "c.csv", "--duration", "1", "grpc://127.0.0.1:1")
     assert result.exit_code == 1
     assert "Nothing has come from 127.0.0.1:1." in result.stderr
+    destination = "postgresql://me:secret@127.0.0.1:1/sites"
+    options = ["--spool", str(tmp_path / "spool.sqlite"), "--duration", "1"]
+    result = run("record", "--to", destination, *options, url)
+    assert result.exit_code == 0, result.stderr
+    assert "can see the password in the URL" in result.stderr
+    assert "secret" not in result.stderr
+    assert f"of these wait in {tmp_path / 'spool.sqlite'}, and go to postgresql://" in result.stderr
     result = run("record", "--to", "c.csv", "--every", "1m", url)
     assert result.exit_code == 2
     assert "'1m' is no number of seconds, such as 60" in result.stderr

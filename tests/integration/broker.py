@@ -110,6 +110,11 @@ class Listener:
         text = payload if isinstance(payload, str) else json.dumps(payload)
         self._client.publish(topic, text, qos=1, retain=retain).wait_for_publish(PATIENCE)
 
+    def text(self, topic: str) -> str | None:
+        """Give the newest message of a topic; ``None`` if nothing has come."""
+        told = self.newest.get(topic)
+        return None if told is None else told.payload
+
     def value(self, topic: str) -> Any:
         """Give the newest value of a topic; ``None`` if nothing has come, or it is not valid."""
         told = self.newest.get(topic)

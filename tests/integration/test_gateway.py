@@ -243,7 +243,7 @@ def test_signal_to_the_group_ends_it_within_moments(
     assert "Traceback" not in gateways.log()
     with Listener(broker.port) as listener:
         assert eventually(lambda: "microgrid/depot/status" in listener.newest)
-        assert listener.newest["microgrid/depot/status"].payload == "offline"
+        assert eventually(lambda: listener.text("microgrid/depot/status") == "offline")
 
 
 def test_dashboard_and_settings_for_prometheus_are_as_its_tools_want_them() -> None:
