@@ -33,7 +33,8 @@ from microgrid_sync.model.shown import escaped
 from microgrid_sync.service import RunningSites, SitesConfig, running_sites
 from microgrid_sync.tables import SiteError
 
-_WAIT = 60.0
+_SLICE = 1.0
+"""Seconds of one wait: a signal that comes a moment before it, or to another thread, ends none."""
 
 
 @click.command(
@@ -96,8 +97,7 @@ def gateway(
     with until_interrupted(), running_gateways(config, site, kinds) as running:
         for line in _lines(running, config):
             say(line, err=True)
-        # With a deadline, so that Ctrl-C is seen on all platforms.
-        while not threading.Event().wait(_WAIT):
+        while not threading.Event().wait(_SLICE):
             pass
     kept = "; set-points stay as long as the server keeps them" if _commands(config, kinds) else ""
     say(f"Ended{kept}.", err=True)
@@ -122,7 +122,7 @@ def _serve_many(ctx: click.Context, config: SitesConfig, kind: str) -> None:
     with until_interrupted(), running_sites(config, kinds) as running:
         for line in _lines_of_many(running, config):
             say(line, err=True)
-        while not threading.Event().wait(_WAIT):
+        while not threading.Event().wait(_SLICE):
             pass
     say("Ended.", err=True)
 

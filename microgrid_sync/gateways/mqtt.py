@@ -91,6 +91,10 @@ class _Client(Client):
             raise OSError(self.failure) from error
 
 
+def _leave_to_loop(*_: object) -> None:
+    """Have the loop write, which looks by itself for what there is to write."""
+
+
 Layout = Literal["values", "objects"]
 """Whether each value has a topic of its own, or each component and total."""
 
@@ -218,6 +222,10 @@ class MqttGateway:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        # With this the loop's thread alone reads and writes, which publishing wakes. Without it the
+        # library has whoever publishes write at once, beside the loop: two threads in one TLS
+        # connection crash the process, and messages may get mixed up.
+        client.on_socket_register_write = _leave_to_loop
         return client
 
     def __repr__(self) -> str:

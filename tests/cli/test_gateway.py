@@ -157,3 +157,34 @@ def test_nothing_of_the_gateways_is_loaded_by_the_client() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout.strip() == ""
+
+
+NOTICED_BY_ANOTHER_THREAD = """
+import signal, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+# The system gives the signal to that thread: nothing wakes the main one, as if it came a moment
+# before that began to wait.
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+from microgrid_sync.cli import cli
+cli()
+"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["gateway all --config site.toml", "record --to data/", "simulate"]
+)
+def test_signal_that_does_not_wake_the_main_thread_is_obeyed_soon(
+    microgrid: Simulator, tmp_path: Path, kind: str
+) -> None:
+    told(tmp_path, "[prometheus]\nport = 0\n")
+    words = kind.split() + (["--port", "0"] if kind == "simulate" else [microgrid.url])
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOTICED_BY_ANOTHER_THREAD, *words],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "Ctrl-C ends it" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0

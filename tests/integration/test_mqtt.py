@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import trustme
+from paho.mqtt.client import Client
+from paho.mqtt.enums import MQTTErrorCode
 
 from microgrid_sync import MicrogridApiClient
 from microgrid_sync.gateways import Commands, LiveSite
@@ -97,6 +99,26 @@ def test_values_are_retained(microgrid: Simulator, broker: Broker) -> None:
         assert listener.newest[POWER].retained
         # And nobody takes them for new.
         assert eventually(lambda: listener.text("microgrid/depot/status") == "offline")
+
+
+def test_one_thread_alone_writes_to_the_broker(
+    microgrid: Simulator, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once may mix messages up, and what encrypts may be used by one at a time alone."""
+    write, threads = Client.loop_write, set()
+
+    def loop_write(client: Client) -> MQTTErrorCode:
+        threads.add(threading.current_thread().name)
+        return write(client)
+
+    with Listener(broker.port, "nothing") as listener, monkeypatch.context() as patched:
+        patched.setattr(Client, "loop_write", loop_write)
+        with publishing(microgrid.url, broker, commands=True) as (_, gateway):
+            assert eventually(lambda: gateway.published > 100)
+            listener.publish(f"{COMMAND}/cap", {"power_w": 5000, "lifetime_s": 3600})
+            assert eventually(lambda: draw(microgrid) <= 5001)
+    names = {name for name in threads if name.startswith(("microgrid-", "MainThread"))}
+    assert len(names) == 1, names
 
 
 def test_values_come_no_more_often_than_they_are_to(microgrid: Simulator, broker: Broker) -> None:
@@ -364,7 +386,7 @@ def test_values_of_a_gateway_before_are_not_valid_when_the_site_is_down(
 ) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.mqtt._SWEEP_AFTER", 1.0)
     with publishing(microgrid.url, broker), Listener(broker.port) as listener:
-        assert eventually(lambda: listener.value(POWER))
+        assert eventually(lambda: listener.value(POWER) and listener.is_valid(GRID))
     microgrid.stop()
     with (
         MicrogridApiClient(microgrid.url, timeout=1.0) as client,
