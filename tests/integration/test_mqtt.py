@@ -328,7 +328,8 @@ def test_what_was_on_its_way_does_not_overtake_what_came_later(
     microgrid: Simulator, broker: Broker
 ) -> None:
     topic = "microgrid/depot/commands/cap_w"
-    with publishing(microgrid.url, broker, commands=True, keepalive=2) as (_, gateway):
+    options: dict[str, Any] = {"commands": True, "keepalive": 2, "interval": 1.0}
+    with publishing(microgrid.url, broker, **options) as (_, gateway):
         source = gateway.source
         assert source is not None
         for number in range(3):
