@@ -1,7 +1,6 @@
 """Serves a site to other systems: ``microgrid-sync gateway``."""
 
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from microgrid_sync.cli.site import (
     site_url,
     sites_of,
     until_interrupted,
+    wait_out,
 )
 from microgrid_sync.gateways import register_map
 from microgrid_sync.gateways.commands import FIRST_HEARTBEAT
@@ -32,9 +32,6 @@ from microgrid_sync.gateways.service import KINDS, RunningGateways, running_gate
 from microgrid_sync.model.shown import escaped
 from microgrid_sync.service import RunningSites, SitesConfig, running_sites
 from microgrid_sync.tables import SiteError
-
-_SLICE = 1.0
-"""Seconds of one wait: a signal that comes a moment before it, or to another thread, ends none."""
 
 
 @click.command(
@@ -97,8 +94,7 @@ def gateway(
     with until_interrupted(), running_gateways(config, site, kinds) as running:
         for line in _lines(running, config):
             say(line, err=True)
-        while not threading.Event().wait(_SLICE):
-            pass
+        wait_out()
     kept = "; set-points stay as long as the server keeps them" if _commands(config, kinds) else ""
     say(f"Ended{kept}.", err=True)
 
@@ -122,8 +118,7 @@ def _serve_many(ctx: click.Context, config: SitesConfig, kind: str) -> None:
     with until_interrupted(), running_sites(config, kinds) as running:
         for line in _lines_of_many(running, config):
             say(line, err=True)
-        while not threading.Event().wait(_SLICE):
-            pass
+        wait_out()
     say("Ended.", err=True)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from microgrid_sync.cli.site import (
     site_url,
     sites_of,
     until_interrupted,
+    wait_out,
 )
 from microgrid_sync.gateways.config import GatewayConfig, LimitTable, SiteTable
 from microgrid_sync.gateways.live_site import is_of_site
@@ -35,10 +35,8 @@ from microgrid_sync.recording.selection import Only
 from microgrid_sync.service import RecordTable, SiteConfig, SitesConfig, running_sites
 from microgrid_sync.transport.channel import site_of
 
-_SLICE = 1.0
-"""Seconds of one wait."""
-
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+"""A password in a URL, also in one that cannot be taken apart."""
 
 _LONG_GAP = 5.0
 """Seconds without anything from any component that are told of."""
@@ -191,9 +189,7 @@ def _record_sites(ctx: click.Context, config: SitesConfig | None, asked: _Asked)
         say(f"Recording {_counted(config)} to {recorder.destination}; Ctrl-C ends it.", err=True)
         end = math.inf if asked.duration is None else time.monotonic() + asked.duration
         try:
-            while (left := end - time.monotonic()) > 0:
-                # In slices: some platforms deliver Ctrl-C only between two waits.
-                threading.Event().wait(min(left, _SLICE))
+            wait_out(asked.duration)
         finally:
             is_over = time.monotonic() >= end
             recorder.close("its duration was over" if is_over else "it was stopped")

@@ -7,6 +7,7 @@ import math
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,9 @@ _NO_URL = (
 )
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 _NEGATIVE = re.compile(r"-[\d.]")
+
+_SLICE = 1.0
+"""Seconds of one wait: as late may a signal be seen."""
 
 _SAME_SIGNAL = 1.0
 """Seconds within which a second signal means what the first one did."""
@@ -415,6 +419,14 @@ def until_interrupted() -> Iterator[None]:
     click.get_current_context().call_on_close(restore)
     with contextlib.suppress(KeyboardInterrupt):
         yield
+
+
+def wait_out(seconds: float | None = None) -> None:
+    """Wait until a signal ends it, or for so long; for services that work in other threads."""
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        # A signal that comes a moment before a wait, or to another thread, does not end that one.
+        threading.Event().wait(min(left, _SLICE))
 
 
 @contextlib.contextmanager

@@ -422,7 +422,7 @@ class Recorder:
             self._note_lost(site, count, self._why_kept)
 
     def _rows(self, given: _Given, now: float) -> Iterable[Row]:
-        if given.source.startswith("component:") and given.values:
+        if is_of_site(given.source) and given.values:
             _tell_of_clock(given, now)
         return self._selection.rows(
             given.site.site, given.source, given.values, at=given.at, now=now

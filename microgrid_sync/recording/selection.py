@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from microgrid_sync.arguments import check_timeout
-from microgrid_sync.gateways.live_site import LiveSite
+from microgrid_sync.gateways.live_site import LiveSite, is_of_site
 from microgrid_sync.model import Component, ComponentCategory
 from microgrid_sync.recording.rows import (
     Sequences,
@@ -135,7 +135,7 @@ class Selection:
                 row = self._sequences.next(set_point_row(name, *told, now=at))
                 if row is not None:
                     yield row
-        elif source.startswith("component:"):
+        elif is_of_site(source):
             if "samples" in self.what:
                 yield from self._samples(site, values)
         elif source in TOTAL_COLUMNS:
