@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def microgrid(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
     """A simulator that serves on loopback while the test runs.
 
+    On Linux its port stays its own while a test has it stopped.
+
     The marker ``microgrid`` chooses the site and its faults; its arguments are those of
     `microgrid_sync.simulator.Simulator`, and ``faults``, a list of
     `microgrid_sync.simulator.Fault` or of tables such as stand in a site's file. A path of a site
@@ -51,16 +53,24 @@ def microgrid(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
     if unknown:
         known = ", ".join(_ARGUMENTS)
         pytest.fail(f"the marker microgrid has no {min(unknown)!r}; it has {known}", pytrace=False)
-    try:
-        simulator = _simulator(request.path.parent, **options)
-    except (TypeError, ValueError, OSError) as error:
-        pytest.fail(f"the marker microgrid: {error}", pytrace=False)
-    with simulator:
-        yield simulator
+    # Not at the top: pytest imports this module in all projects of an environment, also in those
+    # that never use it.
+    from microgrid_sync.simulator.serving.ports import (  # noqa: PLC0415 - see above
+        reserved_port,
+    )
+
+    with reserved_port() as port:
+        try:
+            simulator = _simulator(request.path.parent, port, **options)
+        except (TypeError, ValueError, OSError) as error:
+            pytest.fail(f"the marker microgrid: {error}", pytrace=False)
+        with simulator:
+            yield simulator
 
 
 def _simulator(
     folder: Path,
+    port: int,
     *,
     site: "str | Path | Mapping[str, Any] | Site" = "demo",
     faults: "Iterable[Fault | Mapping[str, Any]]" = (),
@@ -70,15 +80,20 @@ def _simulator(
     start: "datetime | None" = None,
     api: "Collection[str] | None" = None,
 ) -> "Simulator":
-    # Not at the top: pytest imports this module, and the client with it, in all projects of an
-    # environment, also in those that never use it.
+    # Not at the top, as above.
     from microgrid_sync.simulator import Fault, Simulator, fault_from  # noqa: PLC0415 - see above
 
     if isinstance(site, str | Path) and Path(site).suffix:
         site = folder / site
     options: dict[str, Any] = {} if api is None else {"api": api}
     simulator = Simulator(
-        site, speed=speed, sample_interval=sample_interval, seed=seed, start=start, **options
+        site,
+        port=port,
+        speed=speed,
+        sample_interval=sample_interval,
+        seed=seed,
+        start=start,
+        **options,
     )
     for fault in faults:
         simulator.faults.add(fault if isinstance(fault, Fault) else fault_from(fault))

@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from microgrid_sync.simulator.serving.ports import reserved_port
 from tests.support.process import open_sockets
 from tests.support.server import ScriptedServer
 from tests.support.waiting import eventually
@@ -114,6 +115,13 @@ def nothing_left_behind() -> Iterator[None]:
     assert eventually(lambda: not _our_threads()), _our_threads()
     assert eventually(lambda: threading.active_count() <= threads), threading.enumerate()
     assert eventually(lambda: open_sockets() <= sockets)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that stays a test's own while nobody serves on it."""
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -609,9 +609,8 @@ def test_closed_pipe_ends_a_stream_quietly(site: str) -> None:
         process.stderr.close()
 
 
-def test_stream_goes_on_when_the_server_comes_back() -> None:
-    with Simulator(sample_interval=0.1) as simulator:
-        port = simulator.port
+def test_stream_goes_on_when_the_server_comes_back(port: int) -> None:
+    with Simulator(sample_interval=0.1, port=port) as simulator:
         process = start("stream", "7", "--json", simulator.url)
         assert process.stdout is not None
         process.stdout.readline()

@@ -222,10 +222,9 @@ def test_cap_is_obeyed_though_the_limit_cannot_be(microgrid: Simulator) -> None:
 
 def test_limit_above_the_fuse_that_was_not_known_is_not_held(
     monkeypatch: pytest.MonkeyPatch,
+    port: int,
 ) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
-    with Simulator(sample_interval=0.1) as simulator:
-        port = simulator.port
     with (
         MicrogridApiClient(f"grpc://127.0.0.1:{port}", timeout=1.0) as client,
         LiveSite(client) as site,
@@ -347,10 +346,8 @@ def test_what_cannot_be_carried_out_is_told_and_tried_again(
         assert eventually(lambda: commands.state().error is None)
 
 
-def test_commands_wait_for_a_site_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_wait_for_a_site_that_is_down(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
-    with Simulator(sample_interval=0.1) as simulator:
-        port = simulator.port
     with (
         MicrogridApiClient(f"grpc://127.0.0.1:{port}", timeout=1.0) as client,
         LiveSite(client) as site,

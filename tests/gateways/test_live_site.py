@@ -156,10 +156,10 @@ def test_site_that_is_closed_already_is_told(
         assert eventually(lambda: "nothing can be followed" in caplog.text)
 
 
-def test_site_that_is_down_at_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_site_that_is_down_at_first_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
     monkeypatch.setattr("microgrid_sync.gateways.live_site._RETRY_INTERVAL", 0.1)
-    with Simulator(sample_interval=0.1) as simulator:
-        port = simulator.port
     with (
         MicrogridApiClient(f"grpc://127.0.0.1:{port}", timeout=1.0) as client,
         LiveSite(client) as site,

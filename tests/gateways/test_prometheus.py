@@ -202,11 +202,9 @@ def test_pool_limit_commands_and_masters_are_shown(microgrid: Simulator) -> None
             assert eventually(is_shown)
 
 
-def test_site_that_is_down_has_metrics_all_the_same() -> None:
-    with Simulator(sample_interval=0.1) as simulator:
-        url = simulator.url
+def test_site_that_is_down_has_metrics_all_the_same(port: int) -> None:
     with (
-        MicrogridApiClient(url, timeout=1.0) as client,
+        MicrogridApiClient(f"grpc://127.0.0.1:{port}", timeout=1.0) as client,
         LiveSite(client) as site,
         PrometheusGateway(site, port=0) as gateway,
     ):

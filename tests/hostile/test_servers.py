@@ -212,11 +212,12 @@ def test_server_that_is_another_site_now_is_told(
         assert eventually(lambda: "NOT_FOUND" in (client.stats().streams[0].last_error or ""))
 
 
-def test_program_may_start_before_its_server() -> None:
-    server = ScriptedServer()
-    server.start()
-    server.stop()
-    with MicrogridApiClient(server.url, call_retry=None) as client:
+def test_program_may_start_before_its_server(port: int) -> None:
+    with (
+        ScriptedServer(port=port) as server,
+        MicrogridApiClient(server.url, call_retry=None) as client,
+    ):
+        server.stop()
         with pytest.raises(ServiceUnavailable):
             client.components()
         assert client.state.name == "FAILING"
@@ -233,7 +234,6 @@ def test_program_may_start_before_its_server() -> None:
         assert client.stats().failing_since is None
         assert list(client.components())
         assert "ready" in repr(client)
-    server.stop()
 
 
 def test_wrong_metadata_is_an_answer(server: ScriptedServer) -> None:

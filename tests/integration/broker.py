@@ -1,5 +1,6 @@
 """Debian's mosquitto, in a process of its own on a free port, and a client that notes it all."""
 
+import contextlib
 import json
 import queue
 import signal
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Self
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from microgrid_sync.simulator.serving.ports import reserved_port
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -20,8 +22,8 @@ class Broker:
     def __init__(self, folder: Path, *settings: str) -> None:
         self._folder = folder
         self._settings = settings
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._port_held = contextlib.ExitStack()
+        self.port = self._port_held.enter_context(reserved_port())
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -30,6 +32,7 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._port_held.close()
 
     def start(self) -> None:
         settings = self._settings or ("allow_anonymous true",)

@@ -1,10 +1,10 @@
 """Debian's PostgreSQL, in a process of its own on a free port."""
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
+from microgrid_sync.simulator.serving.ports import reserved_port
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -33,8 +34,8 @@ class Database:
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._data = self._folder / "data"
         self._log = self._folder / "log"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._port_held = contextlib.ExitStack()
+        self.port = self._port_held.enter_context(reserved_port())
         self._programs = postgresql_folder()
         assert self._programs is not None
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,6 +55,7 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._port_held.close()
         # Children of one that was killed may still write for a moment.
         shutil.rmtree(self._folder, ignore_errors=True)
 

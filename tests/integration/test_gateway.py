@@ -1,10 +1,10 @@
 """The gateways as processes, and what others wrote as their clients."""
 
+import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -17,6 +17,7 @@ import pytest
 
 from microgrid_sync.gateways import register_map
 from microgrid_sync.simulator import Simulator
+from microgrid_sync.simulator.serving.ports import reserved_port
 from tests.gateways.masters import Master, registers_of
 from tests.gateways.sites import draw
 from tests.integration.broker import Broker, Listener
@@ -50,7 +51,10 @@ class Gateways:
     """All gateways of a site, in a process of their own."""
 
     def __init__(self, folder: Path, url: str, broker: Broker, order: str = "big") -> None:
-        self.modbus, self.prometheus = _free_port(), _free_port()
+        self._ports_held = contextlib.ExitStack()
+        self.modbus, self.prometheus = (
+            self._ports_held.enter_context(reserved_port()) for _ in range(2)
+        )
         self.config = folder / "site.toml"
         self.config.write_text(
             _CONFIG.format(
@@ -81,13 +85,8 @@ class Gateways:
     def wait(self) -> int:
         code = self.process.wait(PATIENCE)
         self._log.close()
+        self._ports_held.close()
         return code
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 @pytest.fixture
@@ -216,18 +215,17 @@ def _has_chargers(master: Master) -> bool:
     return master.input(register_map.GATEWAY_START + 2)[0] > 0
 
 
-def test_gateway_starts_before_its_site_and_its_broker(tmp_path: Path) -> None:
+def test_gateway_starts_before_its_site_and_its_broker(tmp_path: Path, port: int) -> None:
     (tmp_path / "broker").mkdir()
     broker = Broker(tmp_path / "broker")
-    with Simulator(sample_interval=0.1) as simulator:
-        port = simulator.port
     gateways = Gateways(tmp_path, f"grpc://127.0.0.1:{port}", broker)
     assert eventually(lambda: "waiting for the site" in gateways.log())
     assert eventually(lambda: "cannot be reached: Connection refused" in gateways.log())
     with Simulator(sample_interval=0.1, port=port), broker:
         with Listener(broker.port) as listener:
             assert eventually(
-                lambda: listener.is_valid("microgrid/depot/component/7/active_power_w"), timeout=60
+                lambda: listener.is_valid("microgrid/depot/component/7/active_power_w"),
+                timeout=60,
             )
         assert gateways.end() == 0
 

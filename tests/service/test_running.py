@@ -101,21 +101,19 @@ def test_trouble_of_one_site_is_not_another_ones(tmp_path: Path, api: str, deaf:
     assert steps.median() < timedelta(seconds=0.2)
 
 
-def test_each_share_has_its_spool_and_its_port(tmp_path: Path, api: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1] - 1
+def test_each_share_has_its_spool_and_its_port(tmp_path: Path, api: str, port: int) -> None:
     with simulator(api) as one, simulator(api) as other:
         config = read_sites(
             listed(
                 {"one": one.url, "other": other.url},
-                prometheus={"port": port, "each_share_has_its_port": True},
+                prometheus={"port": port - 1, "each_share_has_its_port": True},
                 record={"to": f"{tmp_path}/data/"},
             )
         )
         with running_sites(config.shared(Share(2, 2)), ["prometheus", "record"]) as running:
             assert [*running.sites] == ["other"]
             assert running.prometheus is not None
-            assert running.prometheus.port == port + 1
+            assert running.prometheus.port == port
             assert (tmp_path / "data" / ".spool-2-of-2.sqlite").exists()
             recorder = running.recorder
             assert recorder is not None

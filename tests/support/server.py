@@ -1,5 +1,6 @@
 """A gRPC server of the Microgrid service whose every answer a test decides."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -12,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from microgrid_sync.simulator.serving.ports import reserved_port
 from microgrid_sync.wire import v0_15_schema as schema
 from microgrid_sync.wire import v1alpha18_schema as alpha
 from tests.support.messages import CATEGORIES, component, data
@@ -61,6 +63,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self.released = threading.Event()
         self._server: grpc.Server | None = None
         self._pool: futures.ThreadPoolExecutor | None = None
+        self._port_held = contextlib.ExitStack()
 
     @property
     def url(self) -> str:
@@ -87,10 +90,13 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self._server = self._pool = None
 
     def __enter__(self) -> Self:
+        if not self.port:
+            self.port = self._port_held.enter_context(reserved_port())
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._port_held.close()
 
     def count(self, method: str) -> int:
         return sum(name == method for name, _ in self.calls)

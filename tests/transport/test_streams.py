@@ -151,10 +151,10 @@ def test_receiver_survives_a_restart_of_the_server(
     assert client.stats().streams[0].reconnects >= 1
 
 
-def test_receivers_survive_a_server_that_is_killed() -> None:
+def test_receivers_survive_a_server_that_is_killed(port: int) -> None:
     """A real process, killed without a word, and started again on the same port."""
-    command = [sys.executable, "-m", "microgrid_sync", "simulate", "--port"]
-    first = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "microgrid_sync", "simulate", "--port", str(port)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     url = first.stdout.readline().strip()
     processes = [first]
@@ -171,11 +171,7 @@ def test_receivers_survive_a_server_that_is_killed() -> None:
             first.wait(PATIENCE)
             for receiver in receivers:
                 receiver.drain()
-            processes.append(
-                subprocess.Popen(
-                    [*command, url.rsplit(":", 1)[1]], stdout=subprocess.DEVNULL, text=True
-                )
-            )
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True))
             for receiver in receivers:
                 assert receiver.receive(60)
     finally:
