@@ -110,12 +110,13 @@ class OngoingCall:
         with self._lock:
             if self.has_ended:
                 return ()
+            # Before the server can answer.
+            self.is_accepted = False
+            self._outcome = None
             self._calls = tuple(start() for start in starts)
             self.attempts += not self._is_counted
             self._is_counted = True
             self.sent += sends
-            self.is_accepted = False
-            self._outcome = None
             return self._calls
 
     def begin_attempt(self) -> None:

@@ -651,8 +651,9 @@ class Streams:
         # reading and reconnecting meanwhile.
         for stream in streams:
             stream.refuse_calls()
-        for stream in streams:
-            stream.stop()
+        # Readers do not wait for hundreds of calls to be cancelled.
         for stream in streams:
             stream.end_receivers()
+        for stream in streams:
+            stream.stop()
         return [stream.thread for stream in streams]

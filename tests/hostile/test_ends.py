@@ -62,7 +62,8 @@ def test_many_streams_end(microgrid: Simulator, way: str) -> None:
         thread.join(PATIENCE)
         assert not thread.is_alive()
     for receiver in receivers:
-        receiver.drain()
+        # What waits is still read. On a busy machine an end may come after the time allowed for it.
+        list(receiver)
         with pytest.raises(ReceiverStoppedError):
             receiver.receive(PATIENCE)
     assert eventually(
