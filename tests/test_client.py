@@ -120,7 +120,8 @@ def test_new_url_ends_everything_of_the_old_one_first(server: ScriptedServer) ->
     with ScriptedServer(component(5, "battery")) as other, MicrogridApiClient(server.url) as client:
         receiver = client.meter_data(1)
         client.connect(other.url)
-        receiver.drain()
+        # What waits is still read.
+        list(receiver)
         with pytest.raises(ReceiverStoppedError):
             receiver.receive(0)
         assert client.server_url == other.url

@@ -474,9 +474,11 @@ def test_status_tells_what_higher_priorities_leave(
     assert eventually(lambda: told(15_000, 66_240.0))
     # A new receiver gets the latest at once.
     assert low.power_status.new_receiver().receive(0).target_power == watts(15_000)
-    newest = bounds.latest()
-    assert newest is not None
-    assert newest.inclusion_bounds == Bounds(watts(0.0), watts(66_240.0))
+    everybody = Bounds(watts(0.0), watts(66_240.0))
+    # A charger that is late on a busy machine is left out for a moment.
+    assert eventually(
+        lambda: (newest := bounds.latest()) is not None and newest.inclusion_bounds == everybody
+    )
     for charger in (101, 102, 103):
         connect(simulator, charger, connected=False)
     assert eventually(

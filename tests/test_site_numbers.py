@@ -60,7 +60,8 @@ def test_everything_has_a_value(site: Microgrid, caplog: pytest.LogCaptureFixtur
         site.producer.power, site.pv.power, site.battery.power, site.battery.soc,
         site.battery.capacity, site.chp.power,
     ]  # fmt: skip
-    found = [value(receiver) for receiver in [formula.new_receiver() for formula in formulas]]
+    receivers = [formula.new_receiver(maxsize=10_000) for formula in formulas]
+    found = [value(receiver) for receiver in receivers]
     assert 49.0 < found[2].as_hertz() < 51.0
     assert 0.0 < found[7].as_percent() < 100.0
     assert found[8].as_watt_hours() == 55_000.0

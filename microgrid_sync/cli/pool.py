@@ -205,9 +205,11 @@ class _View:
                 self._newest[name] = values[-1]
 
     def is_known(self) -> bool:
-        """Tell whether all chargers have said something."""
-        report = self._newest.get("report")
-        is_heard = report is not None and all(r.draw is not None for r in report.chargers.values())
+        """Tell whether all chargers have said something, and what they draw is known."""
+        report, power = self._newest.get("report"), self._newest.get("power")
+        if report is None or power is None or power.value is None:
+            return False
+        is_heard = all(r.draw is not None for r in report.chargers.values())
         return is_heard and self._newest.keys() == self._receivers.keys()
 
     def follow(

@@ -432,7 +432,8 @@ class Recorder:
         """Say that a site is recorded, is silent, has lost something, and what it is made of."""
         if not is_last and not one.notes.is_due(now):
             return
-        moment = datetime.now(UTC)
+        # That of the given one, though this thread may have stood still since.
+        moment = datetime.now(UTC) - timedelta(seconds=time.monotonic() - now)
         url = one.site.client.server_url
         if not one.notes.has_begun:
             # That it is recorded is known, though it may never be heard.
@@ -448,7 +449,8 @@ class Recorder:
         if is_known and now - one.made_of_at < _SITE_INTERVAL:
             return
         components = made_of[0].components()
-        if not is_known and (missing := self._selection.missing(components)):
+        is_new = one.made_of[0] is not made_of[0]
+        if is_new and (missing := self._selection.missing(components)):
             there = ", ".join(map(str, sorted(component.component_id for component in components)))
             _logger.warning(
                 "%s: there is no component %s to record; there are %s",

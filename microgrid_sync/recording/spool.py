@@ -313,6 +313,9 @@ def rows_in(path: Path, wants: Callable[[str], bool] = lambda place: True) -> li
     """
     try:
         with contextlib.closing(_to_read(path)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                # It is just being made.
+                return []
             places = [one for (one,) in connection.execute("SELECT DISTINCT place FROM batch")]
             bodies = [
                 body

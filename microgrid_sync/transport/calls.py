@@ -443,9 +443,10 @@ class Calls:
         with self._lock:
             self._closed = True
             ongoing = list(self._ongoing)
+        # Who waits for the search does not take it over from one that has been ended.
+        self.search.close()
         for call in ongoing:
             call.end()
-        self.search.close()
 
 
 def without_depths(error: ApiClientError, ongoing: OngoingCall) -> ApiClientError:

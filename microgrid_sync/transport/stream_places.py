@@ -138,9 +138,23 @@ class StreamPlaces:
     def forget_doubts(self, place: Place) -> None:
         """Note that a stream has been heard: when it is silent again, it is treated afresh."""
         with self._changed:
-            self._proven = max(self._proven, place.channel.answered())
+            answered = place.channel.answered()
+            self._proven = max(self._proven, answered)
             self._moved.discard(place.stream.component_id)
             self._given_up.discard(place.stream.component_id)
+            if answered == 1:
+                self._wait_anew(place.channel)
+
+    def _wait_anew(self, channel: _Channel) -> None:
+        """Give the others their time from now on: the connection was slow. The lock is held."""
+        now = time.monotonic()
+        for place in channel.places:
+            if not place.has_answered:
+                place.opened_at = now
+                self._given_up.discard(place.stream.component_id)
+        if self._watcher is None and not self._closed and self._waiting():
+            self._start_watching()
+        self._changed.notify_all()
 
     def close(self) -> None:
         """End the watching, and close all connections."""

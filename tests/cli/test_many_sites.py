@@ -65,10 +65,16 @@ def test_all_are_watched_and_streamed(sites: Path) -> None:
     assert (rows[2]["grid_w"], rows[2]["components"]) == (None, 0)
     table = done("watch", "--once", "--sites", str(sites))
     assert "not heard" in table.splitlines()[-1]
-    result = run("stream", "ev-charger", "-n", "40", "--json", "--sites", str(sites))
-    assert result.exit_code == 0
-    assert {row["site"] for row in objects(result.stdout)} == {"one", "other"}
-    assert "down: components()" in result.stderr
+    process = start("stream", "ev-charger", "--json", "--sites", str(sites))
+    assert process.stdout is not None
+    assert process.stderr is not None
+    seen: set[str] = set()
+    while seen != {"one", "other"}:
+        seen.add(json.loads(process.stdout.readline())["site"])
+    assert process.stderr.readline().startswith("down: components()")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -201,12 +207,17 @@ def test_a_site_is_recorded_into_files(
     assert result.exit_code == 1
     assert "Nothing has come from 127.0.0.1:1." in result.stderr
     destination = "postgresql://me:secret@127.0.0.1:1/sites"
-    options = ["--spool", str(tmp_path / "spool.sqlite"), "--duration", "1"]
-    result = run("record", "--to", destination, *options, url)
-    assert result.exit_code == 0, result.stderr
-    assert "can see the password in the URL" in result.stderr
-    assert "secret" not in result.stderr
-    assert f"of these wait in {tmp_path / 'spool.sqlite'}, and go to postgresql://" in result.stderr
+    spool = tmp_path / "spool.sqlite"
+    process = start("record", "--to", destination, "--spool", str(spool), url)
+    assert eventually(
+        lambda: spool.exists() and any(row.table == "meter" for row in rows_in(spool))
+    )
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert "can see the password in the URL" in said
+    assert "secret" not in said
+    assert f"of these wait in {spool}, and go to postgresql://" in said
     result = run("record", "--to", "c.csv", "--every", "1m", url)
     assert result.exit_code == 2
     assert "'1m' is no number of seconds, such as 60" in result.stderr

@@ -96,7 +96,7 @@ def test_every_register_is_what_the_client_says(microgrid: Simulator, api: str, 
                 header = master.input(FIRST + SIZE * place, 3)
                 pair = header[:2] if order == "big" else header[1::-1]
                 assert pair == [0, charger]
-                assert header[2] == 3
+                assert eventually(lambda at=FIRST + SIZE * place + 2: master.input(at) == [3])  # type: ignore[misc] # mypy cannot infer a lambda's default
                 for number, value in enumerate(register_map.CHARGER):
                     address = FIRST + SIZE * place + RECORD * (1 + number)
                     source = value.source.format(id=charger)
@@ -143,9 +143,10 @@ def _of_sample(sample: Any, value: Any) -> float:
 
 def test_states_have_the_numbers_of_the_api(microgrid: Simulator) -> None:
     with serving(microgrid.url) as (_, gateway), Master(gateway.port) as master:
-        # Charging, and plugged in.
-        assert master.records(FIRST + 5 * RECORD, 2)[0].value == 4.0
-        assert master.records(FIRST + 5 * RECORD, 2)[1].value == 4.0
+        # Charging, and, after some seconds, locked.
+        assert eventually(
+            lambda: [one.value for one in master.records(FIRST + 5 * RECORD, 2)] == [4.0, 5.0]
+        )
 
 
 @pytest.mark.both_apis
@@ -213,17 +214,20 @@ def test_what_is_silent_is_not_valid(microgrid: Simulator) -> None:
     with serving(microgrid.url, max_age=0.5) as (_, gateway), Master(gateway.port) as master:
         microgrid.faults.add(Fault(kind="silent", components=[7]))
         power = FIRST + RECORD
-        assert eventually(
-            lambda: (
-                not master.records(power, 1)[0].valid and master.records(power + SIZE, 1)[0].valid
+
+        def is_silent() -> bool:
+            found = master.records(power, 7)
+            return (
+                all(math.isnan(one.value) and one.scaled == -32768 for one in found)
+                # How old it is, and of when, is told all the same.
+                and found[0].age >= 5
+                and found[0].milliseconds > 0
+                and bool(master.records(power + SIZE, 1)[0].valid)
+                and master.input(FIRST + 2) == [0]
             )
-        )
-        found = master.records(power, 7)
-        assert all(math.isnan(one.value) and one.scaled == -32768 for one in found)
-        # How old it is, and of when, is told all the same.
-        assert found[0].age >= 5
-        assert found[0].milliseconds > 0
-        assert master.input(FIRST + 2) == [0]
+
+        # What was on its way when it fell silent may still come.
+        assert eventually(is_silent)
 
 
 def test_without_commands_writing_is_refused(
@@ -346,7 +350,9 @@ def test_half_a_request_is_not_waited_for_forever(
     monkeypatch.setattr("microgrid_sync.gateways.modbus._FRAME_TIMEOUT", 0.2)
     with connected(gateway) as bad:
         bad.sendall(request(READ_FIRST)[:-1])
-        assert bad.recv(100) == b""
+        # A gateway that has not read all of it resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            assert bad.recv(100) == b""
 
 
 def test_floods_hold_nobody_up(gateway: ModbusGateway) -> None:

@@ -164,7 +164,8 @@ def test_message_that_is_too_large_ends_its_connection_and_no_more(server: Scrip
     server.stream = stream
     strategy = LinearBackoff(interval=0.05, jitter=0.0)
     with MicrogridApiClient(server.url, retry_strategy=strategy) as client:
-        assert client.meter_data(1).receive(PATIENCE).active_power == 0
+        receiver = client.meter_data(1, 10_000)
+        assert receiver.receive(PATIENCE).active_power == 0
         assert client.stats().streams[0].reconnects == 1
         large = schema.Component(name="x" * 5 * 2**20)
         server.answers["ListComponents"] = lambda *_: schema.ComponentList(components=[large])

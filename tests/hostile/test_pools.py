@@ -14,6 +14,7 @@ import pytest
 from microgrid_sync import (
     Bounds,
     ChargingConfig,
+    EVChargerPool,
     LinearBackoff,
     Microgrid,
     MicrogridApiClient,
@@ -52,6 +53,14 @@ def cap(microgrid: Microgrid, watts: float, priority: int = 1) -> None:
     pool.propose_power(None, bounds=Bounds(None, Power.from_watts(watts)))
 
 
+def wait_until_all_are_heard(pool: EVChargerPool, count: int) -> None:
+    """What is proposed before may lapse on a busy machine before it is carried out."""
+    bounds = pool.system_power_bounds.new_receiver()
+    all_of_them = Bounds(Power.zero(), Power.from_watts(count * RATING))
+    assert eventually(lambda: bounds.receive(PATIENCE).inclusion_bounds == all_of_them)
+    bounds.close()
+
+
 def our_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("microgrid-")]
 
@@ -64,7 +73,7 @@ def test_raise_that_lands_late_is_mended_long_before_the_next_refresh(
 ) -> None:
     site.chargers[11].wanted = site.chargers[12].wanted = 0.0
     timers: list[threading.Timer] = []
-    decreased = threading.Event()
+    decreased, landed = threading.Event(), threading.Event()
 
     def handle(charger: int, watts: float, context: grpc.ServicerContext) -> None:
         if charger == 11 and watts and not timers:
@@ -73,6 +82,7 @@ def test_raise_that_lands_late_is_mended_long_before_the_next_refresh(
                 decreased.wait(PATIENCE)
                 time.sleep(0.3)
                 site.hold(11, watts)
+                landed.set()
 
             timers.append(threading.Timer(0.0, land))
             timers[0].start()
@@ -88,7 +98,8 @@ def test_raise_that_lands_late_is_mended_long_before_the_next_refresh(
     cap(microgrid, 0.0, priority=2)
     assert decreased.wait(PATIENCE)
     # The late one: 6900 W at charger 11.
-    assert eventually(lambda: site.chargers[11].held == 6900.0)
+    assert landed.wait(PATIENCE)
+    assert any(held[11] == 6900.0 for held in site.holds)
     sent = len(site.set_points(12))
     assert eventually(lambda: site.total() == 0.0)
     # The ordinary refresh comes every ten seconds, to the other charger, too: it had no part in it.
@@ -208,6 +219,7 @@ def test_lapsed_proposal_can_be_withdrawn_as_long_as_its_pool_is_there(
     config = ChargingConfig(proposal_lifetime=timedelta(seconds=2))
     with Microgrid(client, charging=config) as microgrid:
         pool = microgrid.new_ev_charger_pool(priority=1)
+        wait_until_all_are_heard(pool, 2)
         pool.propose_power(Power.from_watts(5000.0))
         status = pool.power_status.new_receiver()
         assert eventually(lambda: len(site.sent) >= 2)
@@ -365,6 +377,7 @@ def test_campaign_that_has_sent_nothing_leaves_what_there_was() -> None:
         config = ChargingConfig(proposal_lifetime=timedelta(seconds=2))
         with Microgrid(site.url, charging=config) as microgrid:
             pool = microgrid.new_ev_charger_pool(priority=1)
+            wait_until_all_are_heard(pool, 2)
             pool.propose_power(Power.from_watts(9000.0))
             assert eventually(lambda: len(site.sent) >= 2)
             status = pool.power_status.new_receiver()
@@ -398,7 +411,7 @@ def test_first_round_raises_nobody(site: ChargerServer, microgrid: Microgrid) ->
 
     def handle(charger: int, watts: float, context: grpc.ServicerContext) -> None:
         if charger == 12:
-            site.silence(context, 3.0)
+            site.silence(context)
         else:
             site.hold(charger, watts)
 

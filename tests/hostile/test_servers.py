@@ -157,6 +157,28 @@ def test_streams_that_find_no_place_are_opened_on_more_connections(
         assert all(stream.reconnects == 0 for stream in client.stats().streams)
 
 
+def test_streams_of_a_slow_connection_are_moved_when_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as nothing has come of a whole connection, a move would not help any of them."""
+    monkeypatch.setattr("microgrid_sync.transport.stream_places._PATIENCE", 0.2)
+    goes_on = threading.Event()
+    with NarrowServer(4, 14) as server, MicrogridApiClient(server.url) as client:
+
+        def stream(number: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+            goes_on.wait(PATIENCE)
+            yield from server.count_up(number, context)
+
+        server.stream = stream
+        receivers = [client.meter_data(number) for number in range(1, 15)]
+        assert client._session is not None
+        places = client._session._connection.places
+        assert eventually(lambda: len(places._given_up) == 14)
+        goes_on.set()
+        for receiver in receivers:
+            assert receiver.receive(PATIENCE)
+
+
 def test_stream_for_which_nothing_comes_anywhere_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,7 +101,7 @@ def test_stream_that_fails(server: ScriptedServer, code: str) -> None:
     server.stream = stream
     strategy = LinearBackoff(interval=0.01, jitter=0.0, limit=5)
     with MicrogridApiClient(server.url, retry_strategy=strategy) as client:
-        receiver = client.meter_data(1)
+        receiver = client.meter_data(1, 10_000)
         if retryable:
             assert receiver.receive(PATIENCE).active_power == 0
             return

@@ -6,6 +6,7 @@ import queue
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -101,8 +102,11 @@ class Listener:
             self._client.username_pw_set(**keywords)
         self._client.on_message = self._take
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert subscribed.wait(PATIENCE)
 
     def _take(self, _: object, __: object, message: MQTTMessage) -> None:
         told = Told(message.topic, bytes(message.payload).decode(), message.retain)

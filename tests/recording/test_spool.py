@@ -1,5 +1,6 @@
 """The spool: what is in it survives whatever ends the program."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -173,3 +174,13 @@ def test_one_thread_adds_while_another_takes(tmp_path: Path) -> None:
         thread.join()
         assert taken == list(range(200))
         assert spool.waiting() == 0
+
+
+def test_a_spool_that_is_just_being_made_is_empty(tmp_path: Path) -> None:
+    """Who reads a recording at that moment reads what is elsewhere."""
+    path = tmp_path / "spool.sqlite"
+    path.touch()
+    assert rows_in(path) == []
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    assert rows_in(path) == []

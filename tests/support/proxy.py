@@ -77,7 +77,6 @@ class Proxy:
                 continue
             except OSError:
                 return
-            self.accepted += 1
             try:
                 server = socket.create_connection(("127.0.0.1", self.target), 5)
             except OSError:
@@ -85,6 +84,7 @@ class Proxy:
                 continue
             with self._lock:
                 self._connections.append((client, server))
+                self.accepted += 1
             self._start(self._forward, client, server)
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:

@@ -96,9 +96,13 @@ def test_it_is_found_out_once(server: SomeServer, speaks: list[str], asked: list
         assert client.api == ("v1alpha18" if "v1alpha18" in speaks else speaks[0])
         client.components()
         client.meter_data(1).receive(PATIENCE)
-        # Those of the second round are under way at once, in any order.
-        assert server.probes()[:1] == asked[:1]
-        assert sorted(server.probes()) == sorted(asked)
+        # Those of the second round are under way at once, in any order; one that is cancelled
+        # because another has been answered may never get there.
+        probes = server.probes()
+        assert probes[:1] == asked[:1]
+        assert len(probes) == len(set(probes))
+        assert str(client.api).replace("v0.15", "Microgrid") in probes
+        assert set(probes) <= set(asked)
     assert client.api is None
 
 

@@ -267,21 +267,27 @@ def test_server_that_never_answers_ends_by_the_timeout(server: ScriptedServer) -
 
 
 def test_timeout_spans_all_attempts(server: ScriptedServer) -> None:
-    attempts = itertools.count(1)
-
-    def fail_twice(request: Any, context: grpc.ServicerContext) -> Any:
-        if next(attempts) <= 2:
-            context.abort(grpc.StatusCode.ABORTED, "not now")
-        return server.never(request, context)
-
-    server.answers["SetPowerActive"] = fail_twice
     policy = tenacity.Retrying(wait=tenacity.wait_none())
-    with _client(server, call_retry=policy, timeout=3.0) as client:
-        started = time.monotonic()
-        with pytest.raises(OperationTimedOut) as raised:
-            client.set_power(1, 5.0)
-        assert 2.9 < time.monotonic() - started < PATIENCE
-        assert raised.value.attempts == 3
+    for timeout in (3.0, 6.0, 12.0):
+        attempts = itertools.count(1)
+
+        def fail_twice(
+            request: Any, context: grpc.ServicerContext, attempts: Iterator[int] = attempts
+        ) -> Any:
+            if next(attempts) <= 2:
+                context.abort(grpc.StatusCode.ABORTED, "not now")
+            return server.never(request, context)
+
+        server.answers["SetPowerActive"] = fail_twice
+        with _client(server, call_retry=policy, timeout=timeout) as client:
+            started = time.monotonic()
+            with pytest.raises(OperationTimedOut) as raised:
+                client.set_power(1, 5.0)
+            assert timeout - 0.1 < time.monotonic() - started < timeout + PATIENCE
+        if raised.value.attempts == 3:
+            return
+        # A busy machine has had no time for all of them.
+    pytest.fail(f"{raised.value.attempts} attempts")
 
 
 def test_deadline_of_the_servers_own_is_tried_again(server: ScriptedServer) -> None:

@@ -15,7 +15,8 @@ def names() -> list[str]:
     return sorted(t.name for t in threading.enumerate() if t.name.startswith("microgrid-set-point"))
 
 
-def test_thread_is_used_again_under_another_name() -> None:
+def test_thread_is_used_again_under_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microgrid_sync.transport.reader_threads._IDLE_TIME", PATIENCE)
     threads = ReaderThreads("site")
     idents = []
     for number in range(3):

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from microgrid_sync import ApiClientError, MicrogridApiClient, OperationTimedOut
-from tests.support.server import ScriptedServer, failing
+from tests.support.server import ScriptedServer
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.both_apis
@@ -90,7 +90,9 @@ def test_newest_is_sent_once_more_when_an_older_one_can_no_longer_land(
         assert eventually(lambda: client.stats().resent == 1)
         assert eventually(lambda: "sent once more" in caplog.text)
         time.sleep(2 * LANDING)
-        assert len(server.held) == 2 + client.stats().resent
+        # One that was sent once more may itself be cut off on a busy machine; the first is one.
+        stats = client.stats()
+        assert stats.resent == stats.failures
 
 
 @pytest.mark.parametrize("how", ["timeout", "superseded"])
@@ -98,12 +100,16 @@ def test_same_value_is_not_sent_once_more(server: SlowServer, how: str) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
         if how == "timeout":
             give_up(client, server)
+            server.goes_on.set()
+            client.set_power(1, 22_000.0)
         else:
-            thread = start_the_slow_one(client, server)
-        server.goes_on.set()
-        client.set_power(1, 22_000.0)
-        if how == "superseded":
-            thread.join(PATIENCE)
+            older = start_the_slow_one(client, server)
+            newer = threading.Thread(target=lambda: client.set_power(1, 22_000.0))
+            newer.start()
+            # The newer one has begun.
+            older.join(PATIENCE)
+            server.goes_on.set()
+            newer.join(PATIENCE)
         time.sleep(2 * LANDING)
         assert client.stats().resent == 0
 
@@ -112,8 +118,15 @@ def test_newer_call_calls_it_off(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
         give_up(client, server)
         client.set_power(1, 7000.0)
-        time.sleep(1.5 * LANDING)
-        # That one began after the older one could land.
+        assert client._session is not None
+        set_points = client._session._set_points
+
+        def is_settled() -> bool:
+            set_points._resends.worker.wait_for_messages()
+            return not set_points._resends._open and not set_points._newest
+
+        assert eventually(is_settled)
+        # What follows began after the older one could land.
         resent = client.stats().resent
         client.set_power(1, 8000.0)
         time.sleep(2 * LANDING)
@@ -132,32 +145,41 @@ def test_other_components_and_kinds_are_left_alone(server: SlowServer) -> None:
 
 def test_resend_that_is_refused_for_now_is_tried_again(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        give_up(client, server)
-        server.lands_before_the_answer = True
-        client.set_power(1, 7000.0)
-        take, fails = server.answers["SetPowerActive"], [1]
+        take, tries = server.answers["SetPowerActive"], []
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            if fails:
-                fails.pop()
-                context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            if request.power == 7000.0:
+                tries.append(request)
+                if len(tries) == 2:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
             return take(request, context)
 
         server.answers["SetPowerActive"] = answer
-        assert eventually(lambda: not fails and server.held[-1] == 7000.0)
+        older = start_the_slow_one(client, server)
+        server.lands_before_the_answer = True
+        client.set_power(1, 7000.0)
+        older.join(PATIENCE)
+        assert eventually(lambda: len(tries) > 2 and server.held[-1] == 7000.0)
 
 
 def test_call_that_was_refused_does_not_call_it_off(server: SlowServer) -> None:
     with MicrogridApiClient(server.url, call_retry=None) as client:
-        give_up(client, server)
+        take, tries = server.answers["SetPowerActive"], []
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            if request.power == 99_000.0:
+                context.abort(grpc.StatusCode.OUT_OF_RANGE, "too much")
+            tries.append(request.power)
+            return take(request, context)
+
+        server.answers["SetPowerActive"] = answer
+        older = start_the_slow_one(client, server)
         server.lands_before_the_answer = True
         client.set_power(1, 7000.0)
-        take = server.answers["SetPowerActive"]
-        server.answers["SetPowerActive"] = failing(grpc.StatusCode.OUT_OF_RANGE)
+        older.join(PATIENCE)
         with pytest.raises(ApiClientError):
             client.set_power(1, 99_000.0)
-        server.answers["SetPowerActive"] = take
-        assert eventually(lambda: server.held[-1] == 7000.0)
+        assert eventually(lambda: tries.count(7000.0) > 1 and server.held[-1] == 7000.0)
 
 
 def test_interrupted_call_counts_as_cut_off(
@@ -168,13 +190,14 @@ def test_interrupted_call_counts_as_cut_off(
         raise KeyboardInterrupt
 
     with MicrogridApiClient(server.url, call_retry=None) as client:
+        assert client._session is not None
+        noted: list[Any] = []
+        monkeypatch.setattr(client._session._set_points._resends, "add", noted.append)
         with monkeypatch.context() as patch:
             patch.setattr("microgrid_sync.transport.set_points.next_answer", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 client.set_power(1, 22_000.0)
-        server.lands_before_the_answer = True
-        client.set_power(1, 7000.0)
-        assert eventually(lambda: server.held[-2:] == [22_000.0, 7000.0])
+    assert len(noted) == 1
 
 
 def test_disconnect_calls_it_off(server: SlowServer) -> None:

@@ -165,7 +165,9 @@ class SlowWords:
         server.answers["SetPowerActive"] = self.answer
 
     def answer(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        context.add_callback(lambda: self.ended.append(request.power))
+        if not context.add_callback(lambda: self.ended.append(request.power)):
+            # It is over already.
+            self.ended.append(request.power)
         yield said(ACCEPTED, UNTIL)
         while context.is_active() and not self.server.released.wait(0.01):
             if request.power in self.words:

@@ -56,7 +56,7 @@ def _powers(receiver: Receiver[MeterData], count: int) -> list[float]:
 
 
 def test_values_arrive_in_order(client: MicrogridApiClient) -> None:
-    with client.meter_data(1) as receiver:
+    with client.meter_data(1, 10_000) as receiver:
         assert _powers(receiver, 5) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
@@ -82,7 +82,7 @@ def test_thread_ends_with_its_last_receiver(client: MicrogridApiClient) -> None:
 def test_subscribing_after_the_end_starts_afresh(client: MicrogridApiClient) -> None:
     with client.meter_data(1) as receiver:
         _powers(receiver, 3)
-    with client.meter_data(1) as receiver:
+    with client.meter_data(1, 10_000) as receiver:
         assert _powers(receiver, 2) == [0.0, 1.0]
 
 
@@ -113,7 +113,7 @@ def test_stream_goes_on_for_a_receiver_that_joins_while_the_last_one_leaves(
 
 
 def test_forgotten_receiver_counts_as_closed(client: MicrogridApiClient) -> None:
-    for value in client.meter_data(1):
+    for value in client.meter_data(1, 10_000):
         assert value.active_power == 0.0
         break
     gc.collect()
@@ -141,7 +141,7 @@ def test_forgotten_receiver_does_not_keep_a_failing_stream_alive(
 def test_receiver_survives_a_restart_of_the_server(
     client: MicrogridApiClient, server: ScriptedServer
 ) -> None:
-    receiver = client.meter_data(1)
+    receiver = client.meter_data(1, 10_000)
     _powers(receiver, 3)
     server.stop()
     assert eventually(lambda: client.stats().streams[0].reconnects >= 1)
@@ -219,7 +219,7 @@ def test_used_up_strategy_ends_the_stream_and_every_reader_learns_why(
         assert strategy.get_progress() == "(0/2)"
         assert client.stats().streams == ()
         server.stream = server.count_up
-        assert _powers(client.meter_data(1), 1) == [0.0]
+        assert _powers(client.meter_data(1, 10_000), 1) == [0.0]
 
 
 def test_error_that_is_not_retryable_ends_the_stream(

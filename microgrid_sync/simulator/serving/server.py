@@ -28,8 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 _GRACE = 0.5
 """Seconds that calls have to end by themselves when the server stops."""
 
-_CUT_GRACE = 0.05
-"""Likewise when it is to be gone: time for the answer to whoever asked for that."""
+_ANSWER_GRACE = 0.5
+"""Likewise when a call has asked for the server to be gone: time for its answer."""
 
 _STOP_TIMEOUT = 5.0
 """Seconds in which everything has stopped."""
@@ -298,11 +298,13 @@ class Simulator:
             server, self._server = self._server, None
             self._gone_until = max(self._gone_until, until)
         self._running_site.later(seconds, self._come_back)
-        if server is not None:
-            stopped = server.stop(_CUT_GRACE)
-            # A call that has asked for this is itself one of those that are cut off.
-            if not is_call_thread():
-                stopped.wait(_STOP_TIMEOUT)
+        if server is None:
+            return
+        if is_call_thread():
+            # It is itself one of those that are cut off, and does not wait for it.
+            server.stop(_ANSWER_GRACE)
+        else:
+            server.stop(None).wait(_STOP_TIMEOUT)
 
     def _come_back(self) -> None:
         # The last of several that have asked for it decides.
