@@ -229,16 +229,17 @@ class GrpcError(ApiClientError):
         self.grpc_error = status
 
 
+_HANGS_UP = (
+    "something listens there and hangs up at once: a server that expects encryption, for which the "
+    "URL needs ssl=true; or, if ssl is on, one that wants a certificate of the client's "
+    "(ssl_private_key_path, ssl_certificate_chain_path) or does not trust it; or none of gRPC"
+)
+
 _HINTS = (
-    (
-        "Socket closed",
-        (
-            "something listens there and hangs up at once: a server that expects encryption, for "
-            "which the URL needs ssl=true; or, if ssl is on, one that wants a certificate of the "
-            "client's (ssl_private_key_path, ssl_certificate_chain_path) or does not trust it; or "
-            "none of gRPC"
-        ),
-    ),
+    ("Socket closed", _HANGS_UP),
+    # The same, of a server that has not read all that was sent.
+    ("Connection reset by peer", _HANGS_UP),
+    ("Broken pipe", _HANGS_UP),
     (
         "CERTIFICATE_VERIFY_FAILED",
         (

@@ -322,7 +322,13 @@ def test_list_that_was_asked_for_before_is_too_old(server: ScriptedServer) -> No
 
 
 def test_many_subscribers_of_a_dead_server_share_their_failure(server: ScriptedServer) -> None:
-    server.answers["ListComponents"] = failing(grpc.StatusCode.UNAVAILABLE)
+    all_are_there = threading.Event()
+
+    def refuse(_: Any, context: grpc.ServicerContext) -> Any:
+        all_are_there.wait(PATIENCE)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "as the test wants")
+
+    server.answers["ListComponents"] = refuse
     errors: list[ServiceUnavailable] = []
     with MicrogridApiClient(server.url) as client:
 
@@ -335,6 +341,7 @@ def test_many_subscribers_of_a_dead_server_share_their_failure(server: ScriptedS
         threads = [threading.Thread(target=subscribe) for _ in range(30)]
         for thread in threads:
             thread.start()
+        all_are_there.set()
         for thread in threads:
             thread.join(PATIENCE)
     assert len(errors) == 30

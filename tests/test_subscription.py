@@ -30,7 +30,11 @@ def client(microgrid: Simulator) -> Any:
         yield client
 
 
-def test_function_is_called_with_the_values_of_all(client: MicrogridApiClient) -> None:
+def test_function_is_called_with_the_values_of_all(
+    client: MicrogridApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long the call that is under way takes.
+    monkeypatch.setattr("microgrid_sync.subscription._CLOSE_TIMEOUT", PATIENCE)
     found: list[Any] = []
     with client.subscribe([5, 7], found.append) as subscription:
         assert eventually(lambda: {value.component_id for value in found} == {5, 7})

@@ -420,6 +420,18 @@ class ComponentStream:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped, pause)
 
+    def _open(self, place: Place, request: StreamRequest[Any]) -> Any:
+        """Open a call; ``None`` if the stream has stopped, or is to go elsewhere already."""
+        with self._changed:
+            # A place that was given up before it was used is not watched any more.
+            if self._stopped or place.is_given_up:
+                return None
+            self._place = place
+            # Without a deserializer: one that fails would end the stream. The messages are parsed
+            # by who reads, one by one.
+            self._call = place.open(request.path)(request.payload)
+            return self._call
+
     def _read_request(self, request: StreamRequest[Any]) -> ApiClientError | None:
         connection = self._connection
         connection.reachability.asked()
@@ -427,12 +439,7 @@ class ComponentStream:
         place = connection.places.take(self)
         call: Any = None
         try:
-            with self._changed:
-                if not self._stopped:
-                    self._place = place
-                    # Without a deserializer: one that fails would end the stream. The messages are
-                    # parsed here, one by one.
-                    call = self._call = place.open(request.path)(request.payload)
+            call = self._open(place, request)
             for payload in call or ():
                 if not place.has_answered:
                     place.answered()
@@ -465,6 +472,8 @@ class ComponentStream:
             place.leave()
             if call is not None:
                 take_last_events(call)
+        if place.is_given_up:
+            return None
         return ApiClientError(
             server_url=connection.server_url,
             operation=request.operation,

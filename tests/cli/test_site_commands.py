@@ -183,7 +183,9 @@ def test_stream_ends_with_its_time_and_says_if_nothing_came(site: str) -> None:
     assert (result.exit_code, "nothing has come" in result.stderr) == (1, True)
 
 
-def test_watch_shows_the_whole_site(url: str) -> None:
+def test_watch_shows_the_whole_site(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However late the first values are.
+    monkeypatch.setattr("microgrid_sync.cli.watch._FIRST_VALUES", PATIENCE)
     line = done("watch", "--once", url)
     for part in ("grid ", "house ", "PV ", "battery ", "cars ", " of 2)", " of 100 A"):
         assert part in line
@@ -286,9 +288,14 @@ def test_pool_shows_what_each_charger_has(url: str) -> None:
     assert "\n7 " in text
     assert "could be set to 0.00 kW to " in text
     assert "not commanded" in text
-    (found,) = objects(done("pool", "--json", "--charger", "7", url))
-    assert [c["component_id"] for c in found["chargers"]] == [7]
-    assert found["power_w"] == pytest.approx(found["chargers"][0]["draw_w"], abs=500)
+
+    def agrees() -> bool:
+        (found,) = objects(done("pool", "--json", "--charger", "7", url))
+        assert [c["component_id"] for c in found["chargers"]] == [7]
+        return bool(abs(found["power_w"] - found["chargers"][0]["draw_w"]) <= 500)
+
+    # What it draws in a report is some seconds old.
+    assert eventually(agrees)
 
 
 def test_pool_cap_holds_and_releases(url: str) -> None:
@@ -560,15 +567,23 @@ def test_output_that_cannot_be_written_is_one_line(words: str, site: str) -> Non
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("to", "code"), [("| head -1", 0), ("> /dev/full", 1)])
+@pytest.mark.parametrize(("to", "code"), [("nobody", 0), ("/dev/full", 1)])
 def test_what_is_to_come_last_comes_whatever_becomes_of_the_output(
     to: str, code: int, site: str
 ) -> None:
-    words = f"set-power 4 -3kW --for 600 --then -500 -y {site} {to}"
-    script = f"set -o pipefail; {shlex.join(COMMAND)} {words}"
-    result = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    if to == "nobody":
+        read, out = os.pipe()
+        os.close(read)
+    else:
+        out = os.open(to, os.O_WRONLY)
+    words = ["set-power", "4", "-3kW", "--for", "600", "--then", "-500", "-y", site]
+    try:
+        result = subprocess.run(
+            [*COMMAND, *words], stdout=out, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    finally:
+        os.close(out)
     assert result.returncode == code, result.stderr
     with MicrogridApiClient(site) as client, client.inverter_data(4) as data:
         assert eventually(lambda: abs(data.receive(PATIENCE).active_power + 500) < 300)

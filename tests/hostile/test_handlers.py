@@ -126,7 +126,7 @@ from microgrid_sync import MicrogridApiClient
 client = MicrogridApiClient({server.url!r})
 found = []
 def read():
-    found.append(client.meter_data(1).receive(20).component_id)
+    found.append(client.meter_data(1, 10_000).receive(20).component_id)
 threads = [threading.Thread(target=read) for _ in range(2)]
 for thread in threads:
     thread.start()
@@ -137,7 +137,7 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 for thread in threads:
     thread.join(20)
-print(found, client.meter_data(1).receive(20).component_id, flush=True)
+print(found, client.meter_data(1, 10_000).receive(20).component_id, flush=True)
 client.disconnect()
 """
     release = threading.Event()
@@ -170,7 +170,7 @@ from microgrid_sync import MicrogridApiClient
 class Late:
     def __init__(self):
         self.client = MicrogridApiClient({server.url!r})
-        self.receiver = self.client.meter_data(1)
+        self.receiver = self.client.meter_data(1, 10_000)
         self.receiver.receive()
     def __del__(self):
         self.receiver.close()

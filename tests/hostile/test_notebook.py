@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 OPEN = """
 from microgrid_sync import MicrogridApiClient
 client = MicrogridApiClient({url!r})
-receiver = client.meter_data(1)
+receiver = client.meter_data(1, 10_000)
 print(receiver.receive(20).component_id)
 """
 

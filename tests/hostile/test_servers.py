@@ -19,6 +19,7 @@ from microgrid_sync import (
     ServiceUnavailable,
 )
 from microgrid_sync.transport.channel import LARGEST_STREAM_MESSAGE
+from microgrid_sync.transport.stream_places import Place, StreamPlaces
 from microgrid_sync.wire import v0_15_schema as schema
 from microgrid_sync.wire.values import MOST_ERRORS
 from tests.support.messages import component, data
@@ -177,6 +178,28 @@ def test_streams_of_a_slow_connection_are_moved_when_it_is_there(
         goes_on.set()
         for receiver in receivers:
             assert receiver.receive(PATIENCE)
+
+
+def test_stream_whose_place_was_given_up_before_it_was_used_takes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its thread stands still between taking a place and opening its call there."""
+    monkeypatch.setattr("microgrid_sync.transport.stream_places._PATIENCE", 0.2)
+    take, was_late = StreamPlaces.take, threading.Event()
+
+    def late(places: StreamPlaces, stream: Any) -> Place:
+        place = take(places, stream)
+        if stream.component_id == 14 and not was_late.is_set():
+            was_late.set()
+            assert eventually(lambda: place.is_given_up)
+        return place
+
+    monkeypatch.setattr(StreamPlaces, "take", late)
+    with NarrowServer(4, 14) as server, MicrogridApiClient(server.url) as client:
+        receivers = [client.meter_data(number) for number in range(1, 15)]
+        for receiver in receivers:
+            assert receiver.receive(PATIENCE)
+    assert was_late.is_set()
 
 
 def test_stream_for_which_nothing_comes_anywhere_is_told(

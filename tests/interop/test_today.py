@@ -40,6 +40,9 @@ def test_asyncio_client_lists_streams_and_commands() -> None:
             [sys.executable, str(HERE / "v1alpha18_peer.py"), simulator.url, str(CHARGER)],
             capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip
+        # At once: bounds of a client that says no lifetime soon lapse.
+        limits = simulator.change(lambda site: site.charger(CHARGER))
+        bounds = limits.active.inclusion_bounds()
         seen = json.loads(result.stdout.splitlines()[-1])
         assert seen["microgrid"] == client.metadata().microgrid_id
         assert {int(i) for i in seen["components"]} == {c.component_id for c in client.components()}
@@ -53,10 +56,9 @@ def test_asyncio_client_lists_streams_and_commands() -> None:
         assert seen["bounds"]
         # What it has commanded is in force, although it hangs up after the first answer; its sign
         # of reactive power is the other one.
-        limits = simulator.change(lambda site: site.charger(CHARGER))
         assert limits.active.set_point == 5000.0
         assert limits.reactive.set_point == -100.0
-        assert limits.active.inclusion_bounds() == (0.0, 9000.0)
+        assert bounds == (0.0, 9000.0)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from microgrid_sync.notebook.drawing import draw
 from microgrid_sync.notebook.html import html_of, html_of_list
 from microgrid_sync.simulator import Simulator
 from tests.notebook.test_rows import NOW, battery, charger, meter
+from tests.support.waiting import PATIENCE
 
 VALUES = [
     meter(),
@@ -158,7 +159,7 @@ def test_site_is_drawn_from_the_grid_down() -> None:
         for component in microgrid.topology.components():
             assert f"{component.component_id} " in text
         assert "kW" not in text
-        live = microgrid.draw(live=True)
+        live = microgrid.draw(live=True, timeout=PATIENCE)
         assert "not heard" not in live.svg
         assert "kW" in checked(live.svg)
         assert "%" in checked(live._repr_html_())
@@ -190,7 +191,9 @@ def test_boxes_do_not_overlap() -> None:
             assert abs(x - other_x) >= width or abs(y - other_y) >= height
 
 
-def test_pool_and_limit_say_what_each_charger_has() -> None:
+def test_pool_and_limit_say_what_each_charger_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However late the chargers are heard.
+    monkeypatch.setattr("microgrid_sync.notebook.html._REPORT_TIMEOUT", PATIENCE)
     with Simulator(sample_interval=0.1) as simulator, Microgrid(simulator.url) as microgrid:
         pool = microgrid.new_ev_charger_pool(priority=1)
         text = checked(pool._repr_html_())

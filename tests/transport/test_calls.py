@@ -341,7 +341,9 @@ def test_newer_set_point_cancels_the_older_one_in_flight(
 
     def answer(request: Any, context: grpc.ServicerContext) -> Empty:
         if request.power == 1.0:
-            context.add_callback(cancelled.set)
+            if not context.add_callback(cancelled.set):
+                # It is over already.
+                cancelled.set()
             server.silence(context)
         return Empty()
 
@@ -462,7 +464,9 @@ def test_ctrl_c_leaves_a_call_at_once_and_cancels_it(server: ScriptedServer, pol
     cancelled = threading.Event()
 
     def answer(_: Any, context: grpc.ServicerContext) -> Empty:
-        context.add_callback(cancelled.set)
+        if not context.add_callback(cancelled.set):
+            # It is over already.
+            cancelled.set()
         server.silence(context)
         return Empty()
 
