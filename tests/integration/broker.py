@@ -36,9 +36,11 @@ class Broker:
         self._port_held.close()
 
     def start(self) -> None:
+        # Else it drops what a listener that is slow, on a busy machine, does not take in time.
+        general = ("max_queued_messages 0", f"listener {self.port} 127.0.0.1")
         settings = self._settings or ("allow_anonymous true",)
         path = self._folder / "mosquitto.conf"
-        path.write_text("\n".join([f"listener {self.port} 127.0.0.1", *settings, ""]))
+        path.write_text("\n".join([*general, *settings, ""]))
         # As root it would become another user, who may not read the test's folder.
         command = ["mosquitto", "-c", str(path)]
         with (self._folder / "mosquitto.log").open("ab") as log:
